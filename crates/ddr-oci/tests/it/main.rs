@@ -1,0 +1,10 @@
+//! Tests of `ddr-oci` from outside: the specification's tables, properties, and the fuzz corpora.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod corpus;
+mod endpoints;
+mod properties;
+mod rules;
+#[path = "../../../../fuzz/src/oci.rs"]
+mod targets;
