@@ -1,0 +1,104 @@
+//! Writes the binary seeds into `corpus/`: `cargo run --no-default-features --example seeds`.
+//!
+//! The text seeds are kept by hand. Run this again when a message or file format changes.
+
+use std::fs;
+use std::path::Path;
+
+use ddr_oci::piece_chain::ChainHasher;
+use ddr_oci::{Digest, RepositoryName, Tag};
+use ddr_proto::id::{Key, NodeId};
+use ddr_proto::wire::{
+    Contact, NameRecord, ProviderRecord, RefuseReason, Request, RequestEnvelope, Response, Signer,
+};
+use ed25519_dalek::SigningKey;
+
+fn main() -> std::io::Result<()> {
+    chains()?;
+    let signer = Signer::from(SigningKey::from_bytes(&[7; 32]));
+    let records = name_records(&signer);
+    for (name, record) in &records {
+        write("name_record", name, &record.to_bytes())?;
+    }
+    messages(&signer, &records[0].1)
+}
+
+fn write(target: &str, name: &str, data: &[u8]) -> std::io::Result<()> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join(name), data)
+}
+
+fn chains() -> std::io::Result<()> {
+    for (name, size) in [("empty", 0), ("one-piece", 100), ("five-pieces", 300_000)] {
+        let mut hasher = ChainHasher::new();
+        hasher.update(&vec![1; size]);
+        let (_, chain) = hasher.finish();
+        let bytes = chain.to_bytes();
+        write("piece_chain", name, &bytes)?;
+        if name == "five-pieces" {
+            write("piece_chain", "cut-in-a-state", &bytes[..bytes.len() - 1])?;
+            write("piece_chain", "one-state-more", &[bytes.as_slice(), &[0; 32]].concat())?;
+            let huge_size = [&bytes[..13], &[0xff; 8], &bytes[21..]].concat();
+            write("piece_chain", "size-over-limit", &huge_size)?;
+            let no_length = [&bytes[..5], &[0; 8], &bytes[13..]].concat();
+            write("piece_chain", "piece-length-zero", &no_length)?;
+            let newer = [&b"DDRC\x02"[..], &bytes[5..]].concat();
+            write("piece_chain", "newer-version", &newer)?;
+        }
+    }
+    Ok(())
+}
+
+fn name_records(signer: &Signer) -> [(&'static str, NameRecord); 2] {
+    let repository: RepositoryName = "team/app".parse().expect("a name");
+    let tag: Tag = "v1".parse().expect("a tag");
+    let digest = Some(Digest::sha256(b"manifest"));
+    let live = NameRecord::sign(signer, repository.clone(), tag.clone(), digest, 1 << 40);
+    let tombstone = NameRecord::sign(signer, repository, tag, None, u64::MAX);
+    [("live", live), ("tombstone", tombstone)]
+}
+
+fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
+    let contact = |id: NodeId, port: u16| Contact {
+        id,
+        addrs: vec![([127, 0, 0, 1], port).into(), ([0_u16, 0, 0, 0, 0, 0, 0, 1], port).into()],
+        zone: "rack-1".to_owned(),
+    };
+    let sender = contact(signer.node_id(), 5001);
+    let key = Key::of_content(&Digest::sha256(b"x"));
+    let provider = ProviderRecord::sign(signer, &sender, key, true, 1_000, 2_000);
+    let withdrawn = ProviderRecord::sign_withdrawn(signer, &sender, key, 1_500, 2_000);
+    for (name, body) in [
+        ("ping", Request::Ping),
+        ("find-node", Request::FindNode { target: key }),
+        ("find-providers", Request::FindProviders { key }),
+        ("put-providers", Request::PutProviders { records: vec![provider.clone(), withdrawn] }),
+        ("get-name", Request::GetName { key }),
+        ("put-name", Request::PutName { record: record.clone() }),
+        ("revoked", Request::Revoked { serials: vec![[9; 16]; 3] }),
+    ] {
+        let envelope = RequestEnvelope { sender: sender.clone(), puzzle: [0; 32], body };
+        write("wire", name, &envelope.encode())?;
+    }
+    let crowded = Contact { addrs: vec![([127, 0, 0, 1], 1).into(); 99], ..sender.clone() };
+    let envelope = RequestEnvelope { sender: crowded, puzzle: [0; 32], body: Request::Ping };
+    write("wire", "too-many-addresses", &envelope.encode())?;
+    let nodes = vec![sender.clone(), contact(NodeId([3; 32]), 1)];
+    let record = Some(record.clone());
+    for (name, response) in [
+        ("pong", Response::Pong { revoked: 3 }),
+        ("nodes", Response::Nodes { nodes: nodes.clone() }),
+        ("too-many-nodes", Response::Nodes { nodes: vec![sender; 99] }),
+        ("providers", Response::Providers { records: vec![provider], nodes }),
+        ("stored", Response::Stored { accepted: 1 }),
+        ("name", Response::Name { record: record.clone() }),
+        ("name-stored", Response::NameStored { stored: false, newest: record }),
+        ("refused", Response::Refused { reason: RefuseReason::Busy }),
+    ] {
+        write("wire", name, &response.encode())?;
+    }
+    // A list that claims 2^64 - 1 members, and one that ends in the middle.
+    let endless = [&[1][..], &[0xff; 9], &[1]].concat();
+    write("wire", "endless-list", &endless)
+}

@@ -1,0 +1,35 @@
+//! What must hold of every decoder, whatever bytes it is given.
+//!
+//! One function per target takes any bytes and panics if an invariant breaks. Three programs call
+//! them: the fuzz targets beside this file (nightly, `cargo fuzz run TARGET`), the replay of
+//! `corpus/` in `tests/replay.rs` (stable), and the replay in the tests of `ddr-oci`, which takes
+//! in `oci.rs` by its path.
+
+mod oci;
+mod peer;
+
+/// Takes any bytes; panics if an invariant breaks.
+pub type Target = fn(&[u8]);
+
+/// Every target by name, which is also the name of its corpus directory.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("digest", oci::digest),
+    ("reference", oci::reference),
+    ("route", oci::route),
+    ("range", oci::range),
+    ("manifest", oci::manifest),
+    ("piece_chain", oci::piece_chain),
+    ("wire", peer::wire),
+    ("name_record", peer::name_record),
+    ("join_token", peer::join_token),
+];
+
+/// Runs the target called `name` on `data`.
+///
+/// # Panics
+/// If an invariant breaks, or if there is no such target.
+pub fn run(name: &str, data: &[u8]) {
+    let found = TARGETS.iter().find(|(target, _)| *target == name);
+    let (_, target) = found.expect("the target is in the list");
+    target(data);
+}
