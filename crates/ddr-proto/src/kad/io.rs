@@ -1,0 +1,186 @@
+//! What goes into the overlay core and what comes out of it.
+
+use std::net::SocketAddr;
+
+use crate::id::{Key, NodeId};
+use crate::time::Timestamp;
+use crate::wire::{Contact, ProviderRecord, RecordError, Request, RequestEnvelope, Response};
+
+/// A request that came from a peer; the driver chooses the number.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
+pub struct RequestId(pub u64);
+
+/// A request that the core sends; the core chooses the number and never uses it twice.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
+pub struct CallId(pub u64);
+
+/// Something the driver wants done; the driver chooses the number.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
+pub struct OpId(pub u64);
+
+/// What a lookup is for.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum LookupKind {
+    /// The nodes closest to the target. Slow nodes are waited for.
+    Nodes,
+    /// Holders of the target. Slow nodes are left behind.
+    Providers,
+}
+
+/// Everything that can happen to the core.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A peer asks; answered by exactly one [`Output::Reply`]. The messages about names and
+    /// revoked tokens are the driver's own: it answers them itself and hands in [`Input::Heard`].
+    Request {
+        /// Comes back in the reply.
+        id: RequestId,
+        /// The node that the connection proved.
+        from: NodeId,
+        /// The decoded message.
+        envelope: RequestEnvelope,
+    },
+    /// A call was answered by the node that it was for.
+    Response {
+        /// The call.
+        call: CallId,
+        /// The decoded answer.
+        response: Response,
+    },
+    /// A call cannot be answered any more: no connection, connection lost, undecodable answer.
+    /// The driver needs no timeouts of its own; the core gives calls up by itself.
+    Failed {
+        /// The call.
+        call: CallId,
+    },
+    /// An authenticated peer said something that the core does not see.
+    Heard {
+        /// As the peer describes itself; the ID is proven.
+        contact: Contact,
+    },
+    /// Addresses where members of the swarm may listen.
+    Bootstrap {
+        /// The first [`super::MAX_BOOTSTRAP`] are kept and probed again while the node is alone.
+        addrs: Vec<SocketAddr>,
+    },
+    /// A probed address answered a `Ping`; the ID is proven.
+    Probed {
+        /// The node there, as it can be reached.
+        contact: Contact,
+    },
+    /// Find nodes or holders.
+    Lookup {
+        /// Comes back in the outputs; lookups of the same target run once for all.
+        op: OpId,
+        /// What to find.
+        target: Key,
+        /// Nodes or holders.
+        kind: LookupKind,
+    },
+    /// This node holds the content from now on: publish now, and again until withdrawn.
+    Provide {
+        /// Comes back in [`Output::Provided`].
+        op: OpId,
+        /// The content's key.
+        key: Key,
+        /// All of it, or still being fetched.
+        complete: bool,
+    },
+    /// This node no longer holds the content.
+    Withdraw {
+        /// The content's key.
+        key: Key,
+    },
+    /// Nothing but time has passed.
+    Tick,
+    /// Withdraw everything and start nothing new. Peers are still answered.
+    Shutdown,
+}
+
+/// Everything the core wants done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// Send a request; hand in [`Input::Response`] or [`Input::Failed`].
+    Call {
+        /// Identifies the answer.
+        call: CallId,
+        /// To whom; the connection must prove this ID.
+        to: Contact,
+        /// What to send; the driver adds the envelope.
+        request: Request,
+    },
+    /// Send a `Ping` to an address whose node is unknown; hand in [`Input::Probed`] if it answers.
+    Probe {
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// Answer a peer.
+    Reply {
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        response: Response,
+    },
+    /// Holders that this lookup had not reported before; may come several times.
+    Providers {
+        /// The lookup.
+        op: OpId,
+        /// Verified, of other nodes, not expired and not withdrawn.
+        records: Vec<ProviderRecord>,
+    },
+    /// A lookup ended.
+    LookupDone {
+        /// The lookup.
+        op: OpId,
+        /// The up to k nearest nodes that answered, nearest first, without the own node.
+        closest: Vec<Contact>,
+        /// All holders that were found.
+        providers: Vec<ProviderRecord>,
+    },
+    /// A key was published.
+    Provided {
+        /// The operation.
+        op: OpId,
+        /// How many other nodes store the record now.
+        stored: usize,
+    },
+    /// A peer broke the rules.
+    Misbehaviour {
+        /// Who.
+        peer: NodeId,
+        /// How.
+        reason: Reason,
+    },
+}
+
+/// How a peer broke the rules.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// It named another ID than the connection proved.
+    WrongSender,
+    /// Its ID does not solve the puzzles of the swarm.
+    PuzzleUnsolved,
+    /// A list or text was longer than the limit named here.
+    OverLimit(&'static str),
+    /// It passed on a record that does not speak for whom it claims.
+    BadRecord(RecordError),
+    /// It answered with a record of another key.
+    ForeignRecord,
+    /// Its answer does not belong to the question.
+    WrongAnswer,
+}
+
+/// A peer as the status pages show it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PeerView {
+    /// The peer.
+    pub contact: Contact,
+    /// When it last answered or asked.
+    pub last_seen: Timestamp,
+    /// False while it is left alone after a failure.
+    pub alive: bool,
+    /// Whether it is on the sibling list.
+    pub sibling: bool,
+    /// Leading bits that its ID shares with the own ID: the number of its bucket.
+    pub bucket: u32,
+}

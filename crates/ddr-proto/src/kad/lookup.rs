@@ -1,0 +1,252 @@
+//! Iterative lookup over d disjoint paths (S/Kademlia, section 4.4; Kademlia, section 2.3).
+//!
+//! Invariants:
+//! - a node is asked by one path only, and at most once;
+//! - what one path hears never steers another; results are merged when the lookup ends;
+//! - a lookup asks at most [`MAX_QUERIES`] nodes and ends at its deadline at the latest;
+//! - no record is believed before its signature is verified.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::io::{LookupKind, OpId, Reason};
+use super::path::{Path, Rules};
+use super::publish::JobId;
+use crate::id::{Distance, Key, NodeId};
+use crate::time::Timestamp;
+use crate::wire::{Contact, ProviderRecord, Request};
+
+/// Most nodes that one lookup asks.
+pub(super) const MAX_QUERIES: usize = 256;
+/// Most holders that one lookup keeps.
+const MAX_PROVIDERS: usize = 256;
+
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub(super) struct LookupId(pub(super) u64);
+
+/// For whom a lookup runs.
+#[derive(Clone, Debug)]
+pub(super) enum Owner {
+    /// Operations of the driver, all with the same target and kind.
+    Ops(Vec<OpId>),
+    /// A publishing job.
+    Publish(JobId),
+    /// The own ID was looked up to learn the siblings.
+    Siblings,
+    /// A bucket is refreshed.
+    Refresh,
+}
+
+#[derive(Debug)]
+pub(super) struct Lookup {
+    pub(super) target: Key,
+    pub(super) kind: LookupKind,
+    pub(super) owner: Owner,
+    pub(super) deadline: Timestamp,
+    /// When time alone changes the state of this lookup.
+    pub(super) wake: Timestamp,
+    paths: Vec<Path>,
+    /// Which path took which node, at seeding or when it asked.
+    taken: BTreeMap<NodeId, u8>,
+    queries: usize,
+    failed: usize,
+    answered: Vec<(Distance, Arc<Contact>)>,
+    providers: BTreeMap<NodeId, ProviderRecord>,
+    /// Bit p is set when path p has brought a record.
+    paths_with_records: u64,
+}
+
+/// What an answer brought.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    pub(super) new: Vec<ProviderRecord>,
+    pub(super) fault: Option<Reason>,
+}
+
+impl Lookup {
+    /// A lookup that starts from `seeds`, nearest first, dealt out to `paths` paths.
+    pub(super) fn new(
+        target: Key,
+        kind: LookupKind,
+        owner: Owner,
+        seeds: Vec<Arc<Contact>>,
+        paths: usize,
+        deadline: Timestamp,
+    ) -> Self {
+        let paths = paths.clamp(1, 8).min(seeds.len().max(1));
+        let mut lookup = Self {
+            target,
+            kind,
+            owner,
+            deadline,
+            wake: deadline,
+            paths: (0..paths).map(|_| Path::default()).collect(),
+            taken: BTreeMap::new(),
+            queries: 0,
+            failed: 0,
+            answered: Vec::new(),
+            providers: BTreeMap::new(),
+            paths_with_records: 0,
+        };
+        let seed_count = seeds.len();
+        for (index, contact) in seeds.into_iter().enumerate() {
+            let path = index % paths;
+            lookup.taken.insert(contact.id, path as u8);
+            let distance = contact.id.distance(&target);
+            lookup.paths[path].offer(distance, contact, seed_count);
+        }
+        lookup
+    }
+
+    pub(super) const fn request(&self) -> Request {
+        match self.kind {
+            LookupKind::Nodes => Request::FindNode { target: self.target },
+            LookupKind::Providers => Request::FindProviders { key: self.target },
+        }
+    }
+
+    /// Takes the next node to ask, if any path may ask one now.
+    pub(super) fn next_query(&mut self, rules: &Rules) -> Option<Arc<Contact>> {
+        if self.queries >= MAX_QUERIES {
+            return None;
+        }
+        let taken = &self.taken;
+        let (path, contact) = self.paths.iter().enumerate().find_map(|(index, path)| {
+            let next = path.next(rules, |contact| is_elsewhere(taken, contact, index));
+            next.map(|contact| (index, contact))
+        })?;
+        let distance = contact.id.distance(&self.target);
+        self.taken.insert(contact.id, path as u8);
+        self.paths[path].asked(&distance, rules.now);
+        self.queries += 1;
+        Some(contact)
+    }
+
+    /// A node of the lookup cannot be asked, or gave no proper answer.
+    pub(super) fn failed(&mut self, node: &NodeId) {
+        self.failed += 1;
+        if let Some(path) = self.taken.get(node) {
+            self.paths[usize::from(*path)].failed(&node.distance(&self.target));
+        }
+    }
+
+    /// A node answered and named `nodes`; only nodes that `usable` accepts become candidates.
+    pub(super) fn answered(
+        &mut self,
+        from: &Arc<Contact>,
+        nodes: Vec<Contact>,
+        k: usize,
+        usable: impl Fn(&Contact) -> Option<Arc<Contact>>,
+    ) {
+        let Some(&path) = self.taken.get(&from.id) else {
+            return;
+        };
+        let distance = from.id.distance(&self.target);
+        let path = &mut self.paths[usize::from(path)];
+        path.answered(&distance);
+        if let Err(place) = self.answered.binary_search_by_key(&distance, |(d, _)| *d) {
+            self.answered.insert(place, (distance, Arc::clone(from)));
+        }
+        for contact in nodes.iter().filter_map(usable) {
+            path.offer(contact.id.distance(&self.target), contact, k);
+        }
+    }
+
+    /// Checks records that `from` sent and keeps the newest of each holder.
+    ///
+    /// Stops at the first record that proves a lie. `own` is skipped: a node never needs itself.
+    pub(super) fn learn(
+        &mut self,
+        from: &NodeId,
+        records: Vec<ProviderRecord>,
+        own: &NodeId,
+        now: Timestamp,
+    ) -> Learned {
+        let mut learned = Learned::default();
+        for record in records {
+            if record.key != self.target {
+                learned.fault = Some(Reason::ForeignRecord);
+                break;
+            }
+            let holder = record.provider.id;
+            let holds = record.expires_ms > now.0 && !record.withdrawn && holder != *own;
+            let known = self.providers.get(&holder);
+            if !holds || known.is_some_and(|known| *known == record) {
+                self.note_record(from, holds);
+                continue;
+            }
+            let full = self.providers.len() >= MAX_PROVIDERS && known.is_none();
+            if full || known.is_some_and(|known| known.issued_ms >= record.issued_ms) {
+                continue;
+            }
+            if let Err(error) = record.verify() {
+                learned.fault = Some(Reason::BadRecord(error));
+                break;
+            }
+            self.note_record(from, true);
+            self.providers.insert(holder, record.clone());
+            learned.new.push(record);
+        }
+        learned
+    }
+
+    fn note_record(&mut self, from: &NodeId, holds: bool) {
+        if let Some(path) = self.taken.get(from)
+            && holds
+        {
+            self.paths_with_records |= 1 << path;
+        }
+    }
+
+    /// Whether the lookup has ended.
+    pub(super) fn is_done(&self, rules: &Rules) -> bool {
+        if rules.now >= self.deadline || self.every_path_has_records() {
+            return true;
+        }
+        let may_ask = self.queries < MAX_QUERIES;
+        let patience_ms = self.patience_ms(rules);
+        self.paths.iter().enumerate().all(|(index, path)| {
+            let elsewhere = |contact: &Contact| is_elsewhere(&self.taken, contact, index);
+            let settled = path.waiting().all(|at| rules.now.since_ms(at) >= patience_ms);
+            settled && (!may_ask || path.next_unasked(rules, elsewhere).is_none())
+        })
+    }
+
+    /// When the next waiting call becomes slow or runs out of patience.
+    pub(super) fn next_wake(&self, rules: &Rules) -> Timestamp {
+        let patience_ms = self.patience_ms(rules);
+        let moments = self
+            .paths
+            .iter()
+            .flat_map(Path::waiting)
+            .flat_map(|at| [at.after_ms(rules.pace.slow_ms), at.after_ms(patience_ms)]);
+        moments.filter(|at| *at > rules.now).min().unwrap_or(self.deadline).min(self.deadline)
+    }
+
+    /// The nearest nodes that answered.
+    pub(super) fn closest(&self, k: usize) -> Vec<Arc<Contact>> {
+        self.answered.iter().take(k).map(|(_, contact)| Arc::clone(contact)).collect()
+    }
+
+    pub(super) fn providers(&self) -> Vec<ProviderRecord> {
+        self.providers.values().cloned().collect()
+    }
+
+    /// A lookup of holders may stop early only when each path has brought a record: then even one
+    /// honest path has had its say.
+    fn every_path_has_records(&self) -> bool {
+        self.paths_with_records.count_ones() as usize == self.paths.len()
+    }
+
+    /// How long this lookup waits for a call. One that found too few answers, or that must know
+    /// the exact closest set, waits until the call itself is given up.
+    fn patience_ms(&self, rules: &Rules) -> u64 {
+        let unanswered = self.queries.saturating_sub(self.failed + self.answered.len());
+        let enough = self.answered.len() >= unanswered.max(1);
+        if self.kind == LookupKind::Providers && enough { rules.pace.patience_ms } else { u64::MAX }
+    }
+}
+
+fn is_elsewhere(taken: &BTreeMap<NodeId, u8>, contact: &Contact, path: usize) -> bool {
+    taken.get(&contact.id).is_some_and(|taken_by| usize::from(*taken_by) != path)
+}

@@ -1,0 +1,215 @@
+//! Provider records that this node keeps for others.
+//!
+//! Invariants:
+//! - only records whose signature was verified are kept, one for each key and holder, the newest;
+//! - a withdrawn record stays until it expires, so that an older one passed on late cannot revive;
+//! - a key has at most `max_holders_per_key` records, a signer `max_records_per_signer`, all
+//!   together `max_records`; a full key gives up the oldest record of its most frequent zone;
+//! - nothing here has a timer: an expired record is never given out, and a sweep over all keys that
+//!   looks at a bounded number each time drops it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use super::chance::Chance;
+use super::config::KadConfig;
+use crate::id::{Key, NodeId};
+use crate::time::Timestamp;
+use crate::wire::{ProviderRecord, RecordError};
+
+/// A record issued further ahead of the clock here is not kept.
+pub(super) const MAX_AHEAD_MS: u64 = 5 * 60_000;
+/// A record may hold at most this many times the configured lifetime.
+const MAX_LIFETIMES: u64 = 2;
+/// Least number of keys that one step of the expiry sweep looks at.
+const SWEEP_KEYS: usize = 256;
+/// The expiry sweep passes all keys in about this many steps.
+const SWEEP_STEPS: usize = 60;
+
+/// What became of an offered record.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum Kept {
+    /// It, or a newer one of the same holder, is kept.
+    Yes,
+    /// It is expired, from the future, or over a quota.
+    No,
+}
+
+#[derive(Debug)]
+pub(super) struct Records {
+    max_holders: usize,
+    max_total: usize,
+    max_per_signer: usize,
+    max_lifetime_ms: u64,
+    keys: BTreeMap<Key, Vec<ProviderRecord>>,
+    per_signer: BTreeMap<NodeId, usize>,
+    total: usize,
+    swept: Option<Key>,
+}
+
+impl Records {
+    pub(super) const fn new(cfg: &KadConfig) -> Self {
+        Self {
+            max_holders: cfg.max_holders_per_key,
+            max_total: cfg.max_records,
+            max_per_signer: cfg.max_records_per_signer,
+            max_lifetime_ms: cfg.provider_ttl_ms.saturating_mul(MAX_LIFETIMES),
+            keys: BTreeMap::new(),
+            per_signer: BTreeMap::new(),
+            total: 0,
+            swept: None,
+        }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.total
+    }
+
+    /// Offers a record. Cheap checks come first, the signature last; an error is a proven lie.
+    pub(super) fn offer(
+        &mut self,
+        record: ProviderRecord,
+        now: Timestamp,
+    ) -> Result<Kept, RecordError> {
+        let lifetime_ms = record.expires_ms.saturating_sub(record.issued_ms);
+        let timely = record.expires_ms > now.0
+            && record.issued_ms <= now.0.saturating_add(MAX_AHEAD_MS)
+            && lifetime_ms <= self.max_lifetime_ms;
+        if !timely {
+            return Ok(Kept::No);
+        }
+        let (key, signer) = (record.key, record.provider.id);
+        let holders = self.keys.get(&key).map_or(&[][..], Vec::as_slice);
+        let place = holders.binary_search_by_key(&signer, |kept| kept.provider.id);
+        if let Ok(place) = place {
+            let kept = &holders[place];
+            if !is_newer(&record, kept) {
+                return Ok(if *kept == record || is_newer(kept, &record) {
+                    Kept::Yes
+                } else {
+                    Kept::No
+                });
+            }
+            record.verify()?;
+            if let Some(kept) = self.keys.get_mut(&key).and_then(|holders| holders.get_mut(place)) {
+                *kept = record;
+            }
+            return Ok(Kept::Yes);
+        }
+        let quota = self.per_signer.get(&signer).copied().unwrap_or(0);
+        if quota >= self.max_per_signer || self.total >= self.max_total {
+            return Ok(Kept::No);
+        }
+        record.verify()?;
+        if holders.len() >= self.max_holders && !self.give_up_one(&key, &record) {
+            return Ok(Kept::No);
+        }
+        self.insert(record);
+        Ok(Kept::Yes)
+    }
+
+    /// Up to `limit` records of `key` that hold now, chosen at random, without those of `except`.
+    pub(super) fn choose(
+        &self,
+        key: &Key,
+        limit: usize,
+        except: Option<&NodeId>,
+        now: Timestamp,
+        chance: &mut Chance,
+    ) -> Vec<ProviderRecord> {
+        let Some(holders) = self.keys.get(key) else {
+            return Vec::new();
+        };
+        let holds = |record: &&ProviderRecord| {
+            !record.withdrawn && record.expires_ms > now.0 && Some(&record.provider.id) != except
+        };
+        let mut holding: Vec<&ProviderRecord> = holders.iter().filter(holds).collect();
+        chance.choose(&mut holding, limit);
+        holding.into_iter().take(limit).cloned().collect()
+    }
+
+    /// The first kept key after `after` in key order, with its records.
+    pub(super) fn next_key(&self, after: Option<&Key>) -> Option<(&Key, &[ProviderRecord])> {
+        let from = after.map_or(Unbounded, Excluded);
+        let next = self.keys.range((from, Unbounded)).next();
+        next.map(|(key, records)| (key, records.as_slice()))
+    }
+
+    /// One step of the sweep: drops the expired records of the next keys.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        for _ in 0..SWEEP_KEYS.max(self.keys.len() / SWEEP_STEPS) {
+            let from = self.swept.map_or(Unbounded, Excluded);
+            let next = self.keys.range((from, Unbounded)).next().map(|(key, _)| *key);
+            self.swept = next;
+            let Some(key) = next else {
+                return;
+            };
+            self.drop_expired(&key, now);
+        }
+    }
+
+    fn drop_expired(&mut self, key: &Key, now: Timestamp) {
+        let Some(holders) = self.keys.get_mut(key) else {
+            return;
+        };
+        let expired: Vec<NodeId> =
+            holders.iter().filter(|r| r.expires_ms <= now.0).map(|r| r.provider.id).collect();
+        holders.retain(|record| record.expires_ms > now.0);
+        if holders.is_empty() {
+            self.keys.remove(key);
+        }
+        expired.iter().for_each(|signer| self.count_removed(signer));
+    }
+
+    fn insert(&mut self, record: ProviderRecord) {
+        let signer = record.provider.id;
+        let holders = self.keys.entry(record.key).or_default();
+        if let Err(place) = holders.binary_search_by_key(&signer, |kept| kept.provider.id) {
+            holders.insert(place, record);
+            self.total += 1;
+            *self.per_signer.entry(signer).or_default() += 1;
+        }
+    }
+
+    /// Makes room in a full key: of the zone that has most holders, counting the newcomer, the
+    /// record that was issued first goes. Returns false when that is the newcomer itself.
+    fn give_up_one(&mut self, key: &Key, newcomer: &ProviderRecord) -> bool {
+        let Some(holders) = self.keys.get_mut(key) else {
+            return true;
+        };
+        let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+        for record in holders.iter().chain([newcomer]) {
+            *zones.entry(&record.provider.zone).or_default() += 1;
+        }
+        let Some((zone, _)) = zones.into_iter().max_by_key(|(_, count)| *count) else {
+            return true;
+        };
+        let in_zone = |record: &ProviderRecord| record.provider.zone == zone;
+        let oldest = holders.iter().filter(|r| in_zone(r)).min_by_key(|r| r.issued_ms);
+        let Some(oldest) = oldest else {
+            return false;
+        };
+        if in_zone(newcomer) && newcomer.issued_ms < oldest.issued_ms {
+            return false;
+        }
+        let leaving = oldest.provider.id;
+        holders.retain(|record| record.provider.id != leaving);
+        self.count_removed(&leaving);
+        true
+    }
+
+    fn count_removed(&mut self, signer: &NodeId) {
+        self.total -= 1;
+        if let Some(count) = self.per_signer.get_mut(signer) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_signer.remove(signer);
+            }
+        }
+    }
+}
+
+/// Of two records of one holder the one issued later holds; at the same moment, the withdrawal.
+fn is_newer(record: &ProviderRecord, than: &ProviderRecord) -> bool {
+    (record.issued_ms, record.withdrawn) > (than.issued_ms, than.withdrawn)
+}

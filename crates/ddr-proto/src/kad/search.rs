@@ -1,0 +1,281 @@
+//! Running lookups: start, queue, feed with answers, wake, end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::calls::Purpose;
+use super::lookup::{Lookup, LookupId, Owner};
+use super::path::Rules;
+use super::{Kad, LookupKind, OpId, Output, Reason};
+use crate::id::{Key, NodeId, static_puzzle_holds};
+use crate::time::Timestamp;
+use crate::wire::{Contact, MAX_RECORDS_PER_ANSWER, ProviderRecord, Response};
+
+/// Most lookups that run at the same time.
+pub const MAX_LOOKUPS: usize = 128;
+/// Most lookups of the driver that wait for their turn; more end at once with nothing found.
+pub const MAX_QUEUED_LOOKUPS: usize = 4_096;
+
+/// Most operations that share one lookup or wait for one key; more end at once.
+pub const MAX_JOINED_OPS: usize = 4_096;
+
+type Question = (LookupKind, Key);
+
+#[derive(Debug, Default)]
+pub(super) struct Searches {
+    next: u64,
+    running: BTreeMap<LookupId, Box<Lookup>>,
+    /// Lookups of the driver that run, to let a second one of the same question join.
+    asked: BTreeMap<Question, LookupId>,
+    queue: VecDeque<Question>,
+    waiting: BTreeMap<Question, Vec<OpId>>,
+    wakes: BTreeSet<(Timestamp, LookupId)>,
+    /// Lookups to look at before the next input.
+    changed: BTreeSet<LookupId>,
+}
+
+impl Searches {
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.running.len() < MAX_LOOKUPS
+    }
+
+    /// Takes a lookup out to work on it.
+    fn take(&mut self, id: LookupId) -> Option<Box<Lookup>> {
+        let lookup = self.running.remove(&id)?;
+        self.wakes.remove(&(lookup.wake, id));
+        Some(lookup)
+    }
+
+    /// Puts a lookup back that goes on.
+    fn put(&mut self, id: LookupId, lookup: Box<Lookup>) {
+        self.wakes.insert((lookup.wake, id));
+        self.running.insert(id, lookup);
+    }
+}
+
+impl Kad {
+    pub(super) fn on_lookup(&mut self, op: OpId, target: Key, kind: LookupKind) {
+        let question = (kind, target);
+        if let Some(id) = self.searches.asked.get(&question)
+            && let Some(lookup) = self.searches.running.get_mut(id)
+            && let Owner::Ops(ops) = &mut lookup.owner
+        {
+            if ops.len() >= MAX_JOINED_OPS {
+                return self.end_with_nothing(op);
+            }
+            ops.push(op);
+            let records = self.searches.running[id].providers();
+            return self.tell(&[op], records);
+        }
+        if let Some(ops) = self.searches.waiting.get_mut(&question)
+            && ops.len() < MAX_JOINED_OPS
+        {
+            return ops.push(op);
+        }
+        let full = self.searches.queue.len() >= MAX_QUEUED_LOOKUPS;
+        if self.stopped || full || self.searches.waiting.contains_key(&question) {
+            return self.end_with_nothing(op);
+        }
+        self.searches.queue.push_back(question);
+        self.searches.waiting.insert(question, vec![op]);
+    }
+
+    fn end_with_nothing(&mut self, op: OpId) {
+        let (closest, providers) = (Vec::new(), Vec::new());
+        self.outputs.push_back(Output::LookupDone { op, closest, providers });
+    }
+
+    /// Starts a lookup. The caller has seen to it that there is room.
+    pub(super) fn start_lookup(&mut self, target: Key, kind: LookupKind, owner: Owner) -> LookupId {
+        let id = LookupId(self.searches.next);
+        self.searches.next += 1;
+        self.upkeep.touch_bucket(self.table.bucket_of(&target), self.now);
+        let mut seeds = self.table.closest(&target, self.cfg.k, None);
+        if seeds.is_empty() {
+            // Better to ask nodes that were silent than nobody.
+            let all = self.table.all().map(|(_, peer)| Arc::clone(&peer.contact));
+            seeds = all.take(self.cfg.k).collect();
+        }
+        let deadline = self.now.after_ms(self.cfg.lookup_ceiling_ms);
+        let lookup = Lookup::new(target, kind, owner, seeds, self.cfg.paths, deadline);
+        self.searches.put(id, Box::new(lookup));
+        self.searches.changed.insert(id);
+        id
+    }
+
+    pub(super) fn on_lookup_answer(
+        &mut self,
+        id: LookupId,
+        from: &Arc<Contact>,
+        response: Response,
+    ) {
+        let Some(mut lookup) = self.searches.take(id) else {
+            return;
+        };
+        let (records, nodes) = match (lookup.kind, response) {
+            (LookupKind::Nodes, Response::Nodes { nodes }) => (Vec::new(), nodes),
+            (LookupKind::Providers, Response::Providers { records, nodes }) => (records, nodes),
+            (_, Response::Refused { .. }) => {
+                lookup.failed(&from.id);
+                return self.put_changed(id, lookup);
+            }
+            _ => {
+                self.report(from.id, Reason::WrongAnswer);
+                lookup.failed(&from.id);
+                return self.put_changed(id, lookup);
+            }
+        };
+        let learned = lookup.learn(&from.id, records, &self.own.id, self.now);
+        if let Owner::Ops(ops) = &lookup.owner {
+            let ops = ops.clone();
+            self.tell(&ops, learned.new);
+        }
+        if let Some(fault) = learned.fault {
+            self.report(from.id, fault);
+            self.mark_failed(from, self.now);
+            lookup.failed(&from.id);
+        } else {
+            lookup.answered(from, nodes, self.cfg.k, |contact| self.candidate(contact));
+        }
+        self.put_changed(id, lookup);
+    }
+
+    pub(super) fn on_lookup_failure(&mut self, id: LookupId, node: &NodeId) {
+        if let Some(mut lookup) = self.searches.take(id) {
+            lookup.failed(node);
+            self.put_changed(id, lookup);
+        }
+    }
+
+    /// Moves every lookup on that an input or the time has changed.
+    pub(super) fn run_searches(&mut self) {
+        self.start_queued();
+        loop {
+            let due = self.searches.wakes.first().filter(|(at, _)| *at <= self.now);
+            let next = due.map(|(_, id)| *id).or_else(|| self.searches.changed.first().copied());
+            let Some(id) = next else {
+                return;
+            };
+            self.searches.changed.remove(&id);
+            self.advance(id);
+            self.start_queued();
+        }
+    }
+
+    pub(super) fn start_queued(&mut self) {
+        while self.searches.has_room()
+            && let Some(question) = self.searches.queue.pop_front()
+        {
+            let ops = self.searches.waiting.remove(&question).unwrap_or_default();
+            let (kind, target) = question;
+            if kind == LookupKind::Providers {
+                self.tell_kept_records(&ops, &target);
+            }
+            let id = self.start_lookup(target, kind, Owner::Ops(ops));
+            self.searches.asked.insert(question, id);
+        }
+    }
+
+    fn advance(&mut self, id: LookupId) {
+        let Some(mut lookup) = self.searches.take(id) else {
+            return;
+        };
+        let rules = Rules {
+            k: self.cfg.k,
+            alpha: self.cfg.alpha,
+            now: self.now,
+            pace: self.rtt.pace(&self.cfg),
+        };
+        let mut done = lookup.is_done(&rules);
+        while !done
+            && !self.calls.is_full()
+            && let Some(contact) = lookup.next_query(&rules)
+        {
+            self.call(contact, Purpose::Lookup(id), lookup.request());
+            done = lookup.is_done(&rules);
+        }
+        if done {
+            return self.finish(*lookup);
+        }
+        lookup.wake = lookup.next_wake(&rules);
+        self.searches.put(id, lookup);
+    }
+
+    fn finish(&mut self, lookup: Lookup) {
+        let closest = lookup.closest(self.cfg.k);
+        match lookup.owner {
+            Owner::Ops(ref ops) => {
+                self.searches.asked.remove(&(lookup.kind, lookup.target));
+                let providers = self.with_kept_records(&lookup);
+                let closest: Vec<Contact> = closest.iter().map(|c| Contact::clone(c)).collect();
+                for &op in ops {
+                    let (closest, providers) = (closest.clone(), providers.clone());
+                    self.outputs.push_back(Output::LookupDone { op, closest, providers });
+                }
+            }
+            Owner::Publish(job) => self.on_publish_lookup(job, &closest),
+            Owner::Siblings => self.on_siblings_known(),
+            Owner::Refresh => self.on_refreshed(),
+        }
+    }
+
+    /// Which node that an answer named may be asked, and how it is best reached.
+    fn candidate(&self, contact: &Contact) -> Option<Arc<Contact>> {
+        if contact.id == self.own.id
+            || !contact.is_dialable()
+            || !static_puzzle_holds(&contact.id, self.cfg.static_puzzle_bits)
+        {
+            return None;
+        }
+        // An address at which the node itself has answered beats what others say.
+        if let Some(peer) = self.table.get(&contact.id) {
+            if peer.alive() {
+                return Some(Arc::clone(&peer.contact));
+            }
+            if peer.contact.addrs == contact.addrs {
+                return None;
+            }
+        }
+        (!self.dead.contains(contact, self.now)).then(|| Arc::new(contact.clone()))
+    }
+
+    fn tell(&mut self, ops: &[OpId], records: Vec<ProviderRecord>) {
+        if records.is_empty() {
+            return;
+        }
+        for &op in ops {
+            self.outputs.push_back(Output::Providers { op, records: records.clone() });
+        }
+    }
+
+    /// What this node keeps itself is the first answer of a lookup.
+    fn tell_kept_records(&mut self, ops: &[OpId], key: &Key) {
+        let records = self.kept_records(key);
+        self.tell(ops, records);
+    }
+
+    /// The holders that a lookup found, and those that only this node itself knew.
+    fn with_kept_records(&mut self, lookup: &Lookup) -> Vec<ProviderRecord> {
+        let mut providers = lookup.providers();
+        if lookup.kind == LookupKind::Providers {
+            let found: BTreeSet<NodeId> = providers.iter().map(|r| r.provider.id).collect();
+            let kept = self.kept_records(&lookup.target);
+            providers.extend(kept.into_iter().filter(|r| !found.contains(&r.provider.id)));
+        }
+        providers
+    }
+
+    fn kept_records(&mut self, key: &Key) -> Vec<ProviderRecord> {
+        let (records, chance) = (&self.records, &mut self.chance);
+        records.choose(key, MAX_RECORDS_PER_ANSWER, Some(&self.own.id), self.now, chance)
+    }
+
+    fn put_changed(&mut self, id: LookupId, lookup: Box<Lookup>) {
+        self.searches.put(id, lookup);
+        self.searches.changed.insert(id);
+    }
+}

@@ -1,0 +1,254 @@
+//! Messages between nodes: what may be said, in how many bytes, and how it is read.
+//!
+//! Every message is one postcard value inside one HTTP body. Decoding is total: it returns a
+//! message within all limits or a [`WireError`], never panics, and never keeps more memory than a
+//! small multiple of [`MAX_MESSAGE_BYTES`]. This module checks form only; signatures, identities
+//! and freshness are checked by whoever uses the content.
+
+mod contact;
+mod record;
+mod signer;
+
+use ddr_oci::{RepositoryName, Tag};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use self::contact::{Contact, MAX_ADDRS, MAX_ZONE_BYTES};
+pub(crate) use self::record::Terms;
+pub use self::record::{NameRecord, ProviderRecord, RecordError};
+pub use self::signer::Signer;
+use crate::id::Key;
+
+/// Largest message in bytes, request or response.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Most nodes in one answer; k may be configured up to this.
+pub const MAX_NODES: usize = 32;
+/// Most provider records in one answer.
+pub const MAX_RECORDS_PER_ANSWER: usize = 20;
+/// Most provider records in one `PutProviders`.
+pub const MAX_RECORDS_PER_PUT: usize = 128;
+/// Most serials of revoked tokens in one message.
+pub const MAX_REVOKED: usize = 1024;
+
+/// What one node asks another.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Are you there? Answered with [`Response::Pong`].
+    Ping,
+    /// The k nodes you know closest to `target` (Kademlia, section 2.3). Answer: `Nodes`.
+    FindNode {
+        /// The point to come near to.
+        target: Key,
+    },
+    /// Holders of `key`, and the nodes closest to it. Answer: `Providers`.
+    FindProviders {
+        /// The content's key.
+        key: Key,
+    },
+    /// Store these signed records (Kademlia's STORE). Answer: `Stored`.
+    PutProviders {
+        /// At most [`MAX_RECORDS_PER_PUT`].
+        records: Vec<ProviderRecord>,
+    },
+    /// The name record that you keep under `key`. Answer: `Name`.
+    GetName {
+        /// The key of repository and tag.
+        key: Key,
+    },
+    /// Store this name record if it is newer than yours. Answer: `NameStored`.
+    PutName {
+        /// The signed record.
+        record: NameRecord,
+    },
+    /// Tokens that were revoked. Answer: `Pong`.
+    Revoked {
+        /// Serials, at most [`MAX_REVOKED`].
+        serials: Vec<[u8; 16]>,
+    },
+}
+
+/// A request with who asks; the sender must be the node that the connection proved.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct RequestEnvelope {
+    /// The asking node. Its ID must equal the identity of the connection.
+    pub sender: Contact,
+    /// The X of the dynamic puzzle; all zero where the swarm has none.
+    pub puzzle: [u8; 32],
+    /// The request itself.
+    pub body: Request,
+}
+
+/// What a node answers.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    /// I am here.
+    Pong {
+        /// How many revoked tokens I know.
+        revoked: u32,
+    },
+    /// The nodes closest to the target that I know alive, nearest first.
+    Nodes {
+        /// At most [`MAX_NODES`].
+        nodes: Vec<Contact>,
+    },
+    /// Holders that I know, and the nodes closest to the key.
+    Providers {
+        /// At most [`MAX_RECORDS_PER_ANSWER`], a random choice when I have more.
+        records: Vec<ProviderRecord>,
+        /// At most [`MAX_NODES`], nearest first.
+        nodes: Vec<Contact>,
+    },
+    /// How many of the records I keep now.
+    Stored {
+        /// Records kept, those that I had already included.
+        accepted: u32,
+    },
+    /// The name record that I keep, if any.
+    Name {
+        /// The newest that I have.
+        record: Option<NameRecord>,
+    },
+    /// Whether the name record was stored durably.
+    NameStored {
+        /// True when the sent record is now the one kept here.
+        stored: bool,
+        /// The newest that I have when it is another one.
+        newest: Option<NameRecord>,
+    },
+    /// I do not answer that.
+    Refused {
+        /// Why.
+        reason: RefuseReason,
+    },
+}
+
+/// Why a node refuses a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum RefuseReason {
+    /// Too much to do at the moment; ask somebody else.
+    Busy,
+    /// The message was not understood or went over a limit.
+    Malformed,
+    /// The sender's ID is not the one that the connection proved.
+    WrongSender,
+    /// The sender's ID does not solve the swarm's puzzles.
+    PuzzleUnsolved,
+    /// A signature or the identity behind it is wrong.
+    BadSignature,
+    /// The record's stamp lies too far ahead of the clock here.
+    ClockAhead,
+    /// This node does not serve that request now.
+    Unsupported,
+}
+
+/// Why bytes are not a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum WireError {
+    /// Longer than [`MAX_MESSAGE_BYTES`].
+    #[error("message is longer than {MAX_MESSAGE_BYTES} bytes")]
+    TooLarge,
+    /// Not a message of this version, cut short, or followed by more bytes.
+    #[error("message is malformed")]
+    Malformed,
+    /// A list or text in it is longer than its limit, which is named here.
+    #[error("message exceeds the limit {0}")]
+    OverLimit(&'static str),
+}
+
+impl RequestEnvelope {
+    /// The message as bytes.
+    ///
+    /// # Panics
+    /// Never: every type in it has a postcard form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a message; all limits hold for what is returned.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let envelope: Self = decode(bytes)?;
+        envelope.check_limits()?;
+        Ok(envelope)
+    }
+
+    /// Checks every list and text against its limit.
+    pub fn check_limits(&self) -> Result<(), WireError> {
+        self.sender.check_limits()?;
+        match &self.body {
+            Request::PutProviders { records } => {
+                at_most(records.len(), MAX_RECORDS_PER_PUT, "MAX_RECORDS_PER_PUT")?;
+                records.iter().try_for_each(|record| record.provider.check_limits())
+            }
+            Request::Revoked { serials } => at_most(serials.len(), MAX_REVOKED, "MAX_REVOKED"),
+            Request::Ping
+            | Request::FindNode { .. }
+            | Request::FindProviders { .. }
+            | Request::GetName { .. }
+            | Request::PutName { .. } => Ok(()),
+        }
+    }
+}
+
+impl Response {
+    /// The message as bytes.
+    ///
+    /// # Panics
+    /// Never: every type in it has a postcard form.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a message; all limits hold for what is returned.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let response: Self = decode(bytes)?;
+        response.check_limits()?;
+        Ok(response)
+    }
+
+    /// Checks every list and text against its limit.
+    pub fn check_limits(&self) -> Result<(), WireError> {
+        let (records, nodes): (&[ProviderRecord], &[Contact]) = match self {
+            Self::Nodes { nodes } => (&[], nodes),
+            Self::Providers { records, nodes } => (records, nodes),
+            _ => return Ok(()),
+        };
+        at_most(records.len(), MAX_RECORDS_PER_ANSWER, "MAX_RECORDS_PER_ANSWER")?;
+        at_most(nodes.len(), MAX_NODES, "MAX_NODES")?;
+        records.iter().try_for_each(|record| record.provider.check_limits())?;
+        nodes.iter().try_for_each(Contact::check_limits)
+    }
+}
+
+impl NameRecord {
+    /// The key under which this record is kept.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::of_name(&self.repository, &self.tag)
+    }
+
+    /// The name that this record speaks about.
+    #[must_use]
+    pub const fn name(&self) -> (&RepositoryName, &Tag) {
+        (&self.repository, &self.tag)
+    }
+}
+
+fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("every message type has a postcard form")
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return Err(WireError::TooLarge);
+    }
+    match postcard::take_from_bytes(bytes) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) | Err(_) => Err(WireError::Malformed),
+    }
+}
+
+pub(crate) const fn at_most(len: usize, limit: usize, name: &'static str) -> Result<(), WireError> {
+    if len > limit { Err(WireError::OverLimit(name)) } else { Ok(()) }
+}

@@ -1,0 +1,352 @@
+//! Peers that lie, forge and flood: each is refused and named, and memory stays bounded.
+
+use ddr_proto::kad::{Input, KadConfig, LookupKind, MAX_JOINED_OPS, OpId, Reason};
+use ddr_proto::wire::{
+    Contact, MAX_ADDRS, MAX_NODES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT, ProviderRecord,
+    RecordError, RefuseReason, Request, RequestEnvelope, Response, Signer,
+};
+use ddr_proto::{Key, NodeId};
+
+use crate::net::{START, key};
+use crate::solo::{Solo, nothing_for, peer, quiet_config};
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Changes a record after it was signed.
+type Forge = fn(&mut ProviderRecord);
+
+fn record(signer: &Signer, contact: &Contact, key: Key) -> ProviderRecord {
+    ProviderRecord::sign(signer, contact, key, true, START.0, START.0 + HOUR_MS)
+}
+
+fn refused(reason: RefuseReason) -> Response {
+    Response::Refused { reason }
+}
+
+#[test]
+fn a_sender_that_is_not_the_connection_is_refused() {
+    let mut solo = Solo::new(quiet_config());
+    let ((_, honest), (_, liar)) = (peer(1), peer(2));
+    let envelope = RequestEnvelope { sender: honest.clone(), puzzle: [0; 32], body: Request::Ping };
+    assert_eq!(solo.ask_as(liar.id, envelope), refused(RefuseReason::WrongSender));
+    assert_eq!(solo.misbehaviour, [(liar.id, Reason::WrongSender)]);
+    assert!(solo.take_calls().is_empty(), "nobody is pinged for a lie");
+}
+
+#[test]
+fn a_forged_record_is_refused_and_named() {
+    let mut solo = Solo::new(quiet_config());
+    let ((signer, holder), (_, liar)) = (peer(1), peer(2));
+    let good = record(&signer, &holder, key(1));
+    let forgeries: [(Forge, RecordError); 6] = [
+        (|record| record.signature[7] ^= 1, RecordError::BadSignature),
+        (|record| record.key = key(2), RecordError::BadSignature),
+        (|record| record.issued_ms += 1, RecordError::BadSignature),
+        (|record| record.withdrawn = true, RecordError::BadSignature),
+        (|record| record.provider.addrs[0].set_port(1), RecordError::BadSignature),
+        (|record| record.provider.id = peer(3).1.id, RecordError::WrongIdentity),
+    ];
+    for (forge, error) in forgeries {
+        let mut forged = good.clone();
+        forge(&mut forged);
+        let answer = solo.ask(&liar, Request::PutProviders { records: vec![forged] });
+        assert_eq!(answer, refused(RefuseReason::BadSignature));
+        assert_eq!(solo.misbehaviour.pop(), Some((liar.id, Reason::BadRecord(error))));
+        assert_eq!(solo.kad.stored_records(), 0);
+    }
+    let answer = solo.ask(&liar, Request::PutProviders { records: vec![good] });
+    assert_eq!(answer, Response::Stored { accepted: 1 }, "anyone may pass on a true record");
+}
+
+#[test]
+fn a_request_over_a_limit_is_refused_and_named() {
+    let mut solo = Solo::new(quiet_config());
+    let (signer, asking) = peer(1);
+    let records = vec![record(&signer, &asking, key(1)); MAX_RECORDS_PER_PUT + 1];
+    let answer = solo.ask(&asking, Request::PutProviders { records });
+    assert_eq!(answer, refused(RefuseReason::Malformed));
+    let mut many_homes = asking.clone();
+    many_homes.addrs = vec![asking.addrs[0]; MAX_ADDRS + 1];
+    assert_eq!(solo.ask(&many_homes, Request::Ping), refused(RefuseReason::Malformed));
+    let mut long_zone = asking.clone();
+    long_zone.zone = "z".repeat(33);
+    assert_eq!(solo.ask(&long_zone, Request::Ping), refused(RefuseReason::Malformed));
+    let reasons: Vec<Reason> = solo.misbehaviour.iter().map(|(_, reason)| *reason).collect();
+    let limits = ["MAX_RECORDS_PER_PUT", "MAX_ADDRS", "MAX_ZONE_BYTES"];
+    assert_eq!(reasons, limits.map(Reason::OverLimit));
+    assert_eq!(solo.kad.stored_records(), 0);
+    assert!(solo.known().is_empty());
+}
+
+#[test]
+fn lying_answers_are_dropped_and_named() {
+    let (signer, holder) = peer(1);
+    let (_, liar) = peer(2);
+    let good = record(&signer, &holder, key(1));
+    let mut forged = good.clone();
+    forged.signature[0] ^= 1;
+    let foreign = record(&signer, &holder, key(2));
+    let providers = |records: Vec<ProviderRecord>| Response::Providers { records, nodes: vec![] };
+    let nodes = vec![holder.clone(); MAX_NODES + 1];
+    let cases = [
+        (providers(vec![forged]), Reason::BadRecord(RecordError::BadSignature)),
+        (providers(vec![foreign]), Reason::ForeignRecord),
+        (
+            providers(vec![good; MAX_RECORDS_PER_ANSWER + 1]),
+            Reason::OverLimit("MAX_RECORDS_PER_ANSWER"),
+        ),
+        (Response::Providers { records: vec![], nodes }, Reason::OverLimit("MAX_NODES")),
+        (Response::Stored { accepted: 1 }, Reason::WrongAnswer),
+        (Response::Nodes { nodes: vec![] }, Reason::WrongAnswer),
+    ];
+    for (lie, reason) in cases {
+        let mut solo = Solo::with_peers(quiet_config(), std::slice::from_ref(&liar));
+        solo.start_lookup(key(1), LookupKind::Providers);
+        let calls = solo.take_calls();
+        let [(call, to, _)] = &calls[..] else { panic!("one peer, one call, got {calls:?}") };
+        assert_eq!(to.id, liar.id);
+        solo.input(Input::Response { call: *call, response: lie });
+        solo.settle_after_lookup();
+        assert_eq!(solo.misbehaviour, [(liar.id, reason)]);
+        assert_eq!(solo.lookup_result(), Some((vec![], vec![])), "{reason:?}");
+    }
+}
+
+#[test]
+fn answers_that_nobody_asked_for_change_nothing() {
+    let (_, known) = peer(1);
+    let mut solo = Solo::with_peers(quiet_config(), std::slice::from_ref(&known));
+    solo.start_lookup(key(1), LookupKind::Nodes);
+    let calls = solo.take_calls();
+    let call = calls[0].0;
+    let answer = || Response::Nodes { nodes: vec![] };
+    solo.input(Input::Response { call, response: answer() });
+    assert!(solo.lookup_result().is_some());
+    solo.outputs.clear();
+    solo.input(Input::Response { call, response: answer() });
+    solo.input(Input::Failed { call });
+    assert!(solo.outputs.is_empty(), "{:?}", solo.outputs);
+    assert!(solo.kad.contacts()[0].alive);
+}
+
+#[test]
+fn a_late_answer_is_a_sign_of_life_but_no_result() {
+    let known: Vec<Contact> = (0..2).map(|number| peer(number).1).collect();
+    let mut solo = Solo::with_peers(quiet_config(), &known);
+    solo.start_lookup(key(1), LookupKind::Nodes);
+    let calls = solo.take_calls();
+    solo.advance_ms(510);
+    assert_eq!(solo.lookup_result(), Some((vec![], vec![])), "both were given up");
+    assert!(solo.kad.contacts().iter().all(|peer| !peer.alive));
+    solo.outputs.clear();
+    let (call, to, _) = &calls[0];
+    solo.input(Input::Response { call: *call, response: Response::Nodes { nodes: vec![] } });
+    let alive = |peer: &&ddr_proto::kad::PeerView| peer.alive;
+    let contacts = solo.kad.contacts();
+    let alive: Vec<NodeId> = contacts.iter().filter(alive).map(|peer| peer.contact.id).collect();
+    assert_eq!(alive, [to.id]);
+    assert_eq!(solo.lookup_result(), None, "the lookup has ended once");
+}
+
+#[test]
+fn one_question_is_joined_by_a_limited_number() {
+    let known = [peer(1).1];
+    let mut solo = Solo::with_peers(quiet_config(), &known);
+    for number in 0..5_000 {
+        let kind = LookupKind::Providers;
+        solo.input(Input::Lookup { op: OpId(number), target: key(1), kind });
+    }
+    assert_eq!(solo.calls_waiting(), 1, "one lookup runs for all");
+    assert_eq!(solo.done_ops().len(), 5_000 - MAX_JOINED_OPS);
+    solo.finish_everything();
+    assert_eq!(solo.done_ops().len(), 5_000);
+}
+
+#[test]
+fn a_flood_of_senders_leaves_the_table_bounded() {
+    let mut solo = Solo::new(quiet_config());
+    for number in 0..4_000 {
+        let (_, sender) = peer(number);
+        solo.ask(&sender, Request::Ping);
+        let pings = solo.outputs.len();
+        if number < 200 {
+            continue;
+        }
+        // After a while the flood's own pings are answered.
+        assert!(pings <= 64 + 2 * number, "pings are limited");
+        for (call, _, request) in solo.take_calls() {
+            solo.input(Input::Response { call, response: nothing_for(&request) });
+        }
+        solo.outputs.clear();
+    }
+    let contacts = solo.kad.contacts();
+    let mut buckets = std::collections::BTreeMap::<u32, usize>::new();
+    for peer in contacts.iter().filter(|peer| !peer.sibling) {
+        *buckets.entry(peer.bucket).or_default() += 1;
+    }
+    assert!(buckets.values().all(|count| *count <= 20), "{buckets:?}");
+    assert_eq!(contacts.iter().filter(|peer| peer.sibling).count(), 20);
+}
+
+#[test]
+fn unanswered_pings_are_limited() {
+    let mut solo = Solo::new(quiet_config());
+    for number in 0..1_000 {
+        solo.ask(&peer(number).1, Request::Ping);
+    }
+    assert_eq!(solo.take_calls().len(), 64, "one ping each, up to the limit");
+    assert!(solo.known().is_empty(), "nobody answered yet");
+}
+
+#[test]
+fn a_flood_of_records_stays_within_the_quotas() {
+    let cfg = KadConfig {
+        max_records: 100,
+        max_records_per_signer: 10,
+        max_holders_per_key: 5,
+        ..quiet_config()
+    };
+    let mut solo = Solo::new(cfg);
+    let (signer, greedy) = peer(0);
+    for number in 0..50 {
+        let records = vec![record(&signer, &greedy, key(number))];
+        let answer = solo.ask(&greedy, Request::PutProviders { records });
+        let accepted = u32::from(number < 10);
+        assert_eq!(answer, Response::Stored { accepted }, "record {number}");
+        solo.outputs.clear();
+    }
+    assert_eq!(solo.kad.stored_records(), 10);
+    for number in 1..40 {
+        let (signer, holder) = peer(number);
+        let records = vec![record(&signer, &holder, key(1_000))];
+        solo.ask(&holder, Request::PutProviders { records });
+    }
+    assert_eq!(solo.kad.stored_records(), 15, "five holders of the hot key");
+    for number in 100..400 {
+        let (signer, holder) = peer(number);
+        let records = vec![record(&signer, &holder, key(number as u64))];
+        solo.ask(&holder, Request::PutProviders { records });
+    }
+    assert_eq!(solo.kad.stored_records(), 100);
+}
+
+#[test]
+fn a_hot_key_keeps_the_zones_that_are_rare() {
+    let cfg = KadConfig { max_holders_per_key: 6, ..quiet_config() };
+    let mut solo = Solo::new(cfg);
+    let mut put = |number: usize, zone: &str| {
+        let (signer, mut holder) = peer(number);
+        holder.zone = zone.to_owned();
+        let issued_ms = START.0 - 1_000 + number as u64;
+        let record =
+            ProviderRecord::sign(&signer, &holder, key(1), true, issued_ms, START.0 + HOUR_MS);
+        solo.ask(&holder, Request::PutProviders { records: vec![record] });
+    };
+    put(0, "rare");
+    (1..20).for_each(|number| put(number, "crowded"));
+    let answer = solo.ask(&peer(99).1, Request::FindProviders { key: key(1) });
+    let Response::Providers { records, .. } = answer else { panic!("unexpected {answer:?}") };
+    assert_eq!(records.len(), 6);
+    let held = |number: usize| records.iter().any(|r| r.provider.id == peer(number).1.id);
+    assert!(held(0), "the only holder of its zone stays, old as it is");
+    assert!((15..20).all(held), "the crowded zone keeps its latest");
+}
+
+#[test]
+fn records_out_of_time_are_not_kept() {
+    let mut solo = Solo::new(quiet_config());
+    let (signer, holder) = peer(1);
+    let times = [
+        (START.0 - 10, START.0),
+        (START.0 + 10 * 60_000, START.0 + HOUR_MS),
+        (START.0, START.0 + 3 * HOUR_MS),
+    ];
+    for (issued_ms, expires_ms) in times {
+        let record = ProviderRecord::sign(&signer, &holder, key(1), true, issued_ms, expires_ms);
+        let answer = solo.ask(&holder, Request::PutProviders { records: vec![record] });
+        assert_eq!(answer, Response::Stored { accepted: 0 }, "{issued_ms} to {expires_ms}");
+    }
+    assert!(solo.misbehaviour.is_empty(), "a wrong clock is no crime");
+}
+
+#[test]
+fn an_old_record_cannot_undo_a_withdrawal() {
+    let mut solo = Solo::new(quiet_config());
+    let (signer, holder) = peer(1);
+    let old = record(&signer, &holder, key(1));
+    let gone =
+        ProviderRecord::sign_withdrawn(&signer, &holder, key(1), START.0 + 1, START.0 + HOUR_MS);
+    for records in [vec![old.clone()], vec![gone], vec![old]] {
+        solo.ask(&holder, Request::PutProviders { records });
+    }
+    let answer = solo.ask(&peer(2).1, Request::FindProviders { key: key(1) });
+    let Response::Providers { records, .. } = answer else { panic!("unexpected {answer:?}") };
+    assert_eq!(records, []);
+}
+
+#[test]
+fn endless_invented_nodes_end_within_the_limits() {
+    let (_, liar) = peer(1);
+    let mut solo = Solo::with_peers(quiet_config(), std::slice::from_ref(&liar));
+    let target = key(5);
+    solo.start_lookup(target, LookupKind::Nodes);
+    let (mut asked, mut invented) = (0_u32, 0_u64);
+    while solo.lookup_result().is_none() {
+        let calls = solo.take_calls();
+        assert!(!calls.is_empty() || solo.kad.next_deadline().is_some());
+        for (call, _, request) in calls {
+            if !matches!(request, Request::FindNode { .. }) {
+                solo.input(Input::Response { call, response: nothing_for(&request) });
+                continue;
+            }
+            asked += 1;
+            let nodes = (0..20).map(|_| {
+                invented += 1;
+                let mut id = target.0;
+                id[24..].copy_from_slice(&(u64::MAX - invented).to_be_bytes());
+                Contact { id: NodeId(id), addrs: liar.addrs.clone(), zone: String::new() }
+            });
+            let response = Response::Nodes { nodes: nodes.collect() };
+            solo.input(Input::Response { call, response });
+        }
+        solo.advance_ms(1);
+    }
+    assert!(asked <= 256, "asked {asked} nodes");
+}
+
+#[test]
+fn wrong_addresses_do_not_make_a_live_node_look_dead() {
+    let (_, victim) = peer(1);
+    let (_, liar) = peer(2);
+    let mut solo = Solo::with_peers(quiet_config(), &[victim.clone(), liar.clone()]);
+    let mut elsewhere = victim.clone();
+    elsewhere.addrs[0].set_port(1);
+    solo.start_lookup(key(1), LookupKind::Nodes);
+    for (call, to, _) in solo.take_calls() {
+        assert_ne!(to, elsewhere);
+        let nodes = if to.id == liar.id { vec![elsewhere.clone()] } else { Vec::new() };
+        solo.input(Input::Response { call, response: Response::Nodes { nodes } });
+    }
+    for (_, to, _) in solo.take_calls() {
+        assert_ne!(to, elsewhere, "an address that answered beats what others say");
+    }
+    assert!(solo.kad.contacts().iter().all(|peer| peer.alive));
+}
+
+#[test]
+fn more_lookups_than_fit_end_with_nothing() {
+    let known: Vec<Contact> = (0..5).map(|number| peer(number).1).collect();
+    let mut solo = Solo::with_peers(quiet_config(), &known);
+    let count = 10_000_u64;
+    for number in 0..count {
+        let kind = LookupKind::Providers;
+        solo.input(Input::Lookup { op: OpId(number), target: key(number), kind });
+    }
+    let refused = solo.done_ops();
+    assert_eq!(refused.len() as u64, count - 128 - 4_096);
+    let in_flight = solo.calls_waiting();
+    assert!(in_flight <= 4_096, "{in_flight} calls in flight");
+    // The others get their turn.
+    solo.finish_everything();
+    assert_eq!(solo.done_ops().len() as u64, count);
+}

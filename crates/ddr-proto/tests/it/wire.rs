@@ -1,0 +1,228 @@
+//! Messages: they survive their bytes, and nothing else is taken for one.
+
+use std::net::SocketAddr;
+
+use ddr_oci::{Algorithm, Digest};
+use ddr_proto::wire::{
+    Contact, MAX_ADDRS, MAX_MESSAGE_BYTES, MAX_NODES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT,
+    MAX_REVOKED, MAX_ZONE_BYTES, NameRecord, ProviderRecord, RecordError, RefuseReason, Request,
+    RequestEnvelope, Response, WireError,
+};
+use ddr_proto::{Key, NodeId};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::net::{key, signer};
+use crate::solo::peer;
+
+fn addrs() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![
+        any::<([u8; 4], u16)>().prop_map(SocketAddr::from),
+        any::<([u8; 16], u16)>().prop_map(SocketAddr::from),
+    ]
+}
+
+fn contacts() -> impl Strategy<Value = Contact> {
+    (any::<[u8; 32]>(), vec(addrs(), 0..=MAX_ADDRS), "[a-z0-9-]{0,32}")
+        .prop_map(|(id, addrs, zone)| Contact { id: NodeId(id), addrs, zone })
+}
+
+fn keys() -> impl Strategy<Value = Key> {
+    any::<[u8; 32]>().prop_map(Key)
+}
+
+fn signatures() -> impl Strategy<Value = [u8; 64]> {
+    any::<([u8; 32], [u8; 32])>().prop_map(|(first, second)| {
+        std::array::from_fn(|i| if i < 32 { first[i] } else { second[i - 32] })
+    })
+}
+
+fn providers() -> impl Strategy<Value = ProviderRecord> {
+    let flags = any::<(bool, bool, u64, u64)>();
+    (keys(), contacts(), any::<[u8; 32]>(), flags, signatures()).prop_map(
+        |(key, provider, public_key, (complete, withdrawn, issued_ms, expires_ms), signature)| {
+            ProviderRecord {
+                key,
+                provider,
+                public_key,
+                complete,
+                issued_ms,
+                expires_ms,
+                withdrawn,
+                signature,
+            }
+        },
+    )
+}
+
+fn names() -> impl Strategy<Value = NameRecord> {
+    let digests = any::<[u8; 32]>().prop_map(|bytes| Digest::from_parts(Algorithm::Sha256, &bytes));
+    let texts = ("[a-z0-9]{1,8}(/[a-z0-9]{1,8}){0,2}", "[A-Za-z0-9_][A-Za-z0-9._-]{0,12}");
+    (texts, digests, any::<bool>(), any::<u64>(), any::<[u8; 32]>(), signatures()).prop_map(
+        |((repository, tag), digest, tombstone, stamp, writer, signature)| NameRecord {
+            repository: repository.parse().expect("the pattern is a name"),
+            tag: tag.parse().expect("the pattern is a tag"),
+            digest: digest.filter(|_| !tombstone),
+            stamp,
+            writer,
+            signature,
+        },
+    )
+}
+
+fn requests() -> impl Strategy<Value = RequestEnvelope> {
+    let bodies = prop_oneof![
+        Just(Request::Ping),
+        keys().prop_map(|target| Request::FindNode { target }),
+        keys().prop_map(|key| Request::FindProviders { key }),
+        vec(providers(), 0..8).prop_map(|records| Request::PutProviders { records }),
+        keys().prop_map(|key| Request::GetName { key }),
+        names().prop_map(|record| Request::PutName { record }),
+        vec(any::<[u8; 16]>(), 0..20).prop_map(|serials| Request::Revoked { serials }),
+    ];
+    (contacts(), any::<[u8; 32]>(), bodies).prop_map(|(sender, puzzle, body)| RequestEnvelope {
+        sender,
+        puzzle,
+        body,
+    })
+}
+
+fn responses() -> impl Strategy<Value = Response> {
+    let nodes = || vec(contacts(), 0..=MAX_NODES);
+    prop_oneof![
+        any::<u32>().prop_map(|revoked| Response::Pong { revoked }),
+        nodes().prop_map(|nodes| Response::Nodes { nodes }),
+        (vec(providers(), 0..=MAX_RECORDS_PER_ANSWER), nodes())
+            .prop_map(|(records, nodes)| Response::Providers { records, nodes }),
+        any::<u32>().prop_map(|accepted| Response::Stored { accepted }),
+        proptest::option::of(names()).prop_map(|record| Response::Name { record }),
+        (any::<bool>(), proptest::option::of(names()))
+            .prop_map(|(stored, newest)| Response::NameStored { stored, newest }),
+        Just(Response::Refused { reason: RefuseReason::ClockAhead }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn messages_survive_their_bytes(request in requests(), response in responses()) {
+        prop_assert_eq!(RequestEnvelope::decode(&request.encode()), Ok(request));
+        prop_assert_eq!(Response::decode(&response.encode()), Ok(response));
+    }
+
+    #[test]
+    fn a_message_cut_short_is_malformed(request in requests(), response in responses(), at: usize) {
+        let bytes = request.encode();
+        let cut = RequestEnvelope::decode(&bytes[..at % bytes.len()]);
+        prop_assert_eq!(cut, Err(WireError::Malformed));
+        let bytes = response.encode();
+        prop_assert_eq!(Response::decode(&bytes[..at % bytes.len()]), Err(WireError::Malformed));
+    }
+
+    #[test]
+    fn a_message_with_more_behind_it_is_malformed(request in requests(), more: u8) {
+        let mut bytes = request.encode();
+        bytes.push(more);
+        prop_assert_eq!(RequestEnvelope::decode(&bytes), Err(WireError::Malformed));
+    }
+
+    #[test]
+    fn garbage_is_no_message_over_a_limit(bytes in vec(any::<u8>(), 0..2_000)) {
+        if let Ok(request) = RequestEnvelope::decode(&bytes) {
+            prop_assert_eq!(request.check_limits(), Ok(()));
+        }
+        if let Ok(response) = Response::decode(&bytes) {
+            prop_assert_eq!(response.check_limits(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_never_a_panic(request in requests(), at: usize, bit in 0..8_u32) {
+        let mut bytes = request.encode();
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        if let Ok(other) = RequestEnvelope::decode(&bytes) {
+            prop_assert_eq!(other.check_limits(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_signature_holds_for_exactly_what_was_signed(at: usize, bit in 0..8_u32) {
+        let (signer, contact) = peer(1);
+        let record = ProviderRecord::sign(&signer, &contact, key(1), true, 5, 50);
+        prop_assert_eq!(record.verify(), Ok(()));
+        let put = Request::PutProviders { records: vec![record.clone()] };
+        let envelope = RequestEnvelope { sender: contact, puzzle: [0; 32], body: put };
+        let mut bytes = envelope.encode();
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        let Ok(RequestEnvelope { body: Request::PutProviders { records }, .. }) =
+            RequestEnvelope::decode(&bytes)
+        else {
+            return Ok(());
+        };
+        for changed in records.iter().filter(|changed| **changed != record) {
+            prop_assert!(changed.verify().is_err());
+        }
+    }
+}
+
+#[test]
+fn lists_over_their_limit_are_named() {
+    let (signer, contact) = peer(1);
+    let record = ProviderRecord::sign(&signer, &contact, key(1), true, 5, 50);
+    let ask = |body| RequestEnvelope { sender: contact.clone(), puzzle: [0; 32], body }.encode();
+    let put = |count| Request::PutProviders { records: vec![record.clone(); count] };
+    assert!(RequestEnvelope::decode(&ask(put(MAX_RECORDS_PER_PUT))).is_ok());
+    let over = RequestEnvelope::decode(&ask(put(MAX_RECORDS_PER_PUT + 1)));
+    assert_eq!(over, Err(WireError::OverLimit("MAX_RECORDS_PER_PUT")));
+    let revoked = |count| Request::Revoked { serials: vec![[1; 16]; count] };
+    assert!(RequestEnvelope::decode(&ask(revoked(MAX_REVOKED))).is_ok());
+    let over = RequestEnvelope::decode(&ask(revoked(MAX_REVOKED + 1)));
+    assert_eq!(over, Err(WireError::OverLimit("MAX_REVOKED")));
+    let nodes = |count| Response::Nodes { nodes: vec![contact.clone(); count] };
+    assert!(Response::decode(&nodes(MAX_NODES).encode()).is_ok());
+    let over = Response::decode(&nodes(MAX_NODES + 1).encode());
+    assert_eq!(over, Err(WireError::OverLimit("MAX_NODES")));
+    let oversized = vec![0; MAX_MESSAGE_BYTES + 1];
+    assert_eq!(Response::decode(&oversized), Err(WireError::TooLarge));
+}
+
+#[test]
+fn a_length_beyond_the_bytes_takes_no_memory_and_is_malformed() {
+    // Variant 1 of a response is a list of nodes; the length that follows claims 2^40 of them.
+    let bytes = [1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20];
+    assert_eq!(Response::decode(&bytes), Err(WireError::Malformed));
+}
+
+#[test]
+fn the_largest_messages_within_all_limits_fit() {
+    let (signer, mut contact) = peer(1);
+    contact.addrs = vec![SocketAddr::from(([0xff; 16], 65_535)); MAX_ADDRS];
+    contact.zone = "z".repeat(MAX_ZONE_BYTES);
+    let record = ProviderRecord::sign(&signer, &contact, key(1), true, u64::MAX, u64::MAX);
+    let put = Request::PutProviders { records: vec![record.clone(); MAX_RECORDS_PER_PUT] };
+    let request = RequestEnvelope { sender: contact.clone(), puzzle: [0xff; 32], body: put };
+    assert!(request.encode().len() <= MAX_MESSAGE_BYTES);
+    let response = Response::Providers {
+        records: vec![record; MAX_RECORDS_PER_ANSWER],
+        nodes: vec![contact; MAX_NODES],
+    };
+    assert!(response.encode().len() <= MAX_MESSAGE_BYTES);
+}
+
+#[test]
+fn a_name_record_speaks_for_its_writer_only() {
+    let writer = signer(1);
+    let (repository, tag) = ("team/app", "1.0");
+    let (repository, tag) = (repository.parse().expect("name"), tag.parse().expect("tag"));
+    let record = NameRecord::sign(&writer, repository, tag, Some(Digest::sha256(b"manifest")), 77);
+    assert_eq!(record.verify(), Ok(()));
+    assert_eq!(record.writer_id(), writer.node_id());
+    assert_eq!(NameRecord::from_bytes(&record.to_bytes()), Ok(record.clone()));
+    let later = NameRecord { stamp: 78, ..record.clone() };
+    let other = NameRecord { writer: *signer(2).public_key(), ..record.clone() };
+    let deleted = NameRecord { digest: None, ..record };
+    for forged in [later, other, deleted] {
+        assert_eq!(forged.verify(), Err(RecordError::BadSignature));
+    }
+}
