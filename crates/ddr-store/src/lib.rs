@@ -1,0 +1,36 @@
+//! Content on one disk: uploads, commits, blobs, and the index of manifests and tags.
+//!
+//! Decides when content counts as stored: a blob is served only if its file was written whole,
+//! made durable and then recorded in the index; an answer `Ok` of any changing call means that
+//! the change survives a power cut. It must never trust a name or length from outside, hold a
+//! whole blob in memory, or know of peers and HTTP. `docs/store.md` has the on-disk format, the
+//! invariants and the orders that follow from them.
+//!
+//! All calls block; an asynchronous caller runs them on threads of their own. What is
+//! deliberately absent: garbage collection, scrubbing and eviction.
+
+#![forbid(unsafe_code)]
+
+mod blob;
+mod commit;
+pub mod disk;
+mod error;
+mod fetch;
+mod index;
+mod layout;
+mod open;
+mod recover;
+mod staged;
+mod store;
+mod upload;
+
+pub use blob::BlobReader;
+pub use commit::Committed;
+pub use error::{IndexError, OpenError, UploadError};
+pub use fetch::{Fetch, FetchReader, MAX_FETCHES};
+pub use index::{
+    MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage,
+    StoredManifest,
+};
+pub use store::{Store, StoreConfig};
+pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_TTL_MS, Upload};

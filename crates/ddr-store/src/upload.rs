@@ -1,0 +1,298 @@
+//! Upload sessions: content that a client pushes, in as many requests as it likes.
+//!
+//! Decides who may use a session (one request at a time, in the repository that began it), what
+//! survives a restart (the file; its hash is computed again on first touch) and when a session
+//! ends (commit, cancel, wrong digest, [`UPLOAD_TTL_MS`]). Must never let a client's text reach
+//! a path: an identifier is parsed first and must be in the table.
+//!
+//! Bytes of an open session survive the death of the process. They are made durable at commit,
+//! so a power cut may take some; the digest check at commit then says so.
+
+use crate::commit::{CommitError, Committed, Source};
+use crate::disk::{EntryKind, OpenMode, read_full};
+use crate::error::UploadError;
+use crate::layout::{CHAIN, DATA, RandomId, SESSION};
+use crate::staged::Staged;
+use crate::store::{Inner, Store, lock, now_ms};
+use ddr_oci::digest::Digest;
+use ddr_oci::reference::RepositoryName;
+use serde::{Deserialize, Serialize};
+use std::io;
+
+/// Upload sessions that may be open at once.
+pub const MAX_UPLOADS: usize = 1024;
+/// Idle sessions whose hash and file stay in memory; others are hashed again on next touch. One
+/// takes at most about 66 KiB and one file descriptor.
+pub const MAX_WARM_UPLOADS: usize = 64;
+/// How long a session that nobody touches is kept, milliseconds (a day). A session of an earlier
+/// process counts from its start.
+pub const UPLOAD_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The version of `session.json`.
+const SESSION_VERSION: u32 = 1;
+/// Longest `session.json` that is read, bytes.
+const MAX_SESSION_BYTES: usize = 1024;
+
+/// A session in the table.
+#[derive(Debug)]
+pub(crate) struct Session {
+    repository: RepositoryName,
+    touched_ms: u64,
+    /// A handle on it is out.
+    busy: bool,
+    /// Its file and hash, unless they must be read from the disk.
+    warm: Option<Staged>,
+}
+
+/// What `session.json` holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct SessionFile {
+    version: u32,
+    repository: RepositoryName,
+    started_unix_ms: u64,
+}
+
+/// The only handle on an upload session. Dropped, it leaves the session as it is, for the next
+/// request.
+#[derive(Debug)]
+pub struct Upload {
+    store: Store,
+    id: RandomId,
+    repository: RepositoryName,
+    /// Taken when the session has ended.
+    staged: Option<Staged>,
+}
+
+impl Store {
+    /// Begins an upload session; its identifier, 32 hexadecimal digits of randomness.
+    ///
+    /// # Errors
+    /// `TooManyUploads`, `NoSpace`, `Io`.
+    pub fn begin_upload(&self, repository: &RepositoryName) -> Result<String, UploadError> {
+        let inner = &self.inner;
+        let now = now_ms();
+        inner.drop_stale_uploads(now);
+        let id = RandomId::generate()?;
+        {
+            let mut sessions = lock(&inner.sessions);
+            if sessions.len() >= MAX_UPLOADS {
+                return Err(UploadError::TooManyUploads);
+            }
+            let repository = repository.clone();
+            sessions.insert(
+                id.clone(),
+                Session { repository, touched_ms: now, busy: true, warm: None },
+            );
+        }
+        match inner.create_upload(&id, repository, now) {
+            Ok(staged) => {
+                inner.release_upload(&id, Some(staged));
+                Ok(id.as_str().to_owned())
+            }
+            Err(error) => {
+                inner.end_upload(&id);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Takes hold of an upload session. After a restart the first call reads what is on the disk
+    /// to compute its hash.
+    ///
+    /// # Errors
+    /// `Unknown`, also for an identifier of another repository; `Busy`; `Io`.
+    pub fn upload(&self, repository: &RepositoryName, id: &str) -> Result<Upload, UploadError> {
+        let inner = &self.inner;
+        let id = RandomId::parse(id).ok_or(UploadError::Unknown)?;
+        let warm = {
+            let mut sessions = lock(&inner.sessions);
+            let session = sessions
+                .get_mut(&id)
+                .filter(|session| session.repository == *repository)
+                .ok_or(UploadError::Unknown)?;
+            if session.busy {
+                return Err(UploadError::Busy);
+            }
+            session.busy = true;
+            session.touched_ms = now_ms();
+            session.warm.take()
+        };
+        let path = inner.layout.upload_dir(&id).join(DATA);
+        let staged = warm.map_or_else(|| Staged::resume(inner.disk.as_ref(), &path), Ok);
+        match staged {
+            Ok(staged) => {
+                let (store, repository) = (self.clone(), repository.clone());
+                Ok(Upload { store, id, repository, staged: Some(staged) })
+            }
+            Err(error) => {
+                inner.release_upload(&id, None);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Upload {
+    /// Bytes that the session has: where the next chunk must start.
+    pub fn offset(&self) -> u64 {
+        self.staged.as_ref().map_or(0, Staged::len)
+    }
+
+    /// Checks that a chunk that starts at `start` is the next one.
+    ///
+    /// # Errors
+    /// `OutOfOrder`, with the right offset.
+    pub fn expect_offset(&self, start: u64) -> Result<(), UploadError> {
+        let offset = self.offset();
+        if start == offset { Ok(()) } else { Err(UploadError::OutOfOrder { offset }) }
+    }
+
+    /// Adds bytes, in chunks of any size (1 MiB is a good one). After an error the session is as
+    /// it was before the call.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        let staged = self.staged.as_mut().ok_or(UploadError::Unknown)?;
+        Ok(staged.append(bytes)?)
+    }
+
+    /// Makes the content a blob, durable, and links it to the repository. The session ends,
+    /// except after `NoSpace`, and after `Io` where the content could be saved.
+    ///
+    /// # Errors
+    /// `DigestMismatch`, `NoSpace`, `Io`.
+    pub fn commit(mut self, digest: &Digest) -> Result<Committed, UploadError> {
+        let staged = self.staged.take().ok_or(UploadError::Unknown)?;
+        let inner = &self.store.inner;
+        let dir = inner.layout.upload_dir(&self.id);
+        let source = Source { data: dir.join(DATA), chain: dir.join(CHAIN) };
+        match inner.commit(&staged, &source, digest, Some(&self.repository)) {
+            Ok(committed) => {
+                inner.end_upload(&self.id);
+                Ok(committed)
+            }
+            Err(CommitError::Lost(error)) => {
+                inner.end_upload(&self.id);
+                Err(error)
+            }
+            Err(CommitError::Intact(error)) => {
+                self.staged = Some(staged);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the session and removes what it holds.
+    pub fn cancel(mut self) {
+        self.staged = None;
+        self.store.inner.end_upload(&self.id);
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(staged) = self.staged.take() {
+            self.store.inner.release_upload(&self.id, Some(staged));
+        }
+    }
+}
+
+impl Inner {
+    fn create_upload(
+        &self,
+        id: &RandomId,
+        repository: &RepositoryName,
+        started_unix_ms: u64,
+    ) -> io::Result<Staged> {
+        let dir = self.layout.upload_dir(id);
+        self.disk.create_dir(&dir)?;
+        let repository = repository.clone();
+        let session = SessionFile { version: SESSION_VERSION, repository, started_unix_ms };
+        let session = serde_json::to_vec(&session).map_err(io::Error::other)?;
+        self.disk.open(&dir.join(SESSION), OpenMode::CreateNew)?.write_at(0, &session)?;
+        Staged::create(self.disk.as_ref(), &dir.join(DATA))
+    }
+
+    /// Gives a session back to the table; its hash stays in memory if there is room.
+    fn release_upload(&self, id: &RandomId, staged: Option<Staged>) {
+        let mut sessions = lock(&self.sessions);
+        let warm = sessions.values().filter(|session| session.warm.is_some()).count();
+        if let Some(session) = sessions.get_mut(id) {
+            session.busy = false;
+            session.touched_ms = now_ms();
+            session.warm = staged.filter(|_| warm < MAX_WARM_UPLOADS);
+        }
+    }
+
+    /// Ends a session whose handle the caller has.
+    fn end_upload(&self, id: &RandomId) {
+        if let Err(error) = self.remove_upload_files(id) {
+            tracing::warn!(%error, id = id.as_str(), "an upload is removed at the next start");
+        }
+        lock(&self.sessions).remove(id);
+    }
+
+    fn remove_upload_files(&self, id: &RandomId) -> io::Result<()> {
+        let dir = self.layout.upload_dir(id);
+        // Without its session file a directory is no session, so a crash in between is clean.
+        for name in [SESSION, DATA, CHAIN] {
+            self.remove_if_there(&dir.join(name))?;
+        }
+        self.remove_if_there(&dir)
+    }
+
+    /// Ends the sessions that nobody has touched for [`UPLOAD_TTL_MS`].
+    fn drop_stale_uploads(&self, now: u64) {
+        let mut stale = Vec::new();
+        for (id, session) in lock(&self.sessions).iter_mut() {
+            if !session.busy && session.touched_ms.saturating_add(UPLOAD_TTL_MS) < now {
+                session.busy = true;
+                session.warm = None;
+                stale.push(id.clone());
+            }
+        }
+        for id in stale {
+            tracing::info!(id = id.as_str(), "an abandoned upload is removed");
+            self.end_upload(&id);
+        }
+    }
+
+    /// Takes up the session in `uploads/<id>` that an earlier process left, or removes what is
+    /// there if it is none.
+    pub(crate) fn adopt_upload(&self, id: &RandomId) -> io::Result<()> {
+        if let Some(file) = self.read_session(id)?
+            && file.started_unix_ms.saturating_add(UPLOAD_TTL_MS) >= now_ms()
+        {
+            let SessionFile { repository, started_unix_ms: touched_ms, .. } = file;
+            let session = Session { repository, touched_ms, busy: false, warm: None };
+            lock(&self.sessions).insert(id.clone(), session);
+            return Ok(());
+        }
+        tracing::info!(id = id.as_str(), "an incomplete or abandoned upload is removed");
+        match self.remove_upload_files(id) {
+            // Something else is in there.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                self.put_aside(&self.layout.upload_dir(id))
+            }
+            other => other,
+        }
+    }
+
+    /// The session file of a session that still has its data.
+    fn read_session(&self, id: &RandomId) -> io::Result<Option<SessionFile>> {
+        let dir = self.layout.upload_dir(id);
+        let entries = self.disk.list(&dir)?;
+        let is_file = |name: &str| {
+            entries.iter().any(|entry| entry.name == name && entry.kind == EntryKind::File)
+        };
+        if !is_file(SESSION) || !is_file(DATA) {
+            return Ok(None);
+        }
+        let file = self.disk.open(&dir.join(SESSION), OpenMode::Read)?;
+        let mut bytes = vec![0; MAX_SESSION_BYTES];
+        let len = read_full(file.as_ref(), 0, &mut bytes)?;
+        let session = serde_json::from_slice::<SessionFile>(&bytes[..len]).ok();
+        Ok(session.filter(|session| session.version == SESSION_VERSION))
+    }
+}

@@ -1,0 +1,10 @@
+//! The store from outside: behaviour, faults, crashes, damaged directories, and a model.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
+
+mod behaviour;
+mod crash;
+mod faults;
+mod model;
+mod start;
+mod support;
