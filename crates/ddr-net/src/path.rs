@@ -1,0 +1,145 @@
+//! The paths of the peer port, written and read in one place.
+//!
+//! ```text
+//! POST     /ddr/v1/message
+//! POST     /ddr/v1/join
+//! GET HEAD /ddr/v1/blobs/DIGEST?repository=NAME
+//! GET HEAD /ddr/v1/manifests/DIGEST?repository=NAME
+//! ```
+//!
+//! Digests and repository names need no escape in a URL, so none is understood: any `%` is an
+//! unknown path.
+
+use ddr_oci::digest::Digest;
+use ddr_oci::reference::RepositoryName;
+
+use crate::service::ContentKind;
+
+/// Where messages go.
+pub(crate) const MESSAGE: &str = "/ddr/v1/message";
+/// Where joiners go.
+pub(crate) const JOIN: &str = "/ddr/v1/join";
+const BLOBS: &str = "/ddr/v1/blobs/";
+const MANIFESTS: &str = "/ddr/v1/manifests/";
+const REPOSITORY: &str = "repository=";
+
+/// What a path names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Message,
+    Join,
+    Content { kind: ContentKind, digest: Digest, repository: Option<RepositoryName> },
+}
+
+/// Path and query of a blob at a peer.
+pub fn blob_path(digest: &Digest, repository: Option<&RepositoryName>) -> String {
+    content_path(BLOBS, digest, repository)
+}
+
+/// Path and query of a manifest at a peer.
+pub fn manifest_path(digest: &Digest, repository: Option<&RepositoryName>) -> String {
+    content_path(MANIFESTS, digest, repository)
+}
+
+fn content_path(prefix: &str, digest: &Digest, repository: Option<&RepositoryName>) -> String {
+    match repository {
+        Some(name) => format!("{prefix}{digest}?{REPOSITORY}{name}"),
+        None => format!("{prefix}{digest}"),
+    }
+}
+
+/// Reads a request's path and query; `None` if it names nothing here.
+pub(crate) fn parse(path: &str, query: Option<&str>) -> Option<Target> {
+    match path {
+        MESSAGE => return query.is_none().then_some(Target::Message),
+        JOIN => return query.is_none().then_some(Target::Join),
+        _ => {}
+    }
+    let blob = path.strip_prefix(BLOBS).map(|digest| (ContentKind::Blob, digest));
+    let manifest = || path.strip_prefix(MANIFESTS).map(|digest| (ContentKind::Manifest, digest));
+    let (kind, digest) = blob.or_else(manifest)?;
+    let digest = digest.parse().ok()?;
+    let repository = match query {
+        Some(query) => Some(query.strip_prefix(REPOSITORY)?.parse().ok()?),
+        None => None,
+    };
+    Some(Target::Content { kind, digest, repository })
+}
+
+/// Reads `bytes=A-B` or `bytes=A-` as first byte and exclusive end. Everything else is `None`,
+/// which means the whole (RFC 9110, section 14.2: a server may ignore a range).
+pub(crate) fn parse_range(header: &str) -> Option<(u64, Option<u64>)> {
+    let (start, last) = header.strip_prefix("bytes=")?.split_once('-')?;
+    let start = digits(start)?;
+    if last.is_empty() {
+        return Some((start, None));
+    }
+    let end = digits(last)?.checked_add(1)?;
+    (start < end).then_some((start, Some(end)))
+}
+
+/// Reads `bytes A-B/SIZE` as first byte, exclusive end and size, if they fit each other.
+pub(crate) fn parse_content_range(header: &str) -> Option<(u64, u64, u64)> {
+    let (range, size) = header.strip_prefix("bytes ")?.split_once('/')?;
+    let (start, last) = range.split_once('-')?;
+    let (start, end, size) = (digits(start)?, digits(last)?.checked_add(1)?, digits(size)?);
+    (start < end && end <= size).then_some((start, end, size))
+}
+
+/// Digits only: `parse` alone would take a sign.
+pub(crate) fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let digest = Digest::sha256(b"content");
+        let name: RepositoryName = "team/app-1_2.x".parse().unwrap();
+        for repository in [None, Some(&name)] {
+            for (path, kind) in [
+                (blob_path(&digest, repository), ContentKind::Blob),
+                (manifest_path(&digest, repository), ContentKind::Manifest),
+            ] {
+                let (path, query) = match path.split_once('?') {
+                    Some((path, query)) => (path, Some(query)),
+                    None => (path.as_str(), None),
+                };
+                let wanted = Target::Content { kind, digest, repository: repository.cloned() };
+                assert_eq!(parse(path, query), Some(wanted));
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_paths_name_nothing() {
+        let blob = blob_path(&Digest::sha256(b"x"), None);
+        for path in ["/", "", "/ddr/v1/blobs/", "/ddr/v1/blobs/sha256:00", "/ddr/v1/messages"] {
+            assert_eq!(parse(path, None), None, "{path}");
+        }
+        assert_eq!(parse(&format!("{blob}/.."), None), None);
+        assert_eq!(parse(&blob.replace(':', "%3A"), None), None);
+        for query in ["", "repository=", "repository=UP", "repository=../x", "name=a", "x"] {
+            assert_eq!(parse(&blob, Some(query)), None, "{query}");
+        }
+        assert_eq!(parse(MESSAGE, Some("x")), None);
+    }
+
+    #[test]
+    fn ranges_are_read_strictly() {
+        assert_eq!(parse_range("bytes=0-0"), Some((0, Some(1))));
+        assert_eq!(parse_range("bytes=5-"), Some((5, None)));
+        for bad in ["bytes=-5", "bytes=5-4", "bytes=+1-2", "bytes=1-2,3-4", "1-2", "bytes=a-b", ""]
+        {
+            assert_eq!(parse_range(bad), None, "{bad}");
+        }
+        assert_eq!(parse_range("bytes=0-18446744073709551615"), None);
+        assert_eq!(parse_content_range("bytes 0-9/10"), Some((0, 10, 10)));
+        for bad in ["bytes 0-10/10", "bytes 4-3/10", "bytes */10", "bytes 0-9/*", "0-9/10"] {
+            assert_eq!(parse_content_range(bad), None, "{bad}");
+        }
+    }
+}

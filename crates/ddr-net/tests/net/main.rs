@@ -1,0 +1,11 @@
+//! The peer port from outside: two carriers under one contract, the pools, joining, and everything
+//! that a stranger or a bad member may send.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod carriers;
+mod hostile;
+mod join;
+mod pool;
+mod serving;
+mod support;

@@ -1,0 +1,203 @@
+//! Messages and content between members, for both carriers.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ddr_net::{
+    CallError, ClientLimits, GetError, Identity, MemoryNetwork, ServeLimits, blob_path,
+    manifest_path,
+};
+use ddr_oci::Digest;
+use ddr_proto::wire::Response;
+use std::sync::Arc;
+
+use crate::support::{
+    CALL_TIMEOUT, Home, KINDS, TestNode, TestService, envelope, eventually, memory_addr, nodes,
+    pattern, repository, within,
+};
+
+async fn read_all(body: &mut ddr_net::ContentBody) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = within(body.next()).await {
+        bytes.extend_from_slice(&frame?);
+    }
+    Ok(bytes)
+}
+
+#[tokio::test]
+async fn messages_are_answered_over_one_connection() {
+    for kind in KINDS {
+        let nodes = nodes(kind, 2, TestService::default).await;
+        let (client, addr) = (nodes[0].client(), nodes[1].addr());
+        let message = envelope(&nodes[0].home.identity);
+        let node = nodes[1].home.identity.node_id();
+        let calls = (0..200).map(|_| client.call(addr, Some(node), &message, CALL_TIMEOUT));
+        let answers = within(futures_util::future::join_all(calls)).await;
+        for answer in answers {
+            let (from, response) = answer.unwrap();
+            assert_eq!(from, node);
+            assert!(matches!(response, Response::Pong { revoked: 1..=200 }));
+        }
+        assert_eq!(nodes[1].service.messages.load(Ordering::SeqCst), 200);
+        assert_eq!(client.connections(), (1, 0), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn content_arrives_whole_in_part_and_as_head() {
+    let blob = pattern(3_000_001);
+    let digest = Digest::sha256(&blob);
+    for kind in KINDS {
+        let service = || TestService::default().with_blob(blob.clone());
+        let nodes = nodes(kind, 2, service).await;
+        let (client, addr) = (nodes[0].client(), nodes[1].addr());
+        let path = blob_path(&digest, Some(&repository()));
+
+        let mut body = within(client.get(addr, None, &path, None)).await.unwrap();
+        assert_eq!((body.status, body.size, body.remaining()), (200, 3_000_001, 3_000_001));
+        assert_eq!(read_all(&mut body).await.unwrap(), blob);
+
+        for (start, end) in
+            [(0, Some(1)), (5, Some(1_000_000)), (2_999_999, None), (7, Some(u64::MAX))]
+        {
+            let mut body = within(client.get(addr, None, &path, Some((start, end)))).await.unwrap();
+            assert_eq!((body.status, body.size), (206, 3_000_001));
+            let until = end.map_or(blob.len(), |end| blob.len().min(end as usize));
+            assert_eq!(read_all(&mut body).await.unwrap(), blob[start as usize..until]);
+        }
+        let head = within(client.head(addr, None, &path)).await.unwrap();
+        assert_eq!((head.size, head.media_type.as_deref()), (3_000_001, Some("text/x")));
+        let past = client.get(addr, None, &path, Some((3_000_001, None)));
+        assert_eq!(within(past).await.unwrap_err(), GetError::Unsatisfiable);
+        assert_eq!(client.connections(), (0, 1), "{kind:?}: one connection did it all");
+    }
+}
+
+#[tokio::test]
+async fn absent_content_and_foreign_repositories_are_not_found() {
+    let blob = pattern(10);
+    let digest = Digest::sha256(&blob);
+    for kind in KINDS {
+        let nodes = nodes(kind, 2, || TestService::default().with_blob(blob.clone())).await;
+        let (client, addr) = (nodes[0].client(), nodes[1].addr());
+        let other = "another/app".parse().unwrap();
+        let absent = Digest::sha256(b"absent");
+        for path in [
+            blob_path(&absent, Some(&repository())),
+            blob_path(&digest, Some(&other)),
+            blob_path(&digest, None),
+            manifest_path(&absent, Some(&repository())),
+        ] {
+            let error = within(client.get(addr, None, &path, None)).await.unwrap_err();
+            assert_eq!(error, GetError::NotFound, "{kind:?} {path}");
+            assert_eq!(within(client.head(addr, None, &path)).await.unwrap_err(), error);
+        }
+        assert_eq!(client.connections(), (0, 1), "a refusal keeps the connection");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_never_taken_for_whole() {
+    let blob = pattern(1_000_000);
+    let path = blob_path(&Digest::sha256(&blob), Some(&repository()));
+    for kind in KINDS {
+        let service = || TestService {
+            break_after: Some(300_000),
+            ..TestService::default().with_blob(blob.clone())
+        };
+        let nodes = nodes(kind, 2, service).await;
+        let client = nodes[0].client();
+        let mut body = within(client.get(nodes[1].addr(), None, &path, None)).await.unwrap();
+        let error = read_all(&mut body).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{kind:?}: {error}");
+        assert!(body.remaining() >= 700_000);
+        assert!(within(body.next()).await.is_none(), "nothing after an error");
+        assert_eq!(client.connections(), (0, 0), "{kind:?}: the connection is not used again");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_given_up() {
+    let blob = pattern(500_000);
+    let path = blob_path(&Digest::sha256(&blob), Some(&repository()));
+    for kind in KINDS {
+        let service = || TestService {
+            stop_after: Some(100_000),
+            ..TestService::default().with_blob(blob.clone())
+        };
+        let nodes = nodes(kind, 2, service).await;
+        let read_timeout = Duration::from_millis(50);
+        let client = nodes[0].client_with(ClientLimits { read_timeout, ..Default::default() });
+        let mut body = within(client.get(nodes[1].addr(), None, &path, None)).await.unwrap();
+        assert_eq!(read_all(&mut body).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_is_not_the_connections_node_is_refused() {
+    for kind in KINDS {
+        let nodes = nodes(kind, 2, TestService::default).await;
+        let forged = envelope(&Identity::generate().unwrap());
+        let client = nodes[0].client();
+        let error = within(client.call(nodes[1].addr(), None, &forged, CALL_TIMEOUT)).await;
+        assert_eq!(error.unwrap_err(), CallError::Status(http::StatusCode::FORBIDDEN), "{kind:?}");
+        assert_eq!(nodes[1].service.messages.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test]
+async fn one_member_cannot_take_all_connections() {
+    let network = MemoryNetwork::new();
+    let attach = |index| {
+        let home = Home::new();
+        let carrier = Arc::new(network.carrier(memory_addr(index), home.identity.node_id()));
+        (home, carrier)
+    };
+    let (home, carrier) = attach(0);
+    let limits = ServeLimits { max_connections_per_node: 2, ..ServeLimits::default() };
+    let node = TestNode::start_with(home, carrier, TestService::default(), limits);
+    let (greedy, others) = (attach(1), attach(2));
+    let greedy = TestNode::start(greedy.0, greedy.1, TestService::default());
+    let other = TestNode::start(others.0, others.1, TestService::default());
+    let message = envelope(&greedy.home.identity);
+    let clients: Vec<_> = (0..3).map(|_| greedy.client()).collect();
+    let mut answered = 0;
+    for client in &clients {
+        let answer = within(client.call(node.addr(), None, &message, CALL_TIMEOUT)).await;
+        answered += usize::from(answer.is_ok());
+    }
+    assert_eq!(answered, 2);
+    let message = envelope(&other.home.identity);
+    within(other.client().call(node.addr(), None, &message, CALL_TIMEOUT)).await.unwrap();
+    // A seat is free again when its connection ends.
+    drop(clients);
+    let client = greedy.client();
+    let message = envelope(&greedy.home.identity);
+    let again = async {
+        while client.call(node.addr(), None, &message, CALL_TIMEOUT).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(again).await;
+}
+
+#[tokio::test]
+async fn stopping_lets_a_transfer_finish_and_takes_no_new_one() {
+    let blob = pattern(2_000_000);
+    let path = blob_path(&Digest::sha256(&blob), Some(&repository()));
+    for kind in KINDS {
+        let nodes = nodes(kind, 2, || TestService::default().with_blob(blob.clone())).await;
+        let client = nodes[0].client();
+        let mut body = within(client.get(nodes[1].addr(), None, &path, None)).await.unwrap();
+        nodes[1].stop();
+        assert_eq!(read_all(&mut body).await.unwrap(), blob, "{kind:?}");
+        let refused = async {
+            while client.get(nodes[1].addr(), None, &path, None).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(refused).await;
+        eventually("connections go", || client.connections() == (0, 0)).await;
+    }
+}
