@@ -1,0 +1,97 @@
+//! Telling the swarm what this node holds, and taking it back.
+//!
+//! Decides how many announcements run at once. The core repeats them; this module only makes each
+//! happen the first time, and lets a push wait for its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ddr_oci::Digest;
+use ddr_proto::id::Key;
+use ddr_store::Store;
+use tokio::sync::Semaphore;
+
+use crate::flight::Flights;
+use crate::overlay::OverlayHandle;
+
+/// Announcements under way at once.
+const MAX_AT_ONCE: usize = 16;
+/// Announcements that wait for their turn; beyond, whoever announces waits itself.
+const MAX_WAITING: usize = 8192;
+/// How long a push waits for its announcements before it answers anyway.
+const PUSH_WAIT: Duration = Duration::from_secs(3);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Announcer {
+    overlay: OverlayHandle,
+    running: Arc<Flights<Key, usize>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Announcer {
+    pub(crate) fn new(overlay: OverlayHandle) -> Self {
+        let running = Arc::new(Flights::new(MAX_WAITING));
+        Self { overlay, running, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+    }
+
+    /// Announces `digest` soon, behind the caller's back.
+    pub(crate) fn announce_later(&self, digest: Digest) {
+        let announcer = self.clone();
+        tokio::spawn(async move { announcer.announce(Key::of_content(&digest)).await });
+    }
+
+    /// Waits until `digests` are announced, at most [`PUSH_WAIT`].
+    pub(crate) async fn announced(&self, digest: &Digest, running: &[Digest]) {
+        let work = async {
+            self.announce(Key::of_content(digest)).await;
+            for digest in running {
+                self.running.wait(&Key::of_content(digest)).await;
+            }
+        };
+        if tokio::time::timeout(PUSH_WAIT, work).await.is_err() {
+            tracing::warn!(%digest, "announcements take long; they go on");
+        }
+    }
+
+    /// Takes the announcement of `digest` back.
+    pub(crate) async fn withdraw(&self, digest: &Digest) {
+        self.overlay.withdraw(Key::of_content(digest)).await;
+    }
+
+    /// Announces everything that the store holds.
+    pub(crate) async fn announce_all(&self, store: Store) {
+        let digests = match crate::blocking(move || everything(&store)).await {
+            Ok(Ok(digests)) => digests,
+            Ok(Err(error)) => return tracing::error!(%error, "the store cannot be listed"),
+            Err(error) => return tracing::error!(%error, "the store cannot be listed"),
+        };
+        let count = digests.len();
+        let work = digests.into_iter().map(|digest| self.announce(Key::of_content(&digest)));
+        let mut work = std::pin::pin!(futures_util::stream::StreamExt::buffer_unordered(
+            futures_util::stream::iter(work),
+            MAX_AT_ONCE
+        ));
+        while futures_util::StreamExt::next(&mut work).await.is_some() {}
+        tracing::debug!(count, "everything here is announced");
+    }
+
+    async fn announce(&self, key: Key) {
+        let (overlay, turns) = (self.overlay.clone(), Arc::clone(&self.turns));
+        let work = || async move {
+            let _turn = turns.acquire().await;
+            overlay.provide(key).await
+        };
+        if self.running.run(key, work).await.is_none() {
+            self.overlay.provide(key).await;
+        }
+    }
+}
+
+fn everything(store: &Store) -> std::io::Result<Vec<Digest>> {
+    let mut digests: Vec<Digest> = store.blobs()?.into_iter().map(|(digest, _)| digest).collect();
+    digests.extend(store.manifests()?.into_iter().map(|(_, digest)| digest));
+    digests.sort_unstable();
+    digests.dedup();
+    Ok(digests)
+}

@@ -1,0 +1,58 @@
+//! The node: pull, push and names, and the tasks that drive the pure cores.
+//!
+//! A [`Node`] is what the registry and the programs talk to. It decides who is asked for content,
+//! in which order things become durable and visible, and when a name is settled. It must never
+//! hand out a byte that its repository does not link, complete a blob whose digest is not proven,
+//! or speak HTTP.
+//!
+//! The shape: one task drives the overlay core (`overlay`), one task per digest fetches
+//! (`pull`), and everything else runs in the task of whoever asked. Blocking disk work runs in
+//! `spawn_blocking`.
+#![forbid(unsafe_code)]
+
+mod announce;
+mod api;
+mod blob;
+mod caller;
+mod clock;
+mod deleted;
+mod entry;
+mod flight;
+mod images;
+pub mod metrics;
+mod names;
+mod node;
+mod overlay;
+mod peers;
+mod pull;
+mod push;
+mod seed;
+pub mod status;
+pub mod tokens;
+mod writer;
+
+use std::io;
+
+pub use api::{
+    DeleteError, FindError, FindReport, HolderStatus, ImageBytes, ImageStatus, ManifestContent,
+    PeerStatus, PutManifest, PutManifestError, ReadError, SourceBytes, StartError, Status,
+    TagStatus, TokenError, TokenInfo, Traffic,
+};
+pub use blob::{Blob, BlobStream};
+pub use ddr_store::{Committed, UploadError};
+pub use node::{Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
+pub use push::Upload;
+
+/// Runs disk work where it may block. The error is of the task itself: it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+/// The same for the store's upload calls.
+pub(crate) async fn upload_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, UploadError> + Send + 'static,
+) -> Result<T, UploadError> {
+    blocking(work).await.map_err(UploadError::Io)?
+}

@@ -1,0 +1,361 @@
+//! Tags: one signed register each, on the K nodes closest to its key.
+//!
+//! Decides whom to ask, for how long, and what is believed. The arithmetic is
+//! [`ddr_proto::names`]. The rules:
+//!
+//! - The voters are the K closest nodes, K = min(20, N). N counts every node that was alive within
+//!   [`crate::peers::MEMBER_MEMORY_MS`], so a node that is cut off has no majority of its own.
+//! - A read asks all voters and waits for all, or for a majority and [`GRACE`] more. Newest wins.
+//! - A node that joined lately has no say about what it lacks: it abstains. Abstentions count only
+//!   when every voter has spoken.
+//! - A write reads first, stamps higher, and is done when a majority stored it durably.
+//!
+//! It must never answer "unknown" because nobody could be asked.
+
+mod keeper;
+pub(crate) mod settle;
+mod vote;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ddr_oci::{Digest, RepositoryName, Tag};
+use ddr_proto::id::{Key, NodeId};
+use ddr_proto::names::{self, Read, ReadDecision, Write, WriteDecision};
+use ddr_proto::wire::{Contact, NameRecord, Signer};
+use ddr_store::Store;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+pub(crate) use keeper::Keeper;
+use vote::{Answer, Poll};
+
+use crate::clock::Clock;
+use crate::overlay::OverlayHandle;
+use crate::peers::Peers;
+use crate::{ReadError, blocking};
+
+/// Copies of a name: the K of design.md, section 7.
+pub(crate) const COPIES: usize = 20;
+/// How long a read waits for the rest once a majority has answered.
+const GRACE: Duration = Duration::from_millis(100);
+/// The longest a read or a write may take after its voters are known.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Reads and writes under way at once; more wait for their turn. Each asks up to [`COPIES`] nodes.
+const MAX_AT_ONCE: usize = 64;
+/// Writes of one name that are tried when another writer was faster.
+const MAX_ATTEMPTS: u32 = 3;
+
+type ReadAnswer = Result<Option<NameRecord>, ReadError>;
+
+/// What names are made of.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) overlay: OverlayHandle,
+    pub(crate) caller: crate::caller::Caller,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) signer: Signer,
+    pub(crate) clock: Clock,
+}
+
+/// See the module comment.
+pub(crate) struct Names {
+    parts: Arc<Parts>,
+    turns: Arc<Semaphore>,
+}
+
+/// Who votes on one name.
+pub(crate) struct Voters {
+    /// All of them, nearest first.
+    pub(crate) all: Vec<Contact>,
+    /// Those that did not answer the lookup: counted, not asked.
+    pub(crate) silent: BTreeSet<NodeId>,
+}
+
+impl Names {
+    pub(crate) fn new(parts: Arc<Parts>) -> Self {
+        Self { parts, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+    }
+
+    /// What `tag` points to now. `None`: unknown or deleted.
+    ///
+    /// Reads are never shared: one that began before a write ended may miss it, so it must not
+    /// answer for one that began after.
+    pub(crate) async fn read(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<Digest>, ReadError> {
+        let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
+        let record = self.parts.read(Key::of_name(repository, tag)).await?;
+        Ok(record.and_then(|record| record.digest))
+    }
+
+    /// Points `tag` to `digest`, or deletes it. Done when a majority stored it durably.
+    pub(crate) async fn write(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: Option<Digest>,
+    ) -> Result<(), ReadError> {
+        // A task of its own: a client that goes away does not leave half a write.
+        let (parts, repository, tag) = (Arc::clone(&self.parts), repository.clone(), tag.clone());
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(ReadError::store)?;
+        let write = async move {
+            let _turn = turn;
+            parts.write(&repository, &tag, digest).await
+        };
+        tokio::spawn(write).await.map_err(ReadError::store)?
+    }
+}
+
+impl Names {
+    /// Asks peers in this node's name.
+    pub(crate) fn caller(&self) -> &crate::caller::Caller {
+        &self.parts.caller
+    }
+
+    /// Records that this node keeps. Blocks.
+    pub(crate) fn kept_count(&self) -> usize {
+        self.parts.keeper.kept_count()
+    }
+
+    /// Signs in this node's name.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.parts.signer
+    }
+
+    /// The local list of tags gets `tag`, whose manifest was just stored here.
+    pub(crate) async fn keep_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<(), ReadError> {
+        let (store, repository, tag) = (self.parts.store.clone(), repository.clone(), tag.clone());
+        let digest = *digest;
+        let work = move || {
+            if store.tag(&repository, &tag)? == Some(digest) {
+                return Ok(());
+            }
+            store.set_tag(&repository, &tag, &digest)
+        };
+        blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)
+    }
+}
+
+impl Parts {
+    async fn read(&self, key: Key) -> ReadAnswer {
+        let started = Instant::now();
+        let voters = self.voters(&key).await?;
+        let answer = self.read_from(key, &voters).await;
+        metrics::histogram!(crate::metrics::NAME_READ_SECONDS)
+            .record(started.elapsed().as_secs_f64());
+        if let Ok(Some(record)) = &answer {
+            self.remember(record.clone()).await?;
+        }
+        answer
+    }
+
+    async fn read_from(&self, key: Key, voters: &Voters) -> ReadAnswer {
+        let mut read = Read::new(voters.all.iter().map(|voter| voter.id));
+        let mut poll = Poll::get(self, key, voters);
+        let mut abstained = Vec::new();
+        let mut failed = !voters.silent.is_empty();
+        voters.silent.iter().for_each(|silent| read.failed(*silent));
+        let limit = Instant::now() + LIMIT;
+        let mut grace: Option<Instant> = None;
+        loop {
+            let until = grace.map_or(limit, |grace| grace.min(limit));
+            let Ok(Some((voter, answer))) = tokio::time::timeout_at(until, poll.next()).await
+            else {
+                break;
+            };
+            match answer {
+                Answer::Record(record) => read.answered(voter, record.map(|record| *record)),
+                Answer::Abstained => abstained.push(voter),
+                Answer::Failed => {
+                    failed = true;
+                    read.failed(voter);
+                }
+            }
+            let decided = matches!(
+                read.decide(),
+                ReadDecision::Newest { .. } | ReadDecision::NothingYet | ReadDecision::Nothing
+            );
+            if decided && grace.is_none() {
+                grace = Some(Instant::now() + GRACE);
+            }
+        }
+        if !failed {
+            abstained.iter().for_each(|voter| read.answered(*voter, None));
+        }
+        self.conclude(&read, voters).await
+    }
+
+    async fn conclude(&self, read: &Read, voters: &Voters) -> ReadAnswer {
+        match read.decide() {
+            ReadDecision::Nothing | ReadDecision::NothingYet => Ok(None),
+            ReadDecision::Newest { record, behind, kept_by } => {
+                let others: Vec<Contact> =
+                    voters.all.iter().filter(|voter| behind.contains(&voter.id)).cloned().collect();
+                let needed = names::write_quorum(voters.all.len()).saturating_sub(kept_by);
+                self.write_back(&record, others, needed).await?;
+                Ok(Some(record))
+            }
+            ReadDecision::Wait => {
+                Err(self.lost("too few of the nodes that keep this tag answered in time".into()))
+            }
+            ReadDecision::Impossible { answered, needed } => Err(self.lost(format!(
+                "{answered} of {} nodes that keep this tag answered, {needed} are needed",
+                voters.all.len()
+            ))),
+        }
+    }
+
+    /// Tells those that were behind. Waits for `needed` of them, so that what was read once is
+    /// read by all from then on.
+    async fn write_back(
+        &self,
+        record: &NameRecord,
+        behind: Vec<Contact>,
+        needed: usize,
+    ) -> Result<(), ReadError> {
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let voters = Voters { all: behind, silent: BTreeSet::new() };
+        let mut poll = Poll::put(self, record, &voters);
+        let mut stored = 0;
+        let limit = Instant::now() + LIMIT;
+        while stored < needed {
+            match tokio::time::timeout_at(limit, poll.next()).await {
+                Ok(Some((_, Answer::Record(_)))) => stored += 1,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    return Err(self.lost("the tag could not be settled on a majority".into()));
+                }
+            }
+        }
+        poll.finish_behind();
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: Option<Digest>,
+    ) -> Result<(), ReadError> {
+        let started = Instant::now();
+        let key = Key::of_name(repository, tag);
+        for _ in 0..MAX_ATTEMPTS {
+            let voters = self.voters(&key).await?;
+            let seen = self.read_from(key, &voters).await?.map(|record| record.stamp);
+            let stamp = names::next_stamp(seen, self.clock.now());
+            let (repository, tag) = (repository.clone(), tag.clone());
+            let record = NameRecord::sign(&self.signer, repository, tag, digest, stamp);
+            let superseded = self.write_to(&record, &voters).await?;
+            metrics::histogram!(crate::metrics::NAME_WRITE_SECONDS)
+                .record(started.elapsed().as_secs_f64());
+            match superseded {
+                None => return self.remember(record).await,
+                // Somebody else's write came after this one. It is as if this one had been done
+                // just before; when it is this node's own old stamp, another try settles it.
+                Some(newer) if newer.writer != record.writer => return self.remember(newer).await,
+                Some(_) => {}
+            }
+        }
+        Err(self.lost("the tag changes all the time; try again".into()))
+    }
+
+    async fn write_to(
+        &self,
+        record: &NameRecord,
+        voters: &Voters,
+    ) -> Result<Option<NameRecord>, ReadError> {
+        let mut write = Write::new(record.clone(), voters.all.iter().map(|voter| voter.id));
+        voters.silent.iter().for_each(|silent| write.failed(*silent));
+        let mut poll = Poll::put(self, record, voters);
+        let limit = Instant::now() + LIMIT;
+        loop {
+            match write.decide() {
+                WriteDecision::Done { superseded_by } => {
+                    poll.finish_behind();
+                    return Ok(superseded_by);
+                }
+                WriteDecision::Impossible { kept, needed } => {
+                    poll.finish_behind();
+                    return Err(self.lost(format!(
+                        "the tag was stored on {kept} of {} nodes, {needed} are needed",
+                        voters.all.len()
+                    )));
+                }
+                WriteDecision::Wait => {}
+            }
+            match tokio::time::timeout_at(limit, poll.next()).await {
+                Ok(Some((voter, Answer::Record(None)))) => write.stored(voter),
+                Ok(Some((voter, Answer::Record(newest)))) => {
+                    write.not_stored(voter, newest.map(|newest| *newest));
+                }
+                Ok(Some((voter, Answer::Abstained | Answer::Failed))) => write.failed(voter),
+                Ok(None) | Err(_) => {
+                    return Err(self.lost("the nodes that keep this tag took too long".into()));
+                }
+            }
+        }
+    }
+
+    /// Who votes on `key`: see the module comment.
+    pub(crate) async fn voters(&self, key: &Key) -> Result<Voters, ReadError> {
+        let answered = self.overlay.closest(*key).await.unwrap_or_default();
+        answered.iter().for_each(|contact| self.peers.alive(contact));
+        let own = self.caller.own();
+        let members = self.peers.members_alive_lately();
+        if answered.is_empty() && self.keeper.is_stranded(members.len()) {
+            return Err(self.lost("this node has not reached its swarm yet".into()));
+        }
+        let expected = members.len().max(answered.len()) + 1;
+        let mut all = names::voters(own, &answered, key, COPIES);
+        let mut silent = BTreeSet::new();
+        let mut missing: Vec<Contact> = members
+            .into_iter()
+            .filter(|member| member.id != own.id)
+            .filter(|member| !answered.iter().any(|contact| contact.id == member.id))
+            .collect();
+        missing.sort_by_key(|member| member.id.distance(key));
+        for member in missing {
+            if all.len() >= COPIES.min(expected) {
+                break;
+            }
+            silent.insert(member.id);
+            all.push(member);
+        }
+        Ok(Voters { all, silent })
+    }
+
+    /// The local list of tags follows what was read or written.
+    async fn remember(&self, record: NameRecord) -> Result<(), ReadError> {
+        let store = self.store.clone();
+        let work = move || match record.digest {
+            Some(digest) => {
+                let known = store.tag(&record.repository, &record.tag)? == Some(digest);
+                if known || store.manifest(&record.repository, &digest)?.is_none() {
+                    return Ok(());
+                }
+                store.set_tag(&record.repository, &record.tag, &digest)
+            }
+            None if store.tag(&record.repository, &record.tag)?.is_none() => Ok(()),
+            None => store.delete_tag(&record.repository, &record.tag).map(drop),
+        };
+        blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)
+    }
+
+    fn lost(&self, why: String) -> ReadError {
+        metrics::counter!(crate::metrics::NAME_QUORUM_LOST).increment(1);
+        tracing::warn!(why, "a tag has no majority");
+        ReadError::Unavailable(why)
+    }
+}

@@ -1,0 +1,358 @@
+//! The node as one value: what it is made of, and its public calls.
+//!
+//! Decides the order of start and shutdown. Each call is a line or two into the module that rules
+//! it.
+
+mod run;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ddr_net::{Carrier, Identity, Swarm};
+use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use ddr_store::{Store, UploadError};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::names::Names;
+use crate::overlay::OverlayHandle;
+use crate::peers::Peers;
+use crate::pull::{Pull, Shared};
+use crate::push::{Incoming, Push};
+use crate::status::MAX_SOURCES;
+use crate::tokens::Tokens;
+use crate::{
+    Blob, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
+    PutManifest, PutManifestError, ReadError, StartError, Status, TokenError, TokenInfo, Upload,
+    blocking, images,
+};
+
+/// Largest blob that is fetched from a peer unless configured otherwise: 1 TiB.
+pub const MAX_BLOB_BYTES: u64 = 1 << 40;
+/// Downloads that run at once unless configured otherwise.
+pub const MAX_FETCHES: usize = 128;
+
+/// What a node is started with.
+pub struct NodeConfig {
+    /// The opened store.
+    pub store: Store,
+    /// The node's key.
+    pub identity: Arc<Identity>,
+    /// The swarm it is a member of.
+    pub swarm: Swarm,
+    /// How it reaches others; it already listens.
+    pub carrier: Arc<dyn Carrier>,
+    /// Addresses that peers are told, 1 to [`ddr_proto::wire::MAX_ADDRS`].
+    pub advertise: Vec<SocketAddr>,
+    /// Where the node stands, at most [`ddr_proto::wire::MAX_ZONE_BYTES`]; empty for nowhere.
+    pub zone: String,
+    /// Addresses of nodes to join by; may be empty.
+    pub bootstrap: Vec<SocketAddr>,
+    /// Bounds that an operator may change.
+    pub limits: Limits,
+}
+
+impl std::fmt::Debug for NodeConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeConfig")
+            .field("advertise", &self.advertise)
+            .field("zone", &self.zone)
+            .field("bootstrap", &self.bootstrap)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bounds that an operator may change. Everything else is a named constant where it is used.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest blob that is fetched from a peer, in bytes.
+    pub max_blob_bytes: u64,
+    /// Downloads that may run at once; more are refused as busy.
+    pub max_fetches: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_blob_bytes: MAX_BLOB_BYTES, max_fetches: MAX_FETCHES }
+    }
+}
+
+/// A node that runs. Cheap to clone; all clones are the same node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("id", &self.inner.shared.own.id).finish_non_exhaustive()
+    }
+}
+
+/// The parts. They hold each other only downwards, so dropping the last clone ends them.
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pull: Arc<Pull>,
+    pub(crate) names: Arc<Names>,
+    push: Push,
+    overlay: OverlayHandle,
+    peers: Arc<Peers>,
+    tokens: Arc<Tokens>,
+    swarm: Swarm,
+    clock: Clock,
+    stop: watch::Sender<bool>,
+    joined: Arc<watch::Sender<bool>>,
+    tasks: run::Tasks,
+}
+
+impl Node {
+    /// Starts the node: serves peers, joins the overlay, announces what the store holds.
+    /// Returns once peers are served; joining goes on behind, see [`Self::ready`].
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        Ok(Self { inner: Arc::new(run::start(config).await?) })
+    }
+
+    /// Leaves: withdraws its records, says goodbye, saves its peers, stops all tasks. Takes a few
+    /// seconds at most; a second call returns at once.
+    pub async fn shutdown(&self) {
+        run::shutdown(&self.inner).await;
+    }
+
+    /// True once the node serves and has joined, or has nobody to join.
+    pub fn ready(&self) -> bool {
+        *self.inner.joined.borrow()
+    }
+
+    /// Waits until [`Self::ready`].
+    pub async fn wait_ready(&self) {
+        let mut joined = self.inner.joined.subscribe();
+        let _ = joined.wait_for(|joined| *joined).await;
+    }
+
+    /// Size of a blob: local and linked under `repository`, else as a holder tells it. `None`:
+    /// nobody has it there.
+    pub async fn stat_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, ReadError> {
+        self.inner.pull.stat_blob(repository, digest).await
+    }
+
+    /// A blob to read from. When it comes from peers its first bytes are here already, or all of
+    /// it when it is small. `None`: nobody has it there.
+    pub async fn open_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Blob>, ReadError> {
+        self.inner.pull.open_blob(repository, digest).await
+    }
+
+    /// A manifest. By tag: what a quorum says; by digest: local, else proven from a peer.
+    pub async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<ManifestContent>, ReadError> {
+        let inner = &self.inner;
+        let tag = match reference {
+            Reference::Digest(digest) => return inner.pull.manifest(repository, digest).await,
+            Reference::Tag(tag) => tag,
+        };
+        let Some(digest) = inner.names.read(repository, tag).await? else { return Ok(None) };
+        match inner.pull.manifest(repository, &digest).await? {
+            Some(manifest) => {
+                inner.names.keep_tag(repository, tag, &digest).await?;
+                Ok(Some(manifest))
+            }
+            None => Err(ReadError::Unavailable(format!(
+                "the tag {tag} is {digest}, but no node that can be reached holds it"
+            ))),
+        }
+    }
+
+    /// Opens an upload session and answers its id.
+    pub async fn begin_upload(&self, repository: &RepositoryName) -> Result<String, UploadError> {
+        self.inner.push.begin(repository).await
+    }
+
+    /// Takes a session for writing. One request holds it at a time; another gets
+    /// [`UploadError::Busy`] after a short wait.
+    pub async fn upload(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+    ) -> Result<Upload, UploadError> {
+        self.inner.push.upload(repository, id).await
+    }
+
+    /// Links a blob that is on this disk to `repository`, if `from` links it. False: the client
+    /// has to upload it. Without `from` only what `repository` links already is found.
+    pub async fn mount(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool, UploadError> {
+        self.inner.push.mount(repository, digest, from).await
+    }
+
+    /// Stores a manifest and points `reference` (when it is a tag) and `tags` to it.
+    ///
+    /// When it answers, the manifest is durable here, announced (within a bounded wait), and each
+    /// tag is durable on a majority of the nodes that keep it.
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        tags: &[Tag],
+        content_type: Option<&str>,
+        bytes: Bytes,
+    ) -> Result<PutManifest, PutManifestError> {
+        let incoming = Incoming { repository, reference, tags, content_type, bytes };
+        self.inner.push.put_manifest(incoming).await
+    }
+
+    /// Deletes a tag everywhere, or a manifest here with the tags that point to it. False: there
+    /// was none.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<bool, DeleteError> {
+        self.inner.push.delete_manifest(repository, reference).await
+    }
+
+    /// Unlinks a blob from `repository` here. False: it was not linked here.
+    pub async fn delete_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, DeleteError> {
+        self.inner.push.delete_blob(repository, digest).await
+    }
+
+    /// Tags in byte order after `last`, at most `limit`; `None` when the repository is unknown.
+    /// What this node knows, in this version.
+    pub async fn tags(
+        &self,
+        repository: &RepositoryName,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<Tag>>, ReadError> {
+        let (store, repository) = (self.store(), repository.clone());
+        let last = last.map(str::to_owned);
+        let tags = blocking(move || store.tags(&repository, last.as_deref(), limit)).await;
+        tags.map_err(ReadError::store)?.map_err(ReadError::store)
+    }
+
+    /// Repositories in byte order after `last`, at most `limit`. What this node knows, in this
+    /// version.
+    pub async fn repositories(
+        &self,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<RepositoryName>, ReadError> {
+        let (store, last) = (self.store(), last.map(str::to_owned));
+        let names = blocking(move || store.repositories(last.as_deref(), limit)).await;
+        names.map_err(ReadError::store)?.map_err(ReadError::store)
+    }
+
+    /// Descriptors of the manifests whose subject is `digest`. What this node knows, in this
+    /// version.
+    pub async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Vec<Descriptor>, ReadError> {
+        images::referrers(self.store(), repository.clone(), *digest).await
+    }
+
+    /// Who holds a digest (`sha256:...`) or an image (`team/app:1.0`).
+    pub async fn find(&self, what: &str) -> Result<FindReport, FindError> {
+        images::find(&self.inner, what).await
+    }
+
+    /// The node's state and sums.
+    pub async fn status(&self) -> Status {
+        let inner = &self.inner;
+        let view = inner.overlay.view().await;
+        let (store, names) = (self.store(), Arc::clone(&inner.names));
+        let counts = blocking(move || run::counts(&store, &names)).await;
+        let counts = counts.ok().and_then(Result::ok).unwrap_or_default();
+        metrics::gauge!(crate::metrics::PEERS).set(view.contacts.len() as f64);
+        Status {
+            node_id: inner.shared.own.id.to_string(),
+            swarm_id: inner.swarm.swarm_id().to_string(),
+            zone: inner.shared.own.zone.clone(),
+            advertise: inner.shared.own.addrs.clone(),
+            uptime_ms: inner.clock.uptime_ms(),
+            ready: self.ready(),
+            peers: view.contacts.iter().filter(|peer| peer.alive).count(),
+            blobs: counts.blobs,
+            blob_bytes: counts.blob_bytes,
+            manifests: counts.manifests,
+            names: counts.names,
+            provided: view.provided,
+            provider_records: view.stored_records,
+            fetches_running: inner.pull.running(),
+            traffic: inner.shared.traffic.read(),
+            sources: inner.peers.sources(MAX_SOURCES),
+            images: inner.peers.images(MAX_SOURCES),
+        }
+    }
+
+    /// The nodes it knows, in the order of the routing table.
+    pub async fn peers(&self) -> Vec<PeerStatus> {
+        let now = self.inner.clock.now();
+        let view = self.inner.overlay.view().await;
+        let row = |peer: ddr_proto::kad::PeerView| {
+            let (bytes, strikes, avoided) = self.inner.peers.about(&peer.contact.id);
+            PeerStatus {
+                node_id: peer.contact.id.to_string(),
+                addresses: peer.contact.addrs,
+                zone: peer.contact.zone,
+                last_answer_ms: now.since_ms(peer.last_seen),
+                alive: peer.alive,
+                bytes,
+                strikes,
+                avoided,
+            }
+        };
+        view.contacts.into_iter().map(row).collect()
+    }
+
+    /// The repositories of the local index.
+    pub async fn images(&self) -> Result<Vec<ImageStatus>, ReadError> {
+        images::images(self.store()).await
+    }
+
+    /// Makes a join token that works for `ttl`, at most [`crate::tokens::MAX_TTL`]. The text is a
+    /// secret and is shown only now.
+    pub async fn create_token(&self, ttl: Duration) -> Result<String, TokenError> {
+        let addrs = self.inner.shared.own.addrs.clone();
+        self.inner.tokens.create(addrs, ttl).await
+    }
+
+    /// Tokens that this node knows and that have not ended.
+    pub async fn tokens(&self) -> Result<Vec<TokenInfo>, TokenError> {
+        Ok(self.inner.tokens.list())
+    }
+
+    /// Nobody joins with this token any more, at any node. False: it was revoked already.
+    pub async fn revoke_token(&self, id: &str) -> Result<bool, TokenError> {
+        let fresh = self.inner.tokens.revoke(id).await?;
+        if fresh {
+            run::spread_revocations(&self.inner).await;
+        }
+        Ok(fresh)
+    }
+
+    fn store(&self) -> Store {
+        self.inner.shared.store.clone()
+    }
+}

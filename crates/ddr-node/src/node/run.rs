@@ -1,0 +1,321 @@
+//! Start, the tasks that run meanwhile, shutdown.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ddr_net::{Carrier, Client, ClientLimits, ServeLimits, serve};
+use ddr_proto::kad::{Kad, KadConfig};
+use ddr_proto::wire::{Contact, MAX_ADDRS, MAX_ZONE_BYTES, ProviderRecord, Request, Signer};
+use ddr_store::Store;
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use super::{Inner, NodeConfig};
+use crate::announce::Announcer;
+use crate::caller::Caller;
+use crate::clock::Clock;
+use crate::deleted::Deleted;
+use crate::names::{Keeper, Names, Parts, settle};
+use crate::overlay::{self, OverlayHandle};
+use crate::peers::{MAX_MEMBERS, Peers};
+use crate::pull::{Locator, Pull, Shared};
+use crate::push::Push;
+use crate::seed::{MAX_SERVING, Seed};
+use crate::status::Sums;
+use crate::tokens::Tokens;
+use crate::{StartError, blocking};
+
+/// How often peers are saved and revoked tokens are told on.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(60);
+/// How often a node that joins looks whether it met somebody; doubles up to [`JOIN_LOOK_LAST`].
+const JOIN_LOOK_FIRST: Duration = Duration::from_millis(20);
+/// See [`JOIN_LOOK_FIRST`].
+const JOIN_LOOK_LAST: Duration = Duration::from_secs(1);
+/// Messages to many nodes: so many at once.
+const MAX_SPREAD_AT_ONCE: usize = 16;
+/// Messages to many nodes: so many nodes.
+const MAX_SPREAD: usize = 256;
+/// How long each of them may take.
+const SPREAD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long leaving may take in all.
+const LEAVE_LIMIT: Duration = Duration::from_secs(8);
+/// How long the record of having left is kept by others: they need it only to hear it.
+const GOODBYE_MS: u64 = 60_000;
+
+/// A private swarm admits by credential: its puzzles have no bits, and any X solves them.
+const NO_PUZZLE: [u8; 32] = [0; 32];
+
+/// Tasks that end with the node.
+#[derive(Default)]
+pub(crate) struct Tasks(Mutex<Vec<JoinHandle<()>>>);
+
+impl Tasks {
+    fn add(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = tokio::spawn(task);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+    }
+
+    async fn ended(&self) {
+        let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// What is read from disk before anything runs.
+struct Loaded {
+    peers: Arc<Peers>,
+    tokens: Arc<Tokens>,
+    deleted: Arc<Deleted>,
+    saved: Vec<SocketAddr>,
+    names: usize,
+}
+
+/// See [`super::Node::start`].
+pub(super) async fn start(config: NodeConfig) -> Result<Inner, StartError> {
+    let own = own_contact(&config)?;
+    let clock = Clock::start();
+    let loaded = load(&config, clock).await?;
+    let client = Client::new(Arc::clone(&config.carrier), ClientLimits::default());
+    let caller = Caller::new(client.clone(), own.clone(), NO_PUZZLE);
+    let identity = Arc::clone(&config.identity);
+    let signer = Signer::new(identity.public_key(), move |bytes| identity.sign(bytes));
+    let kad = Kad::new(KadConfig::default(), own.clone(), signer.clone(), seed()?);
+    let overlay = overlay::spawn(kad, caller.clone(), clock, Arc::clone(&loaded.peers));
+    let (stop, stopped) = watch::channel(false);
+    let shared = Arc::new(Shared {
+        store: config.store.clone(),
+        client,
+        locator: Locator::new(overlay.clone()),
+        peers: Arc::clone(&loaded.peers),
+        announcer: Announcer::new(overlay.clone()),
+        deleted: loaded.deleted,
+        traffic: Arc::new(Sums::default()),
+        own: own.clone(),
+        limits: config.limits.clone(),
+        stopped,
+    });
+    let to_join = addresses_to_join(&config.bootstrap, loaded.saved, &own);
+    let parts = Arc::new(Parts {
+        store: config.store.clone(),
+        overlay: overlay.clone(),
+        caller,
+        peers: Arc::clone(&loaded.peers),
+        keeper: Keeper::new(config.store.clone(), clock, loaded.names, !to_join.is_empty()),
+        signer,
+        clock,
+    });
+    let pull = Arc::new(Pull::new(Arc::clone(&shared)));
+    let names = Arc::new(Names::new(Arc::clone(&parts)));
+    let inner = Inner {
+        push: Push::new(Arc::clone(&shared), Arc::clone(&pull), Arc::clone(&names)),
+        shared,
+        pull,
+        names,
+        overlay,
+        peers: loaded.peers,
+        tokens: loaded.tokens,
+        swarm: config.swarm,
+        clock,
+        stop,
+        joined: Arc::new(watch::Sender::new(false)),
+        tasks: Tasks::default(),
+    };
+    run_tasks(&inner, config.carrier, parts, to_join);
+    Ok(inner)
+}
+
+/// Everything that runs beside the calls, until the node stops.
+fn run_tasks(
+    inner: &Inner,
+    carrier: Arc<dyn Carrier>,
+    parts: Arc<Parts>,
+    to_join: Vec<SocketAddr>,
+) {
+    let stopped = || inner.stop.subscribe();
+    let service = Arc::new(Seed {
+        store: inner.shared.store.clone(),
+        swarm: inner.swarm.clone(),
+        overlay: inner.overlay.clone(),
+        keeper: Arc::clone(&parts.keeper),
+        peers: Arc::clone(&inner.peers),
+        tokens: Arc::clone(&inner.tokens),
+        traffic: Arc::clone(&inner.shared.traffic),
+        turns: Arc::new(Semaphore::new(MAX_SERVING)),
+    });
+    let (announcer, store) = (inner.shared.announcer.clone(), inner.shared.store.clone());
+    let joining = join(Arc::clone(&parts), to_join, Arc::clone(&inner.joined));
+    let tasks = &inner.tasks;
+    tasks.add(serve(carrier, service, ServeLimits::default(), stopped()));
+    tasks.add(settle::run(Arc::clone(&parts), stopped()));
+    tasks.add(until(stopped(), housekeeping(parts, Arc::clone(&inner.tokens))));
+    tasks.add(until(stopped(), async move {
+        joining.await;
+        announcer.announce_all(store).await;
+    }));
+}
+
+/// See [`super::Node::shutdown`].
+pub(super) async fn shutdown(inner: &Inner) {
+    if inner.stop.send_replace(true) {
+        return;
+    }
+    let leave = async {
+        let contacts = alive(&inner.overlay).await;
+        // The goodbye comes last: every other message says that this node lives.
+        tokio::join!(inner.tasks.ended(), async {
+            inner.overlay.shutdown().await;
+            say_goodbye(inner, contacts).await;
+        });
+        let (peers, store) = (Arc::clone(&inner.peers), inner.shared.store.clone());
+        if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
+            tracing::warn!(%error, "the known peers could not be saved");
+        }
+    };
+    if tokio::time::timeout(LEAVE_LIMIT, leave).await.is_err() {
+        tracing::warn!("leaving took too long; records of this node expire by themselves");
+    }
+}
+
+/// Tells every known node which tokens are revoked.
+pub(super) async fn spread_revocations(inner: &Inner) {
+    let caller = inner.names.caller();
+    let request = Request::Revoked { serials: inner.tokens.revoked() };
+    spread(alive(&inner.overlay).await, caller, &request).await;
+}
+
+/// Sums over the local index.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) blobs: usize,
+    pub(super) blob_bytes: u64,
+    pub(super) manifests: usize,
+    pub(super) names: usize,
+}
+
+/// Counts what the store holds. Blocks.
+pub(super) fn counts(store: &Store, names: &Names) -> std::io::Result<Counts> {
+    let blobs = store.blobs()?;
+    Ok(Counts {
+        blobs: blobs.len(),
+        blob_bytes: blobs.iter().map(|(_, size)| size).sum(),
+        manifests: store.manifests()?.len(),
+        names: names.kept_count(),
+    })
+}
+
+fn own_contact(config: &NodeConfig) -> Result<Contact, StartError> {
+    if config.advertise.is_empty() || config.advertise.len() > MAX_ADDRS {
+        return Err(StartError::Config(format!("a node advertises 1 to {MAX_ADDRS} addresses")));
+    }
+    if config.zone.len() > MAX_ZONE_BYTES {
+        return Err(StartError::Config(format!("a zone has at most {MAX_ZONE_BYTES} bytes")));
+    }
+    Ok(Contact {
+        id: config.identity.node_id(),
+        addrs: config.advertise.clone(),
+        zone: config.zone.clone(),
+    })
+}
+
+async fn load(config: &NodeConfig, clock: Clock) -> Result<Loaded, StartError> {
+    let (store, swarm) = (config.store.clone(), config.swarm.clone());
+    let work = move || {
+        let peers = Arc::new(Peers::new(clock));
+        let saved = peers.restore(&store)?;
+        let names = Keeper::count(&store)?;
+        let deleted = Arc::new(Deleted::load(store.clone(), clock)?);
+        let tokens = Arc::new(Tokens::load(store, swarm, clock)?);
+        Ok::<_, ddr_store::IndexError>(Loaded { peers, tokens, deleted, saved, names })
+    };
+    let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
+    blocking(work).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+}
+
+fn seed() -> Result<u64, StartError> {
+    getrandom::u64().map_err(|error| StartError::Config(format!("no randomness: {error}")))
+}
+
+fn addresses_to_join(
+    given: &[SocketAddr],
+    saved: Vec<SocketAddr>,
+    own: &Contact,
+) -> Vec<SocketAddr> {
+    let mut addrs: Vec<SocketAddr> = given.iter().copied().chain(saved).collect();
+    addrs.sort_unstable();
+    addrs.dedup();
+    addrs.retain(|addr| !own.addrs.contains(addr));
+    addrs.truncate(MAX_MEMBERS);
+    addrs
+}
+
+async fn until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = work => {}
+    }
+}
+
+/// Meets the others, learns who is near, and says that it is ready.
+async fn join(parts: Arc<Parts>, addrs: Vec<SocketAddr>, tell: Arc<watch::Sender<bool>>) {
+    if !addrs.is_empty() {
+        parts.overlay.bootstrap(addrs).await;
+        let mut look = JOIN_LOOK_FIRST;
+        while parts.overlay.view().await.contacts.is_empty() {
+            tokio::time::sleep(look).await;
+            look = (look * 2).min(JOIN_LOOK_LAST);
+        }
+        let near = parts.overlay.closest(parts.caller.own().id.to_key()).await.unwrap_or_default();
+        near.iter().for_each(|contact| parts.peers.alive(contact));
+        tracing::info!(nodes = near.len(), "joined");
+    }
+    tell.send_replace(true);
+}
+
+async fn housekeeping(parts: Arc<Parts>, tokens: Arc<Tokens>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING_EVERY).await;
+        let now = parts.clock.now();
+        let recent = HOUSEKEEPING_EVERY.as_millis() as u64;
+        for peer in parts.overlay.view().await.contacts {
+            if peer.alive && now.since_ms(peer.last_seen) < recent {
+                parts.peers.alive(&peer.contact);
+            }
+        }
+        let (peers, store) = (Arc::clone(&parts.peers), parts.store.clone());
+        if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
+            tracing::warn!(%error, "the known peers could not be saved");
+        }
+        let serials = tokens.revoked();
+        if !serials.is_empty() {
+            let contacts = alive(&parts.overlay).await;
+            spread(contacts, &parts.caller, &Request::Revoked { serials }).await;
+        }
+    }
+}
+
+async fn say_goodbye(inner: &Inner, contacts: Vec<Contact>) {
+    let (caller, signer) = (inner.names.caller(), inner.names.signer());
+    let now_ms = inner.clock.now_ms();
+    let own = caller.own();
+    let key = own.id.to_key();
+    let record = ProviderRecord::sign_withdrawn(signer, own, key, now_ms, now_ms + GOODBYE_MS);
+    spread(contacts, caller, &Request::PutProviders { records: vec![record] }).await;
+}
+
+/// Nodes that are known alive, at most [`MAX_SPREAD`].
+async fn alive(overlay: &OverlayHandle) -> Vec<Contact> {
+    let contacts = overlay.view().await.contacts.into_iter();
+    contacts.filter(|peer| peer.alive).map(|peer| peer.contact).take(MAX_SPREAD).collect()
+}
+
+/// Sends `request` to `contacts`; answers do not matter.
+async fn spread(contacts: Vec<Contact>, caller: &Caller, request: &Request) {
+    let sends = contacts.into_iter().map(|contact| async move {
+        caller.call(&contact, request.clone(), SPREAD_TIMEOUT).await;
+    });
+    stream::iter(sends).for_each_concurrent(MAX_SPREAD_AT_ONCE, |send| send).await;
+}

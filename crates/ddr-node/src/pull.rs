@@ -1,0 +1,309 @@
+//! Reading content: from this disk, else from whoever has it.
+//!
+//! The rules: local content is given only when the repository links it here; otherwise a holder
+//! is asked under that repository, so a digest is never a licence to read. One fetch per digest
+//! runs, however many clients wait. Nobody has it: `None`, within the lookup's budget.
+
+mod fetch;
+mod locate;
+mod manifests;
+mod probe;
+mod progress;
+mod slot;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ddr_net::Client;
+use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::id::NodeId;
+use ddr_proto::wire::Contact;
+use ddr_store::Store;
+use tokio::sync::watch;
+
+pub(crate) use locate::{Holder, Locator};
+pub(crate) use progress::Arriving;
+
+use crate::announce::Announcer;
+use crate::blob::Blob;
+use crate::deleted::Deleted;
+use crate::flight::Flights;
+use crate::peers::Peers;
+use crate::status::Sums;
+use crate::{Limits, ManifestContent, ReadError, blocking};
+use progress::Phase;
+use slot::Slot;
+
+/// Questions about one size, or for one manifest, at once.
+const MAX_QUESTIONS: usize = 1024;
+/// Rounds of "is it here now" before a read gives up: each ends with another reader's outcome.
+const MAX_ROUNDS: usize = 4;
+
+type SizeKey = (RepositoryName, Digest);
+type SizeAnswer = Result<Option<u64>, ReadError>;
+type ManifestAnswer = Result<Option<ManifestContent>, ReadError>;
+
+/// What all reading shares.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) client: Client,
+    pub(crate) locator: Locator,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) announcer: Announcer,
+    pub(crate) deleted: Arc<Deleted>,
+    pub(crate) traffic: Arc<Sums>,
+    pub(crate) own: Contact,
+    pub(crate) limits: Limits,
+    /// True when the node stops: fetches end.
+    pub(crate) stopped: watch::Receiver<bool>,
+}
+
+impl Shared {
+    fn sources(&self, digest: &Digest) -> source::Sources {
+        source::Sources::new(
+            *digest,
+            self.locator.clone(),
+            Arc::clone(&self.peers),
+            self.own.clone(),
+        )
+    }
+
+    fn gave(&self, node: NodeId, repository: &RepositoryName, bytes: u64, first: bool) {
+        self.peers.gave(node, repository, bytes, first);
+        self.traffic.fetched(bytes);
+        metrics::counter!(crate::metrics::FETCHED_BYTES).increment(bytes);
+    }
+}
+
+/// See the module comment.
+pub(crate) struct Pull {
+    shared: Arc<Shared>,
+    running: Arc<Mutex<BTreeMap<Digest, Arc<Slot>>>>,
+    sizes: Flights<SizeKey, SizeAnswer>,
+    manifests: Flights<SizeKey, ManifestAnswer>,
+}
+
+impl Pull {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            running: Arc::default(),
+            sizes: Flights::new(MAX_QUESTIONS),
+            manifests: Flights::new(MAX_QUESTIONS),
+        }
+    }
+
+    /// Fetches that run now.
+    pub(crate) fn running(&self) -> usize {
+        self.slots().len()
+    }
+
+    /// Everyone who is known to hold `digest`, after a full lookup.
+    pub(crate) async fn holders(&self, digest: &Digest) -> Vec<Holder> {
+        self.shared.locator.holders(digest).all().await
+    }
+
+    /// See [`crate::Node::stat_blob`].
+    pub(crate) async fn stat_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> SizeAnswer {
+        if let Some(blob) = self.local(repository, digest).await? {
+            return Ok(Some(blob.size()));
+        }
+        self.size_elsewhere(repository, digest).await
+    }
+
+    /// See [`crate::Node::open_blob`].
+    pub(crate) async fn open_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Blob>, ReadError> {
+        for _ in 0..MAX_ROUNDS {
+            if let Some(blob) = self.local(repository, digest).await? {
+                return Ok(Some(blob));
+            }
+            if self.shared.deleted.contains(repository, digest) {
+                return Ok(None);
+            }
+            let slot = match self.place(repository, digest).await? {
+                Place::Arriving(slot) => slot,
+                Place::LookAgain => continue,
+                Place::Nowhere => return Ok(None),
+            };
+            match self.wait(&slot).await? {
+                Waited::Blob(blob) => return Ok(Some(blob)),
+                Waited::Absent => return Ok(None),
+                Waited::Committed => {}
+            }
+        }
+        Err(ReadError::Unavailable("the content comes and goes; try again".into()))
+    }
+
+    /// See [`crate::Node::manifest`], by digest.
+    pub(crate) async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> ManifestAnswer {
+        let (store, key) = (self.shared.store.clone(), (repository.clone(), *digest));
+        let local = blocking({
+            let (repository, digest) = key.clone();
+            move || store.manifest(&repository, &digest)
+        });
+        let local = local.await.map_err(ReadError::store)?.map_err(ReadError::store)?;
+        if let Some(stored) = local {
+            let (media_type, bytes) = (stored.media_type, stored.bytes.into());
+            return Ok(Some(ManifestContent { digest: *digest, media_type, bytes }));
+        }
+        if self.shared.deleted.contains(repository, digest) {
+            return Ok(None);
+        }
+        let shared = Arc::clone(&self.shared);
+        let work = || manifests::fetch(shared, key.0.clone(), key.1);
+        self.manifests.run(key.clone(), work).await.unwrap_or(Err(ReadError::Busy("manifests")))
+    }
+
+    /// The blob when it is on this disk and `repository` links it.
+    async fn local(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Blob>, ReadError> {
+        let (store, repository, digest) = (self.shared.store.clone(), repository.clone(), *digest);
+        let work = move || {
+            if !store.is_linked(&repository, &digest)? {
+                return Ok(None);
+            }
+            store.blob(&digest)
+        };
+        let reader = blocking(work).await.map_err(ReadError::store)?;
+        Ok(reader.map_err(ReadError::store)?.map(Blob::stored))
+    }
+
+    async fn size_elsewhere(&self, repository: &RepositoryName, digest: &Digest) -> SizeAnswer {
+        if self.shared.deleted.contains(repository, digest) {
+            return Ok(None);
+        }
+        let key = (repository.clone(), *digest);
+        let shared = Arc::clone(&self.shared);
+        let work = || probe::size(shared, key.0.clone(), key.1);
+        self.sizes.run(key.clone(), work).await.unwrap_or(Err(ReadError::Busy("questions")))
+    }
+
+    /// Where `repository` may read `digest`: from the fetch that runs, or from a new one.
+    async fn place(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Place, ReadError> {
+        let running = self.slots().get(digest).cloned();
+        match running {
+            Some(slot) if slot.admits(repository) => Ok(Place::Arriving(slot)),
+            Some(slot) => {
+                // It arrives for another repository: a holder must say that this one has it too.
+                if self.size_elsewhere(repository, digest).await?.is_none() {
+                    return Ok(Place::Nowhere);
+                }
+                if !slot.admit(repository.clone()) {
+                    return Err(ReadError::Busy("repositories that wait for one blob"));
+                }
+                Ok(if slot.is_running() { Place::Arriving(slot) } else { Place::LookAgain })
+            }
+            None if self.is_here(digest).await? => {
+                // It is here for another repository: the same question, then only a link.
+                if self.size_elsewhere(repository, digest).await?.is_none() {
+                    return Ok(Place::Nowhere);
+                }
+                let (store, repository, digest) =
+                    (self.shared.store.clone(), repository.clone(), *digest);
+                let linked = blocking(move || store.link(&repository, &digest)).await;
+                linked.map_err(ReadError::store)?.map_err(ReadError::store)?;
+                Ok(Place::LookAgain)
+            }
+            None => self.start(repository, digest),
+        }
+    }
+
+    async fn is_here(&self, digest: &Digest) -> Result<bool, ReadError> {
+        let (store, digest) = (self.shared.store.clone(), *digest);
+        let size = blocking(move || store.blob_size(&digest)).await.map_err(ReadError::store)?;
+        Ok(size.map_err(ReadError::store)?.is_some())
+    }
+
+    /// A new fetch, unless another reader was first.
+    fn start(&self, repository: &RepositoryName, digest: &Digest) -> Result<Place, ReadError> {
+        let mut slots = self.slots();
+        if slots.contains_key(digest) {
+            return Ok(Place::LookAgain);
+        }
+        if slots.len() >= self.shared.limits.max_fetches {
+            return Err(ReadError::Busy("downloads"));
+        }
+        let slot = Arc::new(Slot::new(*digest, repository.clone()));
+        slots.insert(*digest, Arc::clone(&slot));
+        let leave = Leave { running: Arc::clone(&self.running), slot: Arc::clone(&slot) };
+        let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
+        let fetched = Arc::clone(&slot);
+        tokio::spawn(async move {
+            let _leave = leave;
+            let mut stopped = shared.stopped.clone();
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                () = fetch::run(shared, fetched, repository) => {}
+            }
+        });
+        Ok(Place::Arriving(slot))
+    }
+
+    async fn wait(&self, slot: &Arc<Slot>) -> Result<Waited, ReadError> {
+        let mut arriving = slot.arriving();
+        loop {
+            let progress = arriving.wait_telling().await;
+            match progress.phase {
+                Phase::Committed => return Ok(Waited::Committed),
+                Phase::Absent => return Ok(Waited::Absent),
+                Phase::Failed(why) => return Err(ReadError::Unavailable(why.to_string())),
+                Phase::Running => {
+                    if let Some(size) = slot.hand_out() {
+                        return Ok(Waited::Blob(Blob::arriving(size, arriving)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Slot>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Place {
+    Arriving(Arc<Slot>),
+    LookAgain,
+    Nowhere,
+}
+
+enum Waited {
+    Blob(Blob),
+    Committed,
+    Absent,
+}
+
+/// Takes a fetch off the list when its task ends, however that happens.
+struct Leave {
+    running: Arc<Mutex<BTreeMap<Digest, Arc<Slot>>>>,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.slot.digest);
+        if self.slot.is_running() {
+            self.slot.end(Phase::Failed("the fetch was stopped".into()));
+        }
+    }
+}

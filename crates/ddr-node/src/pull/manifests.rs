@@ -1,0 +1,123 @@
+//! A manifest by digest from a peer: small, so it is read whole, checked, stored and linked.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use ddr_net::{ContentBody, GetError};
+use ddr_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, RepositoryName};
+use ddr_proto::wire::Contact;
+
+use super::{ManifestAnswer, Shared};
+use crate::{ManifestContent, ReadError, blocking, entry};
+
+/// Peers that are asked for one manifest.
+const MAX_ASKED: usize = 12;
+
+/// How one peer answered.
+enum Answer {
+    Given(ManifestContent, Box<Manifest>),
+    Absent,
+    Broken,
+}
+
+/// The manifest from the first peer that gives the right bytes, stored here.
+pub(super) async fn fetch(
+    shared: Arc<Shared>,
+    repository: RepositoryName,
+    digest: Digest,
+) -> ManifestAnswer {
+    let mut sources = shared.sources(&digest);
+    let mut broken = false;
+    for _ in 0..MAX_ASKED {
+        let Some(peer) = sources.next().await else { break };
+        match ask(&shared, &repository, &digest, &peer).await {
+            Answer::Given(content, manifest) => {
+                keep(&shared, &repository, content.clone(), &manifest).await?;
+                return Ok(Some(content));
+            }
+            Answer::Absent => sources.dismiss(&peer.id),
+            Answer::Broken => broken = true,
+        }
+    }
+    if broken {
+        return Err(ReadError::Unavailable("every node that holds the manifest failed".into()));
+    }
+    Ok(None)
+}
+
+async fn ask(
+    shared: &Shared,
+    repository: &RepositoryName,
+    digest: &Digest,
+    peer: &Contact,
+) -> Answer {
+    let path = ddr_net::manifest_path(digest, Some(repository));
+    for addr in peer.addrs.iter().copied() {
+        match shared.client.get(addr, Some(peer.id), &path, None).await {
+            Ok(body) => return check(shared, repository, digest, addr, body).await,
+            Err(GetError::NotFound) => return Answer::Absent,
+            Err(error) => tracing::debug!(%digest, %addr, %error, "a holder did not answer"),
+        }
+    }
+    Answer::Broken
+}
+
+async fn check(
+    shared: &Shared,
+    repository: &RepositoryName,
+    digest: &Digest,
+    addr: SocketAddr,
+    mut body: ContentBody,
+) -> Answer {
+    let node = body.node;
+    let media_type = body.media_type.take();
+    let Some(bytes) = read(body).await else { return Answer::Broken };
+    drop(shared.peers.transfer(node, addr));
+    shared.gave(node, repository, bytes.len() as u64, true);
+    if Digest::of(digest.algorithm(), &bytes) != *digest {
+        shared.peers.strike(node, addr, "the manifest it gave was wrong");
+        return Answer::Broken;
+    }
+    match Manifest::parse(media_type.as_deref(), &bytes) {
+        Ok(manifest) => {
+            let media_type = manifest.media_type.clone();
+            Answer::Given(
+                ManifestContent { digest: *digest, media_type, bytes },
+                Box::new(manifest),
+            )
+        }
+        Err(error) => {
+            // The digest fits, so either the media type is a lie or a node took in what is none.
+            tracing::warn!(%digest, peer = %node, %error, "the bytes are no manifest");
+            Answer::Broken
+        }
+    }
+}
+
+async fn read(mut body: ContentBody) -> Option<Bytes> {
+    let size = usize::try_from(body.size).ok().filter(|size| *size <= MAX_MANIFEST_BYTES)?;
+    let mut bytes = BytesMut::with_capacity(size);
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk.ok()?);
+        if bytes.len() > size {
+            return None;
+        }
+    }
+    (bytes.len() == size).then(|| bytes.freeze())
+}
+
+async fn keep(
+    shared: &Shared,
+    repository: &RepositoryName,
+    content: ManifestContent,
+    manifest: &Manifest,
+) -> Result<(), ReadError> {
+    let digest = content.digest;
+    let entry = entry::of(&content, manifest);
+    let (store, repository) = (shared.store.clone(), repository.clone());
+    let stored = blocking(move || store.put_manifest(&repository, &entry, &[])).await;
+    stored.map_err(ReadError::store)?.map_err(ReadError::store)?;
+    shared.announcer.announce_later(digest);
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! One upload session in the hand of one request.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ddr_oci::{Digest, RepositoryName};
+use ddr_store::{Committed, UploadError};
+use tokio::sync::Notify;
+
+use crate::pull::Shared;
+use crate::upload_blocking;
+use crate::writer::{Sink, Writer};
+
+/// The session, and who waits for it. Fields drop in this order: first the session is free.
+struct Held {
+    session: ddr_store::Upload,
+    _released: Released,
+}
+
+struct Released(Arc<Notify>);
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
+}
+
+impl Sink for Held {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        self.session.append(bytes)
+    }
+
+    fn offset(&self) -> u64 {
+        self.session.offset()
+    }
+}
+
+/// An upload session that this caller alone may write. Dropping it keeps the session with what is
+/// written; see [`Upload::flush`].
+pub struct Upload {
+    writer: Writer<Held>,
+    repository: RepositoryName,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload")
+            .field("repository", &self.repository)
+            .field("offset", &self.offset())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upload {
+    pub(super) fn new(
+        session: ddr_store::Upload,
+        repository: RepositoryName,
+        released: Arc<Notify>,
+        shared: &Arc<Shared>,
+    ) -> Self {
+        let held = Held { session, _released: Released(released) };
+        Self { writer: Writer::new(held), repository, shared: Arc::clone(shared) }
+    }
+
+    /// Bytes accepted so far, written or not.
+    pub fn offset(&self) -> u64 {
+        self.writer.accepted()
+    }
+
+    /// Takes the next bytes. Waits while two batches are in memory (back-pressure). The error of
+    /// an earlier write shows here, in [`Self::flush`] or in [`Self::commit`].
+    pub async fn append(&mut self, bytes: Bytes) -> Result<(), UploadError> {
+        self.writer.push(bytes).await
+    }
+
+    /// Waits until every accepted byte is in the store and answers the offset.
+    ///
+    /// Must be called before a chunk is answered: dropping an `Upload` drops what is not written.
+    pub async fn flush(&mut self) -> Result<u64, UploadError> {
+        self.writer.flush().await
+    }
+
+    /// Ends the session: proves the digest, makes the blob durable, links it, announces it.
+    /// With the wrong digest the session is gone.
+    pub async fn commit(self, digest: &Digest) -> Result<Committed, UploadError> {
+        let held = self.writer.finish().await?;
+        let (shared, repository, digest) = (Arc::clone(&self.shared), self.repository, *digest);
+        let committed = upload_blocking(move || {
+            let committed = held.session.commit(&digest)?;
+            shared.deleted.unmark(&repository, &digest)?;
+            Ok(committed)
+        })
+        .await?;
+        self.shared.locator.forget(&digest);
+        self.shared.announcer.announce_later(digest);
+        Ok(committed)
+    }
+
+    /// Ends the session and throws away what was written.
+    pub async fn cancel(self) -> Result<(), UploadError> {
+        let held = self.writer.finish().await?;
+        upload_blocking(move || {
+            held.session.cancel();
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,199 @@
+//! What this node answers to peers.
+//!
+//! Decides nothing about messages: it hands each to the overlay, to the names or to the tokens.
+//! It must never give content that the named repository does not link here, and never anything
+//! without a repository.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ddr_net::{
+    ContentKind, ContentReply, ContentRequest, JoinRefusal, JoinReply, JoinRequest, PeerInfo,
+    Service, Standing, Swarm,
+};
+use ddr_oci::RepositoryName;
+use ddr_proto::id::NodeId;
+use ddr_proto::wire::{RefuseReason, Request, RequestEnvelope, Response};
+use ddr_store::Store;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::blob::Blob;
+use crate::blocking;
+use crate::names::Keeper;
+use crate::overlay::OverlayHandle;
+use crate::peers::Peers;
+use crate::status::Sums;
+use crate::tokens::Tokens;
+
+/// Content that is sent to peers at once; more are told "busy" and ask another holder.
+pub(crate) const MAX_SERVING: usize = 256;
+
+/// See the module comment.
+pub(crate) struct Seed {
+    pub(crate) store: Store,
+    pub(crate) swarm: Swarm,
+    pub(crate) overlay: OverlayHandle,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) traffic: Arc<Sums>,
+    pub(crate) turns: Arc<Semaphore>,
+}
+
+impl Service for Seed {
+    fn message(&self, from: PeerInfo, envelope: RequestEnvelope) -> BoxFuture<'_, Response> {
+        Box::pin(self.answer(from, envelope))
+    }
+
+    fn content(&self, from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {
+        Box::pin(self.give(from, request))
+    }
+
+    fn join(
+        &self,
+        from: PeerInfo,
+        request: JoinRequest,
+    ) -> BoxFuture<'_, Result<JoinReply, JoinRefusal>> {
+        Box::pin(async move { self.admit(&from, &request) })
+    }
+}
+
+impl Seed {
+    async fn answer(&self, from: PeerInfo, envelope: RequestEnvelope) -> Response {
+        if from.standing != Standing::Member {
+            return Response::Refused { reason: RefuseReason::Unsupported };
+        }
+        if envelope.sender.id != from.node {
+            return Response::Refused { reason: RefuseReason::WrongSender };
+        }
+        if says_goodbye(&envelope, from.node) {
+            self.peers.left(&from.node);
+        } else {
+            self.peers.alive(&envelope.sender);
+        }
+        match envelope.body {
+            request @ (Request::GetName { .. } | Request::PutName { .. }) => {
+                self.overlay.heard(envelope.sender);
+                self.keeper.answer(request).await
+            }
+            Request::Revoked { serials } => {
+                self.tokens.learn(&serials).await;
+                let revoked = u32::try_from(self.tokens.revoked().len()).unwrap_or(u32::MAX);
+                Response::Pong { revoked }
+            }
+            _ => self
+                .overlay
+                .request(from.node, envelope)
+                .await
+                .unwrap_or(Response::Refused { reason: RefuseReason::Busy }),
+        }
+    }
+
+    async fn give(&self, from: PeerInfo, request: ContentRequest) -> ContentReply {
+        if from.standing != Standing::Member {
+            return ContentReply::NotFound;
+        }
+        let Some(repository) = request.repository.clone() else { return ContentReply::NotFound };
+        let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
+            return ContentReply::Busy;
+        };
+        match request.kind {
+            ContentKind::Blob => self.give_blob(request, repository, turn).await,
+            ContentKind::Manifest => self.give_manifest(request, repository).await,
+        }
+    }
+
+    async fn give_blob(
+        &self,
+        request: ContentRequest,
+        repository: RepositoryName,
+        turn: OwnedSemaphorePermit,
+    ) -> ContentReply {
+        let (store, digest) = (self.store.clone(), request.digest);
+        let work = move || {
+            if store.is_linked(&repository, &digest)? { store.blob(&digest) } else { Ok(None) }
+        };
+        let blob = match blocking(work).await {
+            Ok(Ok(Some(reader))) => Blob::stored(reader),
+            Ok(Ok(None)) => return ContentReply::NotFound,
+            Ok(Err(error)) | Err(error) => return failed(&error),
+        };
+        let size = blob.size();
+        let Some(range) = request.resolve(size) else {
+            return ContentReply::Unsatisfiable { size };
+        };
+        if request.head_only {
+            let body = futures_util::stream::empty().boxed();
+            return ContentReply::Found { size, range, media_type: None, body };
+        }
+        self.traffic.served_request();
+        let traffic = Arc::clone(&self.traffic);
+        let body = blob
+            .stream(range.clone())
+            .inspect(move |chunk| {
+                // The turn is held until the stream is dropped.
+                let _held = &turn;
+                if let Ok(bytes) = chunk {
+                    traffic.served(bytes.len() as u64);
+                    metrics::counter!(crate::metrics::SERVED_BYTES).increment(bytes.len() as u64);
+                }
+            })
+            .boxed();
+        ContentReply::Found { size, range, media_type: None, body }
+    }
+
+    async fn give_manifest(
+        &self,
+        request: ContentRequest,
+        repository: RepositoryName,
+    ) -> ContentReply {
+        let (store, digest) = (self.store.clone(), request.digest);
+        let stored = match blocking(move || store.manifest(&repository, &digest)).await {
+            Ok(Ok(Some(stored))) => stored,
+            Ok(Ok(None)) => return ContentReply::NotFound,
+            Ok(Err(error)) => return failed(&std::io::Error::other(error)),
+            Err(error) => return failed(&error),
+        };
+        let bytes = Bytes::from(stored.bytes);
+        let size = bytes.len() as u64;
+        let Some(range) = request.resolve(size) else {
+            return ContentReply::Unsatisfiable { size };
+        };
+        self.traffic.served_request();
+        self.traffic.served(range.end - range.start);
+        let part = bytes.slice(range.start as usize..range.end as usize);
+        let body = futures_util::stream::iter([Ok(part)]).boxed();
+        ContentReply::Found { size, range, media_type: Some(stored.media_type), body }
+    }
+
+    fn admit(&self, from: &PeerInfo, request: &JoinRequest) -> Result<JoinReply, JoinRefusal> {
+        if let Standing::Joiner { serial } = from.standing
+            && self.tokens.is_revoked(&serial)
+        {
+            return Err(JoinRefusal::Revoked);
+        }
+        if NodeId::of_public_key(&request.public_key) != from.node {
+            return Err(JoinRefusal::Failed);
+        }
+        tracing::info!(node = %from.node, "a node joins the swarm");
+        self.swarm.admit(&request.public_key).map_err(|error| {
+            tracing::error!(%error, "a node could not be admitted");
+            JoinRefusal::Failed
+        })
+    }
+}
+
+/// A node that leaves withdraws the record of itself; see [`crate::node`].
+fn says_goodbye(envelope: &RequestEnvelope, from: NodeId) -> bool {
+    let Request::PutProviders { records } = &envelope.body else { return false };
+    records
+        .iter()
+        .any(|record| record.withdrawn && record.key == from.to_key() && record.provider.id == from)
+}
+
+fn failed(error: &std::io::Error) -> ContentReply {
+    tracing::error!(%error, "content could not be read for a peer");
+    ContentReply::Failed
+}

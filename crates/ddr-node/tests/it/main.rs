@@ -1,0 +1,8 @@
+//! Whole nodes on the memory network: push, pull, names, faults.
+
+mod bed;
+mod faults;
+mod gate;
+mod names;
+mod pull;
+mod push;

@@ -1,0 +1,237 @@
+//! Tags: seen everywhere, newest wins, no answer without a majority.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ddr_node::{PutManifestError, ReadError};
+use ddr_oci::{Digest, media_type};
+
+use crate::bed::{Bed, by_tag, eventually, push_image, repository, resolve, tag, within};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moved_tag_is_seen_everywhere_at_once() {
+    let nodes = Bed::new().swarm(3).await;
+    let name = repository("team/app");
+    let first = push_image(&nodes[0].1, &name, "latest", (1, 1000)).await;
+    for (_, node) in &nodes {
+        assert_eq!(resolve(node, &name, "latest").await, Some(first.manifest));
+    }
+    let second = push_image(&nodes[1].1, &name, "latest", (2, 1000)).await;
+    assert_ne!(first.manifest, second.manifest);
+    for (_, node) in &nodes {
+        assert_eq!(resolve(node, &name, "latest").await, Some(second.manifest));
+        let images = node.images().await.expect("listed");
+        assert_eq!(images[0].tags[0].digest, second.manifest.to_string(), "the local list follows");
+    }
+    assert_eq!(resolve(&nodes[2].1, &name, "other").await, None, "an unknown tag");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moving_a_tag_back_counts() {
+    let nodes = Bed::new().swarm(3).await;
+    let name = repository("team/app");
+    let first = push_image(&nodes[0].1, &name, "a", (1, 1000)).await;
+    let second = push_image(&nodes[1].1, &name, "b", (2, 1000)).await;
+    for round in 0..6 {
+        let writer = &nodes[round % 3].1;
+        let wanted = if round % 2 == 0 { &first } else { &second };
+        let bytes = writer
+            .manifest(&name, &ddr_oci::Reference::Digest(wanted.manifest))
+            .await
+            .expect("read")
+            .expect("there")
+            .bytes;
+        writer
+            .put_manifest(&name, &by_tag("moving"), &[], Some(media_type::OCI_MANIFEST), bytes)
+            .await
+            .expect("taken");
+        for (_, node) in &nodes {
+            assert_eq!(resolve(node, &name, "moving").await, Some(wanted.manifest), "{round}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_write_is_seen_by_every_later_read() {
+    let nodes = Bed::new().swarm(3).await;
+    let name = repository("busy");
+    push_image(&nodes[0].1, &name, "v1", (1, 100)).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = nodes
+        .iter()
+        .flat_map(|(_, node)| [node.clone(), node.clone()])
+        .map(|node| {
+            let (name, stop) = (name.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    assert!(resolve(&node, &name, "v1").await.is_some());
+                }
+            })
+        })
+        .collect();
+    for round in 0..20_u64 {
+        let writer = &nodes[round as usize % 3].1;
+        let image = push_image(writer, &name, "v1", (10 + 2 * round, 100)).await;
+        let seen = nodes.iter().map(|(_, node)| resolve(node, &name, "v1"));
+        let seen = within(futures_util::future::join_all(seen)).await;
+        assert_eq!(seen, [Some(image.manifest); 3], "round {round}");
+    }
+    stop.store(true, Ordering::SeqCst);
+    for reader in readers {
+        within(reader).await.expect("every read succeeds");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_writes_converge() {
+    let nodes = Bed::new().swarm(3).await;
+    let name = repository("race");
+    for round in 0..5_u64 {
+        let pushes = nodes.iter().enumerate().map(|(index, (_, node))| {
+            let seed = 100 * (round + 1) + 10 * index as u64;
+            let name = &name;
+            async move { push_image(node, name, "contested", (seed, 500)).await.manifest }
+        });
+        let pushed = within(futures_util::future::join_all(pushes)).await;
+        let mut seen: Vec<Option<Digest>> = Vec::new();
+        for (_, node) in &nodes {
+            seen.push(resolve(node, &name, "contested").await);
+        }
+        assert!(seen.iter().all(|digest| *digest == seen[0]), "{round}: all see the same");
+        assert!(pushed.contains(&seen[0].expect("a winner")), "{round}: one of those pushed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_there_is_a_clear_error() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(3).await;
+    let name = repository("lonely");
+    let image = push_image(&nodes[0].1, &name, "v1", (1, 1000)).await;
+    bed.network.kill(nodes[1].0.addr);
+    bed.network.kill(nodes[2].0.addr);
+    let a = &nodes[0].1;
+    let read = within(a.manifest(&name, &by_tag("v1"))).await;
+    assert!(matches!(&read, Err(ReadError::Unavailable(why)) if why.contains("of 3")), "{read:?}");
+    let unknown = within(a.manifest(&name, &by_tag("v2"))).await;
+    assert!(
+        matches!(unknown, Err(ReadError::Unavailable(_))),
+        "no \"unknown\" either: {unknown:?}"
+    );
+    let bytes = a
+        .manifest(&name, &ddr_oci::Reference::Digest(image.manifest))
+        .await
+        .expect("by digest it is here")
+        .expect("here")
+        .bytes;
+    let v1 = by_tag("v1");
+    let written = within(a.put_manifest(&name, &v1, &[], None, bytes)).await;
+    assert!(matches!(written, Err(PutManifestError::Unavailable(_))), "{written:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_may_fail() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(3).await;
+    let name = repository("tolerant");
+    let first = push_image(&nodes[0].1, &name, "v1", (1, 1000)).await;
+    bed.network.kill(nodes[2].0.addr);
+    assert_eq!(resolve(&nodes[1].1, &name, "v1").await, Some(first.manifest));
+    let second = push_image(&nodes[1].1, &name, "v1", (2, 1000)).await;
+    assert_eq!(resolve(&nodes[0].1, &name, "v1").await, Some(second.manifest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_said_goodbye_are_not_missed() {
+    let nodes = Bed::new().swarm(3).await;
+    let name = repository("leaving");
+    let image = push_image(&nodes[0].1, &name, "v1", (1, 1000)).await;
+    // They have something to withdraw, which must not count as a sign of life after the goodbye.
+    push_image(&nodes[1].1, &name, "v2", (2, 1000)).await;
+    push_image(&nodes[2].1, &name, "v3", (3, 1000)).await;
+    within(nodes[1].1.shutdown()).await;
+    within(nodes[2].1.shutdown()).await;
+    eventually("the rest is a swarm of its own", async || {
+        matches!(nodes[0].1.manifest(&name, &by_tag("v1")).await,
+            Ok(Some(found)) if found.digest == image.manifest)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_tag_is_gone_everywhere() {
+    let nodes = Bed::new().swarm(3).await;
+    let name = repository("gone");
+    let image = push_image(&nodes[0].1, &name, "v1", (1, 1000)).await;
+    assert_eq!(resolve(&nodes[2].1, &name, "v1").await, Some(image.manifest));
+    assert!(nodes[1].1.delete_manifest(&name, &by_tag("v1")).await.expect("deleted"));
+    for (_, node) in &nodes {
+        assert_eq!(resolve(node, &name, "v1").await, None);
+    }
+    assert!(!nodes[2].1.delete_manifest(&name, &by_tag("v1")).await.expect("asked"));
+    let again = push_image(&nodes[2].1, &name, "v1", (2, 1000)).await;
+    for (_, node) in &nodes {
+        assert_eq!(resolve(node, &name, "v1").await, Some(again.manifest), "a new push counts");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_joiner_reads_and_keeps_old_names() {
+    let bed = Bed::new();
+    let mut nodes = bed.swarm(2).await;
+    let name = repository("old");
+    let image = push_image(&nodes[0].1, &name, "v1", (1, 1000)).await;
+    let late = bed.machine(9);
+    let node = bed.start_alone(&late, &[&nodes[0].0]).await;
+    // It may say "not yet", but never "unknown".
+    eventually("the tag is read", async || match node.manifest(&name, &by_tag("v1")).await {
+        Ok(Some(found)) => found.digest == image.manifest,
+        Ok(None) => panic!("a new node said that an old tag is unknown"),
+        Err(ReadError::Unavailable(_)) => false,
+        Err(error) => panic!("{error}"),
+    })
+    .await;
+    eventually("it keeps the name too", async || node.status().await.names == 1).await;
+    nodes.push((late, node));
+    bed.network.kill(nodes[1].0.addr);
+    assert_eq!(resolve(&nodes[2].1, &name, "v1").await, Some(image.manifest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_joiner_is_given_what_it_is_to_keep() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(2).await;
+    let name = repository("old");
+    for label in ["v1", "v2", "v3"] {
+        push_image(&nodes[0].1, &name, label, (1, 1000)).await;
+    }
+    let late = bed.machine(9);
+    let node = bed.start(&late, &[&nodes[0].0]).await;
+    // Nobody reads a name: what it learns it is told.
+    eventually("it keeps the names", async || node.status().await.names == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_reach_its_swarm_knows_nothing_of_names() {
+    let bed = Bed::new();
+    let (one, nobody) = (bed.machine(1), bed.machine(2));
+    let node = bed.start_alone(&one, &[&nobody]).await;
+    assert!(!node.ready());
+    let read = node.manifest(&repository("any"), &by_tag("v1")).await;
+    assert!(matches!(read, Err(ReadError::Unavailable(_))), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_names_in_a_larger_swarm() {
+    let nodes = Bed::new().swarm(8).await;
+    let name = repository("many");
+    for number in 0..16_u64 {
+        let writer = &nodes[number as usize % 8].1;
+        let label = format!("v{number}");
+        let image = push_image(writer, &name, &label, (1000 + 2 * number, 100)).await;
+        let reader = &nodes[(number as usize + 3) % 8].1;
+        assert_eq!(resolve(reader, &name, &label).await, Some(image.manifest));
+    }
+    let tags = nodes[0].1.tags(&name, None, 100).await.expect("listed").expect("known");
+    assert!(tags.contains(&tag("v0")));
+}
