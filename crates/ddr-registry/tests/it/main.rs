@@ -1,0 +1,23 @@
+//! The client port as clients see it: raw HTTP against a real node on a real socket.
+//!
+//! Each module is a chapter of the distribution specification or an attack. Nothing sleeps; what
+//! takes time is waited for with a deadline.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod bad_input;
+mod blobs;
+mod client;
+mod faults;
+mod http2;
+mod limits;
+mod lists;
+mod manifests;
+mod metrics;
+mod node;
+mod ping;
+mod referrers;
+mod server;
+mod shutdown;
+mod upload_chunks;
+mod uploads;
