@@ -1,0 +1,138 @@
+//! `ddr`: asks the daemon on this machine and shows the answer.
+//!
+//! One file a command. Decides words, tables and exit status (0 done, 1 failed, 2 wrong usage). It
+//! must never hold logic of the swarm: it shows what the admin API says.
+
+mod admin;
+mod demo;
+mod find;
+mod images;
+mod out;
+mod peers;
+mod status;
+mod token;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::ClientError;
+use crate::config::DEFAULT_ADMIN;
+use crate::demo::DemoError;
+use admin::AdminClient;
+pub(crate) use out::{size, table};
+
+const EXAMPLES: &str = "\
+Examples:
+  ddr demo                         three nodes, one push, one pull, all in a temporary directory
+  ddr status                       what the daemon on this machine does
+  ddr find team/app:1.0            who holds an image
+  ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
+  ddr --admin 127.0.0.1:6002 peers --json
+
+Exit status: 0 done, 1 failed, 2 wrong usage.";
+
+/// The command line of DDR, the registry without a server.
+#[derive(Debug, Parser)]
+#[command(name = "ddr", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Admin API of the daemon
+    #[arg(long, global = true, value_name = "ADDR:PORT", env = "DDR_ADMIN", default_value_t = DEFAULT_ADMIN)]
+    admin: SocketAddr,
+
+    /// Print JSON as the admin API gives it
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the node: identity, addresses, content, traffic
+    Status,
+    /// List the nodes that this one knows
+    Peers,
+    /// List repositories and tags on this node
+    Images,
+    /// Find who holds an image or a digest
+    Find(find::Find),
+    /// Make, list and revoke join tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Start three nodes here, push an image to one, pull it from another, clean up
+    Demo(demo::Demo),
+}
+
+/// Why a command failed. One line for standard error; the exit status is 1.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// No daemon listens on the admin address.
+    #[error("no daemon answers on {0}; start one with: ddrd")]
+    NoDaemon(SocketAddr),
+    /// The connection failed in the middle.
+    #[error(transparent)]
+    Client(ClientError),
+    /// The daemon said no.
+    #[error("{0}")]
+    Refused(String),
+    /// What answers there is not this version's admin API.
+    #[error("{0} does not answer as the admin API of ddrd does; check --admin")]
+    Foreign(SocketAddr),
+    /// Nothing was found.
+    #[error("nobody holds {0}")]
+    NotFound(String),
+    /// The demo failed.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// The runtime could not start.
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ddr: {}", error.to_string().replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    let done = runtime.block_on(dispatch(cli));
+    runtime.shutdown_background();
+    done
+}
+
+async fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let admin = AdminClient::new(cli.admin, cli.json);
+    match cli.command {
+        Command::Status => status::run(&admin).await,
+        Command::Peers => peers::run(&admin).await,
+        Command::Images => images::run(&admin).await,
+        Command::Find(find) => find::run(&admin, find).await,
+        Command::Token(token) => token::run(&admin, token).await,
+        Command::Demo(demo) => demo::run(demo).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,88 @@
+//! `ddr status`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::admin::AdminClient;
+use super::out::{self, or_dash, size};
+use super::{CliError, peers::joined};
+use crate::duration;
+
+#[derive(Deserialize)]
+struct View {
+    version: String,
+    registry: String,
+    peer_listen: String,
+    data_dir: String,
+    ready: bool,
+    node_id: String,
+    swarm_id: String,
+    zone: String,
+    advertise: Vec<String>,
+    uptime_ms: u64,
+    peers: usize,
+    blobs: usize,
+    blob_bytes: u64,
+    manifests: usize,
+    names: usize,
+    provider_records: usize,
+    fetches_running: usize,
+    traffic: Traffic,
+}
+
+#[derive(Deserialize)]
+struct Traffic {
+    fetched_bytes: u64,
+    served_bytes: u64,
+    fetches: u64,
+    fetches_failed: u64,
+    takeovers: u64,
+}
+
+pub(super) async fn run(admin: &AdminClient) -> Result<(), CliError> {
+    let value = admin.get("/api/v1/status").await?;
+    if admin.json {
+        out::json(&value);
+    } else {
+        out::text(&render(&admin.view(value)?));
+    }
+    Ok(())
+}
+
+fn render(view: &View) -> String {
+    let traffic = &view.traffic;
+    let state = if view.ready { "ready" } else { "not ready" };
+    out::facts(&[
+        (
+            "state",
+            format!("{state}, up {}", duration::short(Duration::from_millis(view.uptime_ms))),
+        ),
+        ("version", view.version.clone()),
+        ("node", view.node_id.clone()),
+        ("swarm", view.swarm_id.clone()),
+        ("zone", or_dash(&view.zone)),
+        ("registry", format!("http://{}", view.registry)),
+        ("peer port", format!("{}, advertised as {}", view.peer_listen, joined(&view.advertise))),
+        ("data", view.data_dir.clone()),
+        ("peers", view.peers.to_string()),
+        ("blobs", format!("{} ({})", view.blobs, size(view.blob_bytes))),
+        ("manifests", view.manifests.to_string()),
+        (
+            "kept for others",
+            format!("{} names, {} provider records", view.names, view.provider_records),
+        ),
+        (
+            "from peers",
+            format!(
+                "{} in {} downloads ({} running, {} failed, {} went on with another peer)",
+                size(traffic.fetched_bytes),
+                traffic.fetches,
+                view.fetches_running,
+                traffic.fetches_failed,
+                traffic.takeovers
+            ),
+        ),
+        ("to peers", size(traffic.served_bytes)),
+    ])
+}

@@ -1,0 +1,242 @@
+//! What the daemon is told to do, from three places: flag beats environment beats file.
+//!
+//! Decides the defaults and refuses what this version cannot do safely. It must never touch the
+//! network or create anything on disk: a refused setting leaves no trace.
+
+mod settings;
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+pub use settings::{LogFormat, Settings};
+
+/// Where docker, containerd and podman look for a registry that needs no set-up.
+pub const DEFAULT_REGISTRY: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5000));
+/// Where other nodes reach this one.
+pub const DEFAULT_PEERS: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 5001));
+/// Where `ddr` and Prometheus reach this node.
+pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5002));
+/// Bytes that a configuration file may have.
+pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+/// Bytes of a zone name; the same bound as on the wire.
+pub const MAX_ZONE_BYTES: usize = 32;
+
+/// Every setting with its default filled in, checked once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Absolute path of the directory that holds content, index, identity and the join token.
+    pub data_dir: PathBuf,
+    /// Loopback address of the OCI registry API; port 0 takes a free one.
+    pub registry_listen: SocketAddr,
+    /// Address of the peer port; port 0 takes a free one.
+    pub peer_listen: SocketAddr,
+    /// Loopback address of the admin API; port 0 takes a free one.
+    pub admin_listen: SocketAddr,
+    /// The address that other nodes are told; port 0 stands for the port of the peer listener.
+    pub peer_advertise: Option<SocketAddr>,
+    /// A join token, or `@FILE` that holds one.
+    pub join: Option<String>,
+    /// Failure zone of this node, such as a rack or a room; may be empty.
+    pub zone: String,
+    /// `tracing` filter such as `info` or `info,ddr_node=debug`.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// Why the settings cannot be used. One line each; the program ends with status 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}: check the path given with --config", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is longer than [`MAX_CONFIG_BYTES`].
+    #[error("{}: longer than {MAX_CONFIG_BYTES} bytes: is this a ddrd configuration?", .0.display())]
+    TooLong(PathBuf),
+    /// The file is not TOML, or has a key or value that does not exist.
+    #[error("{}:{line}: {message}", .path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A client address that strangers could reach.
+    #[error(
+        "{setting} {address} is not a loopback address, and {what} is plain HTTP without \
+         authentication in this version: use 127.0.0.1:{} or [::1]:{}", .address.port(), .address.port()
+    )]
+    NotLoopback {
+        /// The setting, as its flag is called.
+        setting: &'static str,
+        /// The address that was given.
+        address: SocketAddr,
+        /// The service behind it.
+        what: &'static str,
+    },
+    /// Peers cannot dial the unspecified address.
+    #[error("peer-advertise {0} cannot be dialled: give the address that other machines use")]
+    Advertise(SocketAddr),
+    /// The zone is too long or has characters that do not belong into a name.
+    #[error(
+        "zone {0:?} is not a zone name: use at most {MAX_ZONE_BYTES} letters, digits, '.', '_', '-'"
+    )]
+    Zone(String),
+    /// The log filter does not parse.
+    #[error("log {filter:?} is not a log filter ({reason}): use a level such as info or debug")]
+    Log {
+        /// The filter that was given.
+        filter: String,
+        /// The parser's words.
+        reason: String,
+    },
+    /// No place for data could be derived.
+    #[error("no home directory is known: give --data-dir")]
+    NoDataDir,
+}
+
+impl Config {
+    /// Merges `given` (flags over environment) over the file at `path`, fills in the defaults and
+    /// checks the result.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, as [`ConfigError`].
+    pub fn load(path: Option<&Path>, given: Settings) -> Result<Self, ConfigError> {
+        let file = path.map(Settings::from_file).transpose()?.unwrap_or_default();
+        Self::resolve(given.over(file), default_data_dir)
+    }
+
+    fn resolve(
+        settings: Settings,
+        default_dir: impl FnOnce() -> Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        let data_dir = settings.data_dir.or_else(default_dir).ok_or(ConfigError::NoDataDir)?;
+        let config = Self {
+            data_dir: std::path::absolute(data_dir).map_err(|_| ConfigError::NoDataDir)?,
+            registry_listen: settings.registry_listen.unwrap_or(DEFAULT_REGISTRY),
+            peer_listen: settings.peer_listen.unwrap_or(DEFAULT_PEERS),
+            admin_listen: settings.admin_listen.unwrap_or(DEFAULT_ADMIN),
+            peer_advertise: settings.peer_advertise,
+            join: settings.join,
+            zone: settings.zone.unwrap_or_default(),
+            log: settings.log.unwrap_or_else(|| "info".into()),
+            log_format: settings.log_format.unwrap_or_default(),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        loopback("registry-listen", self.registry_listen, "the registry")?;
+        loopback("admin-listen", self.admin_listen, "the admin API")?;
+        if let Some(address) = self.peer_advertise
+            && (address.ip().is_unspecified() || address.ip().is_multicast())
+        {
+            return Err(ConfigError::Advertise(address));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if self.zone.len() > MAX_ZONE_BYTES || !self.zone.chars().all(plain) {
+            return Err(ConfigError::Zone(self.zone.clone()));
+        }
+        crate::telemetry::filter(&self.log).map(drop)
+    }
+}
+
+/// Plain HTTP without authentication may only be reached from this machine (design decision 6).
+fn loopback(
+    setting: &'static str,
+    address: SocketAddr,
+    what: &'static str,
+) -> Result<(), ConfigError> {
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    Err(ConfigError::NotLoopback { setting, address, what })
+}
+
+fn default_data_dir() -> Option<PathBuf> {
+    data_dir_for(
+        rustix::process::geteuid().is_root(),
+        std::env::var_os("XDG_DATA_HOME"),
+        std::env::var_os("HOME"),
+    )
+}
+
+/// `/var/lib/ddr` for root, else `ddr` in the XDG data directory (XDG base directory
+/// specification 0.8: a relative `XDG_DATA_HOME` is ignored).
+fn data_dir_for(root: bool, xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    if root {
+        return Some(PathBuf::from("/var/lib/ddr"));
+    }
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let xdg = xdg.map(PathBuf::from).filter(absolute);
+    let home = home.map(PathBuf::from).filter(absolute).map(|h| h.join(".local/share"));
+    xdg.or(home).map(|dir| dir.join("ddr"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(settings: Settings) -> Result<Config, ConfigError> {
+        Config::resolve(settings, || Some("/data".into()))
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_interface() {
+        let config = resolve(Settings::default()).unwrap();
+        assert_eq!(config.registry_listen.to_string(), "127.0.0.1:5000");
+        assert_eq!(config.peer_listen.to_string(), "0.0.0.0:5001");
+        assert_eq!(config.admin_listen.to_string(), "127.0.0.1:5002");
+        assert_eq!(config.data_dir, Path::new("/data"));
+    }
+
+    #[test]
+    fn data_directory_follows_xdg() {
+        let some = |s: &str| Some(OsString::from(s));
+        assert_eq!(data_dir_for(true, some("/x"), some("/h")).unwrap(), Path::new("/var/lib/ddr"));
+        assert_eq!(data_dir_for(false, some("/x"), some("/h")).unwrap(), Path::new("/x/ddr"));
+        let home = data_dir_for(false, some("relative"), some("/h")).unwrap();
+        assert_eq!(home, Path::new("/h/.local/share/ddr"));
+        assert_eq!(data_dir_for(false, None, None), None);
+    }
+
+    #[test]
+    fn client_ports_stay_on_loopback() {
+        for address in ["0.0.0.0:5000", "[::]:5000", "192.0.2.1:5000", "[::ffff:192.0.2.1]:5000"] {
+            let open = address.parse().ok();
+            let registry = Settings { registry_listen: open, ..Settings::default() };
+            let admin = Settings { admin_listen: open, ..Settings::default() };
+            assert!(matches!(resolve(registry), Err(ConfigError::NotLoopback { .. })), "{address}");
+            assert!(matches!(resolve(admin), Err(ConfigError::NotLoopback { .. })), "{address}");
+        }
+        for address in ["127.0.0.1:0", "127.8.9.1:5000", "[::1]:5000"] {
+            let registry =
+                Settings { registry_listen: address.parse().ok(), ..Settings::default() };
+            assert!(resolve(registry).is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn zones_and_filters_and_advertised_addresses_are_checked() {
+        let zone = |z: &str| resolve(Settings { zone: Some(z.into()), ..Settings::default() });
+        assert!(zone("eu-1.rack_7").is_ok());
+        assert!(matches!(zone(&"z".repeat(33)), Err(ConfigError::Zone(_))));
+        assert!(matches!(zone("a b"), Err(ConfigError::Zone(_))));
+        let log = Settings { log: Some("a=b=c".into()), ..Settings::default() };
+        assert!(matches!(resolve(log), Err(ConfigError::Log { .. })));
+        let any = Settings { peer_advertise: "0.0.0.0:1".parse().ok(), ..Settings::default() };
+        assert!(matches!(resolve(any), Err(ConfigError::Advertise(_))));
+    }
+}

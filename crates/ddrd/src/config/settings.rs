@@ -1,0 +1,150 @@
+//! The settings as they may be given: one struct for flags, environment and TOML, so that the
+//! three can never disagree about a name.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{ConfigError, MAX_CONFIG_BYTES};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One readable line an event, with colours on a terminal.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings that were given; `None` where nothing was said. The TOML key of a setting is the name
+/// of its flag without the dashes in front.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, clap::Args)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Directory for content, index, node key and join token [default: /var/lib/ddr for root,
+    /// else ddr in the XDG data directory]
+    #[arg(long, value_name = "DIR", env = "DDR_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Registry API for docker, containerd and podman; loopback only [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDR:PORT", env = "DDR_REGISTRY_LISTEN")]
+    pub registry_listen: Option<SocketAddr>,
+
+    /// Port for other nodes, TLS with swarm credentials [default: 0.0.0.0:5001]
+    #[arg(long, value_name = "ADDR:PORT", env = "DDR_PEER_LISTEN")]
+    pub peer_listen: Option<SocketAddr>,
+
+    /// Admin API for ddr and Prometheus; loopback only [default: 127.0.0.1:5002]
+    #[arg(long, value_name = "ADDR:PORT", env = "DDR_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// Address that other nodes are told; port 0 means the real peer port [default: the peer
+    /// listen address, or the address of the interface that leads to the swarm]
+    #[arg(long, value_name = "ADDR:PORT", env = "DDR_PEER_ADVERTISE")]
+    pub peer_advertise: Option<SocketAddr>,
+
+    /// Join the swarm of this token; @FILE reads it from a file. Not needed after the first start
+    #[arg(long, value_name = "TOKEN|@FILE", env = "DDR_JOIN", hide_env_values = true)]
+    pub join: Option<String>,
+
+    /// Failure zone of this node, such as a rack or a room
+    #[arg(long, value_name = "NAME", env = "DDR_ZONE")]
+    pub zone: Option<String>,
+
+    /// Log level (error, warn, info, debug, trace) or a filter such as info,ddr_node=debug
+    /// [default: info]
+    #[arg(long, value_name = "FILTER", env = "DDR_LOG")]
+    pub log: Option<String>,
+
+    /// Log lines for people or for machines [default: human]
+    #[arg(long, value_name = "FORMAT", env = "DDR_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Settings {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Read`], [`ConfigError::TooLong`], or [`ConfigError::Parse`] with the line.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.into(), source };
+        let mut text = String::new();
+        let file = File::open(path).map_err(read)?;
+        file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text).map_err(read)?;
+        if text.len() as u64 > MAX_CONFIG_BYTES {
+            return Err(ConfigError::TooLong(path.into()));
+        }
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.into(),
+            line: line_of(&text, error.span().map_or(0, |span| span.start)),
+            message: error.message().replace('\n', " "),
+        })
+    }
+
+    /// Self where it says something, `below` elsewhere.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(below.data_dir),
+            registry_listen: self.registry_listen.or(below.registry_listen),
+            peer_listen: self.peer_listen.or(below.peer_listen),
+            admin_listen: self.admin_listen.or(below.admin_listen),
+            peer_advertise: self.peer_advertise.or(below.peer_advertise),
+            join: self.join.or(below.join),
+            zone: self.zone.or(below.zone),
+            log: self.log.or(below.log),
+            log_format: self.log_format.or(below.log_format),
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Settings::from_file(file.path())
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = "data-dir = '/d'\nregistry-listen = '127.0.0.1:1'\npeer-listen = '[::]:2'\n\
+                    admin-listen = '127.0.0.1:3'\npeer-advertise = '192.0.2.1:4'\njoin = '@f'\n\
+                    zone = 'z'\nlog = 'debug'\nlog-format = 'json'\n";
+        let settings = parse(text).unwrap();
+        assert_eq!(settings.clone().over(Settings::default()), settings);
+        assert_eq!(settings.log_format, Some(LogFormat::Json));
+        assert_eq!(settings.peer_listen, "[::]:2".parse().ok());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = parse("zone = 'z'\n\nregistry_lisen = 'x'\n").unwrap_err().to_string();
+        assert!(error.contains(":3: unknown field `registry_lisen`"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line() {
+        let error = parse("# comment\nregistry-listen = 'nowhere'\n").unwrap_err().to_string();
+        assert!(error.contains(":2: "), "{error}");
+    }
+
+    #[test]
+    fn a_huge_file_is_refused() {
+        let text = "#".repeat(MAX_CONFIG_BYTES as usize + 1);
+        assert!(matches!(parse(&text), Err(ConfigError::TooLong(_))));
+    }
+}
