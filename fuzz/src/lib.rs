@@ -2,8 +2,8 @@
 //!
 //! One function per target takes any bytes and panics if an invariant breaks. Three programs call
 //! them: the fuzz targets beside this file (nightly, `cargo fuzz run TARGET`), the replay of
-//! `corpus/` in `tests/replay.rs` (stable), and the replay in the tests of `ddr-oci`, which takes
-//! in `oci.rs` by its path.
+//! `corpus/` in `tests/replay.rs` (stable), and the replays in the tests of `ddr-oci` and
+//! `ddr-net`, which take in `oci.rs` and `peer.rs` by their paths.
 
 mod oci;
 mod peer;

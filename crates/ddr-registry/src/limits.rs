@@ -30,7 +30,8 @@ pub const MAX_PAGE: usize = 10_000;
 /// Seconds in `Retry-After` when the node cannot answer for the moment.
 pub const RETRY_AFTER_S: u64 = 2;
 
-/// Manifests that are stored at the same time; more wait for their turn.
+/// Manifests that are received and stored at once; more wait for their turn. Bounds what they
+/// take in memory, [`ddr_oci::manifest::MAX_MANIFEST_BYTES`] each.
 pub const MAX_MANIFEST_PUTS: usize = 32;
 
 /// How long to wait for whom, and how many to serve. [`Limits::default`] is for production; tests

@@ -4,19 +4,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use ddr_node::PutManifest;
 use ddr_oci::digest::Digest;
 use ddr_oci::manifest::MAX_MANIFEST_BYTES;
 use ddr_oci::reference::{Reference, RepositoryName, Tag};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, LOCATION};
-use tokio::runtime::Handle;
 
 use crate::error::ApiError;
 use crate::respond::{self, DOCKER_CONTENT_DIGEST, Reply};
 use crate::router::Call;
-use crate::server::Shared;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -43,16 +39,12 @@ pub(crate) async fn put(
     reference: &Reference,
     tags: &[Tag],
 ) -> Result<Reply, ApiError> {
+    // Never closed, so there is always a place in the end.
+    let _place = Arc::clone(&call.shared.manifest_puts).acquire_owned().await;
     let bytes = call.body.collect(MAX_MANIFEST_BYTES).await?;
     let content_type = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let incoming = Incoming {
-        name: name.clone(),
-        reference: reference.clone(),
-        tags: tags.to_vec(),
-        content_type: content_type.map(str::to_owned),
-        bytes,
-    };
-    let stored = store(&call.shared, incoming).await?;
+    let node = &call.shared.node;
+    let stored = node.put_manifest(name, reference, tags, content_type, bytes).await?;
 
     let mut reply = respond::empty(StatusCode::CREATED);
     let headers = reply.headers_mut();
@@ -66,33 +58,6 @@ pub(crate) async fn put(
         headers.append(OCI_TAG, respond::value(tag.as_str()));
     }
     Ok(reply)
-}
-
-/// What a PUT brings.
-struct Incoming {
-    name: RepositoryName,
-    reference: Reference,
-    tags: Vec<Tag>,
-    content_type: Option<String>,
-    bytes: Bytes,
-}
-
-/// Lets the node store it, on a thread of its own: the future of `put_manifest` does not let the
-/// compiler prove that it may move between threads (rust-lang/rust#102211). At most
-/// [`MAX_MANIFEST_PUTS`](crate::limits::MAX_MANIFEST_PUTS) at once, because the node needs threads
-/// of the same pool to get on.
-async fn store(shared: &Shared, incoming: Incoming) -> Result<PutManifest, ApiError> {
-    let place = Arc::clone(&shared.manifest_puts).acquire_owned().await;
-    let node = shared.node.clone();
-    let runtime = Handle::current();
-    let work = move || {
-        let _place = place;
-        let Incoming { name, reference, tags, content_type, bytes } = incoming;
-        let content_type = content_type.as_deref();
-        runtime.block_on(node.put_manifest(&name, &reference, &tags, content_type, bytes))
-    };
-    let stored = tokio::task::spawn_blocking(work).await;
-    Ok(stored.map_err(|failed| ApiError::task_failed(&failed))??)
 }
 
 /// DELETE of a tag, or of a manifest with all tags that point to it.

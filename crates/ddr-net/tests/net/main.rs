@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod carriers;
+mod corpus;
 mod hostile;
 mod join;
 mod pool;
 mod serving;
 mod support;
+#[path = "../../../../fuzz/src/peer.rs"]
+mod targets;

@@ -29,6 +29,9 @@ use crate::{StartError, blocking};
 
 /// How often peers are saved and revoked tokens are told on.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(60);
+/// The first time after the start; doubles up to [`HOUSEKEEPING_EVERY`]. A node that is killed soon
+/// after it met others must know them when it comes back, or it would be a swarm of its own.
+const HOUSEKEEPING_FIRST: Duration = Duration::from_secs(1);
 /// How often a node that joins looks whether it met somebody; doubles up to [`JOIN_LOOK_LAST`].
 const JOIN_LOOK_FIRST: Duration = Duration::from_millis(20);
 /// See [`JOIN_LOOK_FIRST`].
@@ -276,8 +279,10 @@ async fn join(parts: Arc<Parts>, addrs: Vec<SocketAddr>, tell: Arc<watch::Sender
 }
 
 async fn housekeeping(parts: Arc<Parts>, tokens: Arc<Tokens>) {
+    let mut pause = HOUSEKEEPING_FIRST;
     loop {
-        tokio::time::sleep(HOUSEKEEPING_EVERY).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(HOUSEKEEPING_EVERY);
         let now = parts.clock.now();
         let recent = HOUSEKEEPING_EVERY.as_millis() as u64;
         for peer in parts.overlay.view().await.contacts {

@@ -66,7 +66,8 @@ impl Push {
     ) -> Result<(), PutManifestError> {
         let checks = blobs
             .iter()
-            .map(|digest| async move { (*digest, self.pull.stat_blob(repository, digest).await) });
+            .copied()
+            .map(|digest| async move { (digest, self.pull.stat_blob(repository, &digest).await) });
         let mut checks = stream::iter(checks).buffered(MAX_CHECKS_AT_ONCE);
         let mut unknown = Vec::new();
         while let Some((digest, size)) = checks.next().await {
