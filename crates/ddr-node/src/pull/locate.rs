@@ -78,7 +78,7 @@ impl Locator {
         if let Some(answer) = answers.get(digest)
             && answer.is_usable(anew)
         {
-            return Holders { found: answer.found.clone(), next: 0 };
+            return Holders { found: answer.found.clone(), next: 0, from_memory: !anew };
         }
         if answers.len() >= MAX_ANSWERS {
             let oldest = answers.iter().min_by_key(|(_, answer)| answer.asked);
@@ -89,7 +89,7 @@ impl Locator {
         let (tell, found) = watch::channel(Found::default());
         answers.insert(*digest, Answer { found: found.clone(), asked: Instant::now() });
         tokio::spawn(look_up(self.overlay.clone(), Key::of_content(digest), tell));
-        Holders { found, next: 0 }
+        Holders { found, next: 0, from_memory: false }
     }
 }
 
@@ -145,9 +145,15 @@ fn publish(tell: &watch::Sender<Found>, records: Vec<ProviderRecord>) {
 pub(crate) struct Holders {
     found: watch::Receiver<Found>,
     next: usize,
+    from_memory: bool,
 }
 
 impl Holders {
+    /// True when the lookup began before these holders were asked for.
+    pub(crate) fn is_from_memory(&self) -> bool {
+        self.from_memory
+    }
+
     /// The next holder that is known already.
     pub(crate) fn ready(&mut self) -> Option<Holder> {
         let holder = self.found.borrow().holders.get(self.next).cloned()?;

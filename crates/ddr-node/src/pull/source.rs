@@ -66,8 +66,10 @@ impl Sources {
             if let Some(contact) = self.pick(true) {
                 return Some(contact);
             }
-            // "Nobody has it" is an answer; "those who have it failed" is worth another lookup.
-            if !self.any_failed() || self.lookups_left == 0 {
+            // "Nobody has it" is an answer. Worth another lookup is "those who have it failed", and
+            // "those remembered have it elsewhere only": somebody else may have it here by now.
+            let outdated = self.holders.is_from_memory() && !self.candidates.is_empty();
+            if !(self.any_failed() || outdated) || self.lookups_left == 0 {
                 return None;
             }
             self.lookups_left -= 1;

@@ -136,6 +136,20 @@ async fn a_digest_is_no_licence_to_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_push_to_another_repository_is_found_at_once_where_old_holders_are_remembered() {
+    let nodes = Bed::new().swarm(3).await;
+    let [(_, a), (_, b), (_, c)] = &nodes[..] else { panic!("three nodes") };
+    let (first, second) = (repository("first"), repository("second"));
+    let image = push_image(a, &first, "1", (8, 100_000)).await;
+    pull(c, &first, &image.blobs[1].0).await;
+    resolve(c, &first, "1").await.expect("c reads the manifest, and remembers who holds it");
+    let again = push_image(b, &second, "1", (8, 100_000)).await;
+    assert_eq!(again.manifest, image.manifest);
+    assert_eq!(resolve(c, &second, "1").await, Some(image.manifest));
+    assert!(pull(c, &second, &image.blobs[1].0).await == image.blobs[1].1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_arriving_blob_is_read_only_where_a_holder_links_it() {
     let nodes = Bed::new().swarm(2).await;
     let (a, b) = (&nodes[0].1, &nodes[1].1);
