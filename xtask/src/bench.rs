@@ -1,0 +1,242 @@
+//! `cargo xtask bench pull`: docker pulls one large image from a node that has none of it, and
+//! from Debian's docker-registry, in turn. Medians and their ratio are printed.
+//!
+//! Every pull from the swarm is from a new node that has joined for it, so that only A has the
+//! content. The bytes are the same: the image is pushed once and copied to docker-registry.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::PullArgs;
+use crate::e2e::{self, Dockerd, Random};
+use crate::run;
+use crate::sandbox;
+use crate::swarm::{Memory, Node};
+use crate::tools::{self, REGISTRY, SKOPEO};
+use crate::workspace::{Workspace, cargo};
+
+const LAYERS: u64 = 4;
+const MIB: u64 = 1 << 20;
+const IMAGE: &str = "bench/image:1.0";
+
+/// From start to an answer of docker-registry.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Between two looks at a daemon's memory.
+const SAMPLE: Duration = Duration::from_millis(50);
+
+/// The goal: a pull through the swarm takes at most so many times the other.
+const GOAL: f64 = 1.3;
+
+/// Builds the daemon as it is shipped and measures. True when the goal is reached.
+pub(crate) fn pull(workspace: &Workspace, args: &PullArgs) -> Result<bool> {
+    let Some(dir) = &args.inside else {
+        tools::require_root()?;
+        tools::ensure_clients()?;
+        println!("building the release");
+        run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
+        return sandbox::enter(workspace, &e2e::own_arguments(), false);
+    };
+    let (runs, size_mib) = if args.long { (7, 4096) } else { (args.runs, args.size_mib) };
+    ensure!(runs > 0 && size_mib >= LAYERS, "nothing to measure");
+    sandbox::mask()?;
+    let bench = Bench::prepare(workspace, dir, size_mib)?;
+    let mut swarm = Vec::new();
+    let mut registry = Vec::new();
+    for number in 1..=runs {
+        swarm.push(bench.swarm_pull(number)?);
+        registry.push(bench.registry_pull(number)?);
+    }
+    Ok(report(&mut swarm, &mut registry, size_mib))
+}
+
+/// Everything that runs during the measurement.
+#[derive(Debug)]
+struct Bench {
+    dir: PathBuf,
+    daemon: PathBuf,
+    docker: Dockerd,
+    a: Node,
+    registry: Registry,
+}
+
+impl Bench {
+    fn prepare(workspace: &Workspace, dir: &Path, size_mib: u64) -> Result<Self> {
+        let daemon = workspace.daemon("release");
+        let docker = Dockerd::start(&dir.join("dockerd"), &sandbox::cgroup_parent(dir))?;
+        let a = Node::start(&daemon, dir, "a", None)?;
+        a.wait_ready()?;
+        let registry = Registry::start(&dir.join("docker-registry"))?;
+        let source = dir.join("image");
+        make_image(&source, size_mib)?;
+        let reference = format!("{}/{IMAGE}", a.registry);
+        docker.build(&source, &reference)?;
+        let start = Instant::now();
+        run::output(docker.command().args(["push", &reference]))?;
+        println!("docker push to A: {:.1} s", start.elapsed().as_secs_f64());
+        forget(&docker)?;
+        let mut copy = run::client(SKOPEO);
+        copy.args(["copy", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+        copy.arg(format!("docker://{reference}"));
+        run::output(copy.arg(format!("docker://{}/{IMAGE}", registry.address)))?;
+        fs::remove_dir_all(&source)?;
+        Ok(Self { dir: dir.to_path_buf(), daemon, docker, a, registry })
+    }
+
+    /// A pull from a node that has just joined and has nothing. Seconds.
+    fn swarm_pull(&self, number: usize) -> Result<f64> {
+        let name = format!("b{number}");
+        let b = Node::start(&self.daemon, &self.dir, &name, Some(&self.a.token_file()?))?;
+        b.wait_ready()?;
+        let idle = (self.a.memory_kib()?, b.memory_kib()?);
+        let cpu = (self.a.cpu_s()?, b.cpu_s()?);
+        let reference = format!("{}/{IMAGE}", b.registry);
+        let (seconds, peak) = with_samples(&self.a, &b, || self.timed_pull(&reference))
+            .with_context(|| format!("{}\n{}", self.a.log(), b.log()))?;
+        let cpu = (self.a.cpu_s()? - cpu.0, b.cpu_s()? - cpu.1);
+        println!("run {number}: through the swarm {seconds:.2} s");
+        println!("       processor time: A {:.2} s, B {:.2} s", cpu.0, cpu.1);
+        println!("       memory of A: {} idle, {} at most", shown(idle.0), shown(peak.0));
+        println!("       memory of B: {} idle, {} at most", shown(idle.1), shown(peak.1));
+        drop(b);
+        fs::remove_dir_all(self.dir.join(name))?;
+        Ok(seconds)
+    }
+
+    /// The same pull from docker-registry. Seconds.
+    fn registry_pull(&self, number: usize) -> Result<f64> {
+        let seconds = self.timed_pull(&format!("{}/{IMAGE}", self.registry.address))?;
+        println!("run {number}: from docker-registry {seconds:.2} s");
+        Ok(seconds)
+    }
+
+    fn timed_pull(&self, reference: &str) -> Result<f64> {
+        // What was written before must not be written during the measurement.
+        run::output(&mut Command::new("sync"))?;
+        let start = Instant::now();
+        let said = run::output(self.docker.command().args(["pull", reference]))?;
+        let seconds = start.elapsed().as_secs_f64();
+        ensure!(!said.contains("Already exists"), "a layer was there already:\n{said}");
+        forget(&self.docker)?;
+        Ok(seconds)
+    }
+}
+
+fn forget(docker: &Dockerd) -> Result<()> {
+    run::output(docker.command().args(["image", "prune", "--all", "--force"]))?;
+    Ok(())
+}
+
+/// A source from `scratch` with layers that no compressor makes smaller.
+fn make_image(source: &Path, size_mib: u64) -> Result<()> {
+    fs::create_dir_all(source)?;
+    let mut dockerfile = String::from("FROM scratch\n");
+    for layer in 0..LAYERS {
+        let mut file = File::create(source.join(format!("layer{layer}")))?;
+        let mut random = Random::new(layer);
+        for _ in 0..size_mib / LAYERS {
+            file.write_all(&random.bytes(usize::try_from(MIB)?))?;
+        }
+        dockerfile.push_str(&format!("COPY layer{layer} /\n"));
+    }
+    dockerfile.push_str("CMD [\"/none\"]\n");
+    fs::write(source.join("Dockerfile"), dockerfile)?;
+    Ok(())
+}
+
+/// Runs `work` and gives the most memory that A and B had meanwhile.
+fn with_samples(
+    a: &Node,
+    b: &Node,
+    work: impl FnOnce() -> Result<f64>,
+) -> Result<(f64, (Memory, Memory))> {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let sampler = scope.spawn(|| -> Result<(Memory, Memory)> {
+            let mut peak = (a.memory_kib()?, b.memory_kib()?);
+            while !done.load(Ordering::Relaxed) {
+                thread::sleep(SAMPLE);
+                peak = (peak.0.max(a.memory_kib()?), peak.1.max(b.memory_kib()?));
+            }
+            Ok(peak)
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        let peak = sampler.join().map_err(|_| anyhow::anyhow!("the sampler panicked"))?;
+        Ok((result?, peak?))
+    })
+}
+
+fn report(swarm: &mut [f64], registry: &mut [f64], size_mib: u64) -> bool {
+    let (ours, theirs) = (median(swarm), median(registry));
+    let rate = |seconds: f64| size_mib as f64 / seconds;
+    println!("median of {} pulls of {size_mib} MiB in {LAYERS} layers:", swarm.len());
+    println!("  through the swarm     {ours:.2} s  {:.0} MiB/s", rate(ours));
+    println!("  from docker-registry  {theirs:.2} s  {:.0} MiB/s", rate(theirs));
+    println!("  ratio {:.2} (goal: at most {GOAL})", ours / theirs);
+    ours / theirs <= GOAL
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn shown(memory: Memory) -> String {
+    let mib = |kib: u64| kib as f64 / 1024.0;
+    format!("{:.1} MiB ({:.1} anonymous)", mib(memory.resident), mib(memory.anonymous))
+}
+
+/// Debian's docker-registry on loopback. Dropping it kills it.
+#[derive(Debug)]
+struct Registry {
+    address: String,
+    child: Child,
+}
+
+impl Registry {
+    fn start(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        // It cannot choose a port itself; one that was free a moment ago will do.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    \
+             rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            dir.join("data").display()
+        );
+        fs::write(dir.join("config.yml"), config)?;
+        let log = File::create(dir.join("log"))?;
+        let child = Command::new(REGISTRY)
+            .arg("serve")
+            .arg(dir.join("config.yml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start docker-registry")?;
+        let registry = Self { address, child };
+        let url = format!("http://{}/v2/", registry.address);
+        run::wait_for("docker-registry answers", START_LIMIT, || {
+            let mut curl = run::client("/usr/bin/curl");
+            curl.args(["--noproxy", "*", "--silent", "--fail", &url]);
+            Ok(run::output(&mut curl).is_ok().then_some(()))
+        })?;
+        Ok(registry)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // Fails only when the process has ended, which is what is wanted.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

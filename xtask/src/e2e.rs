@@ -1,0 +1,139 @@
+//! Real clients against real daemons.
+//!
+//! Each suite starts a swarm of its own on loopback and a client as a user has it, and looks only
+//! at what the client and the registry answer. All of it runs inside [`crate::sandbox`].
+
+mod artifact;
+mod buildah;
+mod containerd;
+mod debian;
+mod docker;
+mod http;
+mod images;
+mod podman;
+mod random;
+mod scenario;
+mod skopeo;
+mod swarm64;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use crate::E2eArgs;
+use crate::checks::Checks;
+use crate::run;
+use crate::sandbox;
+use crate::swarm::{self, Node};
+use crate::tools;
+use crate::workspace::{Workspace, cargo};
+
+pub(crate) use docker::Dockerd;
+pub(crate) use random::Random;
+
+/// The suites, by the client they use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    Docker,
+    Containerd,
+    Podman,
+    Buildah,
+    Skopeo,
+    Artifact,
+    Swarm64,
+}
+
+/// What every suite is given.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The daemon's program file.
+    pub(crate) daemon: PathBuf,
+    /// Directory of this run; removed afterwards.
+    pub(crate) dir: PathBuf,
+    /// Control group under which containers run.
+    pub(crate) cgroup: String,
+    /// Image sources, made once.
+    pub(crate) images: images::Images,
+    /// Seed of every random choice.
+    pub(crate) seed: u64,
+    /// Ten times the work in the suite with 64 daemons.
+    pub(crate) long: bool,
+}
+
+/// Runs the suites. True when every check passed.
+pub(crate) fn run(workspace: &Workspace, args: &E2eArgs) -> Result<bool> {
+    match &args.inside {
+        Some(dir) => inside(workspace, args, dir),
+        None => {
+            tools::require_root()?;
+            tools::ensure_clients()?;
+            run::visible(cargo().args(["build", "--workspace", "--locked"]))?;
+            sandbox::enter(workspace, &own_arguments(), args.keep)
+        }
+    }
+}
+
+/// The command line of this process, without the program's name.
+pub(crate) fn own_arguments() -> Vec<OsString> {
+    std::env::args_os().skip(1).collect()
+}
+
+fn inside(workspace: &Workspace, args: &E2eArgs, dir: &Path) -> Result<bool> {
+    let seed = args.seed.map_or_else(seed_of_clock, Ok)?;
+    println!("seed {seed}");
+    let daemon = workspace.daemon("debug");
+    ensure!(daemon.exists(), "{} is missing: the build did not make it", daemon.display());
+    let rootfs = debian::prepare(&workspace.cache())?;
+    sandbox::mask()?;
+    let context = Setup {
+        daemon,
+        dir: dir.to_path_buf(),
+        cgroup: sandbox::cgroup_parent(dir),
+        images: images::prepare(dir, rootfs)?,
+        seed,
+        long: args.long,
+    };
+    let mut checks = Checks::default();
+    for suite in Suite::value_variants() {
+        if args.only.is_empty() || args.only.contains(suite) {
+            run_suite(&context, *suite, &mut checks);
+        }
+    }
+    Ok(checks.finish())
+}
+
+/// One suite; a failure before its first check is a failed check as well.
+fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
+    let name = suite.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
+    println!("-- {name}");
+    let dir = context.dir.join(&name);
+    let result =
+        fs::create_dir_all(&dir).context("cannot create directory").and_then(|()| match suite {
+            Suite::Docker => docker::suite(context, &dir, checks),
+            Suite::Containerd => containerd::suite(context, &dir, checks),
+            Suite::Podman => podman::suite(context, &dir, checks),
+            Suite::Buildah => buildah::suite(context, &dir, checks),
+            Suite::Skopeo => skopeo::suite(context, &dir, checks),
+            Suite::Artifact => artifact::suite(context, &dir, checks),
+            Suite::Swarm64 => swarm64::suite(context, &dir, checks),
+        });
+    if let Err(error) = result {
+        println!("FAILED  {name}\n{error:#}");
+        checks.failed(&name);
+    }
+}
+
+/// Three nodes: A, which the others join, B and C.
+pub(crate) fn three_nodes(context: &Setup, dir: &Path) -> Result<[Node; 3]> {
+    let names = ["a", "b", "c"].map(str::to_owned);
+    let nodes = swarm::start(&context.daemon, dir, &names)?;
+    nodes.try_into().map_err(|_| anyhow::anyhow!("a swarm of three has three nodes"))
+}
+
+fn seed_of_clock() -> Result<u64> {
+    Ok(u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()))
+}

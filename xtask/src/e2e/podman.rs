@@ -1,0 +1,73 @@
+//! podman, with its own storage, on runc.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::images::Image;
+use super::scenario::{self, Client};
+use super::{Setup, three_nodes};
+use crate::checks::Checks;
+use crate::run;
+use crate::tools::PODMAN;
+
+/// Limits of a container. podman's own defaults are above what a restricted root may set.
+const LIMITS: &[&str] = &["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
+
+#[derive(Debug)]
+struct Podman {
+    dir: PathBuf,
+    cgroup: String,
+}
+
+pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
+    let nodes = three_nodes(setup, dir)?;
+    let podman = Podman { dir: dir.join("podman"), cgroup: setup.cgroup.clone() };
+    scenario::all(&podman, &nodes, setup, checks);
+    Ok(())
+}
+
+impl Podman {
+    /// runc, because crun refuses a machine that has both versions of control groups.
+    fn command(&self) -> Command {
+        let mut command = run::client(PODMAN);
+        command.arg("--root").arg(self.dir.join("root"));
+        command.args(["--runroot", "/run/podman", "--tmpdir", "/run/podman-tmp"]);
+        command.args(["--storage-driver=overlay", "--cgroup-manager=cgroupfs"]);
+        command.args(["--events-backend=none", "--runtime=runc"]);
+        command
+    }
+}
+
+impl Client for Podman {
+    fn name(&self) -> &'static str {
+        "podman"
+    }
+
+    fn push(&self, image: &Image, reference: &str) -> Result<()> {
+        let from = format!("oci-archive:{}", image.archive.display());
+        let id = run::output(self.command().args(["pull", "--quiet", &from]))?;
+        run::output(self.command().args(["tag", id.trim(), reference]))?;
+        run::output(self.command().args(["push", "--tls-verify=false", reference]))?;
+        self.forget()
+    }
+
+    fn pull(&self, reference: &str) -> Result<()> {
+        run::output(self.command().args(["pull", "--tls-verify=false", reference]))?;
+        Ok(())
+    }
+
+    fn run(&self, reference: &str, arguments: &[&str]) -> Result<String> {
+        let mut run = self.command();
+        run.args(["run", "--rm", "--network=none", "--cgroup-parent", &self.cgroup]);
+        run::output(run.args(LIMITS).arg(reference).args(arguments))
+    }
+
+    fn forget(&self) -> Result<()> {
+        run::output(self.command().args(["rmi", "--all", "--force"]))?;
+        let left = run::output(self.command().args(["images", "--all", "--quiet"]))?;
+        ensure!(left.trim().is_empty(), "podman kept images: {left}");
+        Ok(())
+    }
+}

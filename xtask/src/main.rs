@@ -1,0 +1,117 @@
+//! Development tasks of the workspace: `cargo xtask test | e2e | bench | tidy`.
+//!
+//! This program depends on no crate of DDR. It sees the daemon only as its users do: as a program
+//! with flags, three lines of output and three ports. What a task needs and does not find is
+//! installed or is a loud failure; nothing is skipped in silence.
+
+mod bench;
+mod checks;
+mod e2e;
+mod run;
+mod sandbox;
+mod swarm;
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// The command line of `cargo xtask`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Development tasks of the DDR workspace")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs every check: format, lints, tidy, dependencies, unit tests, end-to-end tests
+    Test,
+    /// Runs real clients against real daemons (needs root)
+    E2e(E2eArgs),
+    /// Measures; prints medians and ratios
+    Bench {
+        #[command(subcommand)]
+        what: BenchTask,
+    },
+    /// Checks the rules that no compiler checks: edges between crates, file sizes, purity, paths
+    Tidy,
+}
+
+/// What the end-to-end run is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct E2eArgs {
+    /// Run only this suite (may be given more than once)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<e2e::Suite>,
+    /// Ten times the pulls in the suite with 64 daemons
+    #[arg(long)]
+    long: bool,
+    /// Seed of every random choice; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Leave the working directory in place, with all logs
+    #[arg(long)]
+    keep: bool,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchTask {
+    /// docker pull of a large image: from a node that must fetch it, against docker-registry
+    Pull(PullArgs),
+}
+
+/// What the pull benchmark is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PullArgs {
+    /// Pulls of each kind; the medians are compared
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Size of the image, MiB, in four layers of incompressible bytes
+    #[arg(long, default_value_t = 1024)]
+    size_mib: u64,
+    /// Seven runs of a 4 GiB image
+    #[arg(long)]
+    long: bool,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// True when everything that was checked is as it should be.
+fn dispatch(task: Task) -> Result<bool> {
+    let workspace = workspace::Workspace::find()?;
+    match task {
+        Task::Test => test::run(&workspace),
+        Task::E2e(args) => e2e::run(&workspace, &args),
+        Task::Bench { what: BenchTask::Pull(args) } => bench::pull(&workspace, &args),
+        Task::Tidy => tidy::run(&workspace),
+    }
+}
+
+/// Names of all tasks, as a user types them: what the README may speak of.
+pub(crate) fn task_names() -> Vec<String> {
+    use clap::CommandFactory;
+    Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect()
+}

@@ -1,0 +1,257 @@
+//! Daemons on loopback, started as a user starts them and read as a user reads them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::run;
+
+/// From start to the three lines of output.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// From the three lines to a node that says it is ready.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// From SIGTERM to the end of the process.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// How much of a daemon's log is shown when something fails. Bytes.
+const MAX_LOG_SHOWN: usize = 4000;
+
+/// Flags of a daemon whose ports the system chooses.
+const ANY_PORT: &[&str] =
+    &["--registry-listen=127.0.0.1:0", "--peer-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
+
+/// One running daemon. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    /// `127.0.0.1:PORT` of the registry.
+    pub(crate) registry: String,
+    /// `127.0.0.1:PORT` of the admin interface.
+    pub(crate) admin: String,
+    dir: PathBuf,
+    child: Child,
+}
+
+/// What a daemon says about where it listens.
+#[derive(Debug, PartialEq, Eq)]
+struct Listening {
+    registry: String,
+    peers: String,
+    admin: String,
+}
+
+impl Memory {
+    /// The larger of each figure.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            resident: self.resident.max(other.resident),
+            anonymous: self.anonymous.max(other.anonymous),
+        }
+    }
+}
+
+impl Node {
+    /// Starts a daemon in `dir/name` and waits until it says where it listens. With `join`, the
+    /// file of a token, it joins the swarm of that token.
+    pub(crate) fn start(
+        daemon: &Path,
+        dir: &Path,
+        name: &str,
+        join: Option<&Path>,
+    ) -> Result<Self> {
+        let dir = dir.join(name);
+        fs::create_dir_all(&dir)?;
+        let mut command = Command::new(daemon);
+        command.arg("--data-dir").arg(dir.join("data")).args(ANY_PORT);
+        if let Some(token_file) = join {
+            command.arg("--join").arg(format!("@{}", token_file.display()));
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(dir.join("out"))?)
+            .stderr(File::create(dir.join("log"))?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", daemon.display()))?;
+        let mut node = Self {
+            name: name.to_owned(),
+            registry: String::new(),
+            admin: String::new(),
+            dir,
+            child,
+        };
+        let listening = node.wait_for_addresses().with_context(|| node.log())?;
+        node.registry = listening.registry;
+        node.admin = listening.admin;
+        Ok(node)
+    }
+
+    fn wait_for_addresses(&mut self) -> Result<Listening> {
+        let out = self.dir.join("out");
+        run::wait_for(&format!("{} starts", self.name), START_LIMIT, || {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status} before it listened", self.name);
+            }
+            Ok(parse_listening(&fs::read_to_string(&out)?))
+        })
+    }
+
+    /// The file with the token with which others join the swarm of this node.
+    pub(crate) fn token_file(&self) -> Result<PathBuf> {
+        let file = self.dir.join("data/join-token");
+        run::wait_for("join token", START_LIMIT, || {
+            let token = fs::read_to_string(&file).unwrap_or_default();
+            Ok((!token.trim().is_empty()).then_some(()))
+        })?;
+        Ok(file)
+    }
+
+    /// Waits until `/readyz` of the admin interface answers 200.
+    pub(crate) fn wait_ready(&self) -> Result<()> {
+        let url = format!("http://{}/readyz", self.admin);
+        run::wait_for(&format!("{} is ready", self.name), READY_LIMIT, || {
+            let mut curl = run::client("/usr/bin/curl");
+            curl.args(["--noproxy", "*", "--silent", "--output", "/dev/null"]);
+            curl.args(["--write-out", "%{http_code}", &url]);
+            Ok(run::output(&mut curl).is_ok_and(|code| code == "200").then_some(()))
+        })
+        .with_context(|| self.log())
+    }
+
+    /// Memory of the process: everything resident, and the anonymous part of it. KiB.
+    pub(crate) fn memory_kib(&self) -> Result<Memory> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        parse_memory(&status).with_context(|| format!("no memory figures of {}", self.name))
+    }
+
+    /// Processor time that the process has used. Seconds.
+    pub(crate) fn cpu_s(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        parse_cpu_s(&stat).with_context(|| format!("no processor time of {}", self.name))
+    }
+
+    /// SIGKILL, as a power cut would end it.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM; the daemon must end in time and with status 0.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let id = self.child.id().to_string();
+        run::output(Command::new("kill").args(["-TERM", &id]))?;
+        let status = run::wait_for(&format!("{} stops", self.name), STOP_LIMIT, || {
+            Ok(self.child.try_wait()?)
+        })?;
+        ensure!(
+            status.success(),
+            "{} ended with {status} after SIGTERM\n{}",
+            self.name,
+            self.log()
+        );
+        Ok(())
+    }
+
+    /// The end of what the daemon wrote, for an error message.
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read(self.dir.join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        format!("log of {}:\n{}", self.name, run::tail(text.trim_end(), MAX_LOG_SHOWN))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Fails only when the process has ended, which is what is wanted.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Resident memory of one process. KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) resident: u64,
+    pub(crate) anonymous: u64,
+}
+
+/// Starts one node and `count - 1` that join it; returns when all are ready.
+pub(crate) fn start(daemon: &Path, dir: &Path, names: &[String]) -> Result<Vec<Node>> {
+    let (first, rest) = names.split_first().context("a swarm has at least one node")?;
+    let mut nodes = vec![Node::start(daemon, dir, first, None)?];
+    let token_file = nodes[0].token_file()?;
+    for name in rest {
+        nodes.push(Node::start(daemon, dir, name, Some(&token_file))?);
+    }
+    for node in &nodes {
+        node.wait_ready()?;
+    }
+    Ok(nodes)
+}
+
+/// The three lines that a serving daemon prints, or `None` while one is missing.
+fn parse_listening(out: &str) -> Option<Listening> {
+    let value = |key: &str| {
+        let complete = out.rfind('\n').map_or("", |end| &out[..end]);
+        let line = complete.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))?;
+        let address = line.split_whitespace().next()?;
+        let address = address.strip_prefix("http://").unwrap_or(address);
+        Some(address.trim_end_matches('/').to_owned())
+    };
+    Some(Listening { registry: value("registry")?, peers: value("peers")?, admin: value("admin")? })
+}
+
+fn parse_memory(status: &str) -> Option<Memory> {
+    let kib = |key: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(key))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some(Memory { resident: kib("VmRSS:")?, anonymous: kib("RssAnon:")? })
+}
+
+/// User and system time stand 12th and 13th after the name, in ticks of 10 ms (proc(5)).
+fn parse_cpu_s(stat: &str) -> Option<f64> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let mut fields = after_name.split(' ').skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_lines_are_read() {
+        let out = "registry http://127.0.0.1:5000\npeers 127.0.0.1:5001\n\
+                   admin http://127.0.0.1:5002/\njoin with: ddrd --join ddr1.x\n";
+        let listening = parse_listening(out).unwrap();
+        assert_eq!(listening.registry, "127.0.0.1:5000");
+        assert_eq!(listening.peers, "127.0.0.1:5001");
+        assert_eq!(listening.admin, "127.0.0.1:5002");
+    }
+
+    #[test]
+    fn a_line_that_is_not_complete_does_not_count() {
+        let out = "registry http://127.0.0.1:5000\npeers 127.0.0.1:5001\nadmin http://127.0.0.1:50";
+        assert_eq!(parse_listening(out), None);
+    }
+
+    #[test]
+    fn processor_time_is_read() {
+        let stat = "42 (a) name) S 1 42 42 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1";
+        assert_eq!(parse_cpu_s(stat), Some(2.0));
+    }
+
+    #[test]
+    fn memory_is_read() {
+        let status = "Name:\tddrd\nVmRSS:\t   12345 kB\nRssAnon:\t    6789 kB\n";
+        let memory = parse_memory(status).unwrap();
+        assert_eq!(memory, Memory { resident: 12345, anonymous: 6789 });
+    }
+}

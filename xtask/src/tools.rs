@@ -1,0 +1,125 @@
+//! The programs that the tasks need, and where they come from on Debian 12.
+//!
+//! A missing one is installed when this runs as root, and what is installed is printed. Otherwise
+//! the task ends with the command to type. Nothing is skipped because a program is missing.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run;
+use crate::workspace::{Workspace, cargo};
+
+/// Version of cargo-deny that reads `deny.toml`.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Asked by `apt-get install` before it starts the services of a package.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// A program by its absolute path, so that another one of that name earlier in PATH is not taken.
+pub(crate) const DOCKER: &str = "/usr/bin/docker";
+pub(crate) const DOCKERD: &str = "/usr/sbin/dockerd";
+pub(crate) const CONTAINERD: &str = "/usr/bin/containerd";
+pub(crate) const CTR: &str = "/usr/bin/ctr";
+pub(crate) const PODMAN: &str = "/usr/bin/podman";
+pub(crate) const BUILDAH: &str = "/usr/bin/buildah";
+pub(crate) const SKOPEO: &str = "/usr/bin/skopeo";
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
+pub(crate) const REGISTRY: &str = "/usr/bin/docker-registry";
+
+/// Program and the Debian package that has it.
+const PACKAGES: &[(&str, &str)] = &[
+    (DOCKER, "docker.io"),
+    (DOCKERD, "docker.io"),
+    (CONTAINERD, "containerd"),
+    (CTR, "containerd"),
+    ("/usr/sbin/runc", "runc"),
+    (PODMAN, "podman"),
+    (BUILDAH, "buildah"),
+    (SKOPEO, "skopeo"),
+    (BUSYBOX, "busybox-static"),
+    (REGISTRY, "docker-registry"),
+    ("/usr/sbin/debootstrap", "debootstrap"),
+    ("/usr/bin/curl", "curl"),
+    ("/usr/bin/unshare", "util-linux"),
+    ("/usr/bin/setpriv", "util-linux"),
+    ("/usr/bin/mount", "mount"),
+];
+
+/// Installs the Debian packages that the clients come from.
+pub(crate) fn ensure_clients() -> Result<()> {
+    let mut missing: Vec<&str> =
+        PACKAGES.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(_, p)| *p).collect();
+    if !busybox_is_static() && !missing.contains(&"busybox-static") {
+        missing.push("busybox-static");
+    }
+    missing.sort_unstable();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !is_root()? {
+        bail!("missing packages; as root: apt-get install --no-install-recommends {list}");
+    }
+    println!("installing Debian packages: {list}");
+    install(&missing).with_context(|| format!("cannot install {list}"))
+}
+
+/// An image from `scratch` can only hold a program that needs no library, and the other busybox
+/// package has the same path.
+fn busybox_is_static() -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", "busybox-static"]);
+    run::output(&mut query).is_ok_and(|status| status.trim() == "installed")
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let quiet = !Path::new(POLICY).exists();
+    if quiet {
+        // The packages bring services. The tests start their own, so the system's stay off.
+        std::fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+        run::visible(Command::new("chmod").args(["755", POLICY]))?;
+    }
+    let result = apt(&["update", "-q"])
+        .and_then(|()| apt(&[&["install", "-qy", "--no-install-recommends"], packages].concat()));
+    if quiet {
+        std::fs::remove_file(POLICY)?;
+    }
+    result
+}
+
+fn apt(args: &[&str]) -> Result<()> {
+    run::visible(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args))
+}
+
+/// Installs cargo-deny when it is missing or of another version.
+pub(crate) fn ensure_cargo_deny(workspace: &Workspace) -> Result<()> {
+    let found = run::output(cargo().args(["deny", "--version"])).unwrap_or_default();
+    if found.trim() == format!("cargo-deny {CARGO_DENY}") {
+        return Ok(());
+    }
+    println!("installing cargo-deny {CARGO_DENY}");
+    run::visible(
+        cargo()
+            .args(["install", "--locked", "--debug", "--force", "cargo-deny"])
+            .args(["--version", CARGO_DENY])
+            .env("CARGO_TARGET_DIR", workspace.target_directory.join("tools")),
+    )
+}
+
+/// Ends with a clear error when this process may not do what the clients need.
+pub(crate) fn require_root() -> Result<()> {
+    if is_root()? {
+        return Ok(());
+    }
+    bail!(
+        "this needs root: it starts dockerd and containerd, mounts file systems and runs \
+         containers. Run it as root (all of it stays inside namespaces and the target directory)"
+    )
+}
+
+fn is_root() -> Result<bool> {
+    Ok(run::output(Command::new("id").arg("-u"))?.trim() == "0")
+}
