@@ -12,6 +12,7 @@ mod http;
 mod images;
 mod podman;
 mod random;
+mod readme;
 mod scenario;
 mod skopeo;
 mod swarm64;
@@ -44,6 +45,7 @@ pub(crate) enum Suite {
     Buildah,
     Skopeo,
     Artifact,
+    Readme,
     Swarm64,
 }
 
@@ -119,6 +121,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Buildah => buildah::suite(context, &dir, checks),
             Suite::Skopeo => skopeo::suite(context, &dir, checks),
             Suite::Artifact => artifact::suite(context, &dir, checks),
+            Suite::Readme => readme::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
         });
     if let Err(error) = result {
