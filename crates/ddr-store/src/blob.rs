@@ -6,7 +6,7 @@
 
 use crate::disk::{DiskFile, OpenMode, read_full};
 use crate::layout::{CHAIN_SUFFIX, RandomId};
-use crate::staged::read_all;
+use crate::staged::{digest_of, read_all};
 use crate::store::{Inner, Store};
 use ddr_oci::digest::{Algorithm, Digest};
 use ddr_oci::piece_chain::{ChainHasher, MAX_CHAIN_BYTES, PieceChain};
@@ -36,6 +36,17 @@ impl BlobReader {
     /// What the disk says.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read_at(offset, buffer)
+    }
+
+    /// Whether the bytes have this digest: reads all of them. What cannot be read is not sound.
+    pub(crate) fn is_sound(&self, digest: &Digest) -> bool {
+        match digest_of(self.file.as_ref(), digest.algorithm()) {
+            Ok((found, _)) => found == *digest,
+            Err(error) => {
+                tracing::warn!(%error, %digest, "a blob cannot be read");
+                false
+            }
+        }
     }
 }
 

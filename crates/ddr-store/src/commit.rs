@@ -3,6 +3,14 @@
 //! The order is the whole point. Coming: bytes durable, chain durable, names moved, directory
 //! durable, then the row in the index; only the row makes it a blob. Going: the row first, then
 //! the files. So at any instant a row stands for a whole and durable file, whatever crash comes.
+//!
+//! A blob that is here already is hashed before the proven copy is thrown away. If its bits have
+//! flipped, it goes as every damaged blob goes (the row, then the file, to quarantine), and the
+//! copy comes as every new blob comes. So healing adds no state that a crash could leave: between
+//! the two halves the blob is absent, which is better than wrong. Hashing costs reads; replacing
+//! the file each time would cost syncs for every layer that is pushed again, and would leave a
+//! row over a file whose name is not durable yet.
+//!
 //! A failed sync is never tried again: the system may have dropped the bytes and forgotten it.
 
 use crate::disk::OpenMode;
@@ -50,7 +58,7 @@ fn lost(error: impl Into<UploadError>) -> CommitError {
 
 impl Inner {
     /// Makes staged content a blob and links it. The files at `source` are moved, except where
-    /// the blob is here already: then they stay, for the caller to remove.
+    /// the blob is here already and sound: then they stay, for the caller to remove.
     pub(crate) fn commit(
         &self,
         staged: &Staged,
@@ -62,22 +70,27 @@ impl Inner {
         if !staged.is(digest).map_err(intact)? {
             return Err(lost(UploadError::DigestMismatch));
         }
-        let here = self.look(digest).map_err(intact)?.is_some();
-        if here && self.link_here(repository, digest).map_err(intact)? {
+        let here = self.look(digest).map_err(intact)?;
+        let rotten = here.as_ref().is_some_and(|blob| !blob.is_sound(digest));
+        if here.is_some() && !rotten && self.link_here(repository, digest).map_err(intact)? {
             return Ok(committed);
         }
         staged.finish().map_err(lost)?;
         let chain = self.stage_chain(staged, source, digest).map_err(intact)?;
         let _held = self.hold(digest);
-        if self.look_and_heal(digest).map_err(intact)?.is_some() {
-            self.link_here(repository, digest).map_err(intact)?;
-            return Ok(committed);
+        if let Some(blob) = self.look_and_heal(digest).map_err(intact)? {
+            // Hashed again, for another may have healed it. What came since the first look was
+            // proven by its own commit.
+            if !rotten || blob.is_sound(digest) {
+                self.link_here(repository, digest).map_err(intact)?;
+                return Ok(committed);
+            }
+            self.put_aside_blob(digest, "its bytes do not have its digest").map_err(intact)?;
         }
-        self.place(source, chain, digest).map_err(|e| self.take_back(source, digest, e))?;
-        match self.index.add_blob(digest, committed.size, repository) {
-            Ok(()) => Ok(committed),
-            Err(error) => Err(self.take_back(source, digest, error.into())),
-        }
+        self.place(source, chain, digest).map_err(|e| self.leave(digest, e))?;
+        self.enter(digest, committed.size, repository)
+            .map_err(|e| self.take_back(source, digest, e))?;
+        Ok(committed)
     }
 
     /// Links a blob that was seen here; false if it was deleted meanwhile.
@@ -113,29 +126,46 @@ impl Inner {
         file.sync()
     }
 
-    /// Moves the files to where blobs are and makes their names durable.
-    fn place(&self, source: &Source, chain: bool, digest: &Digest) -> Result<(), UploadError> {
-        let shard = self.layout.shard_dir(digest);
-        self.make_durable_dir(&shard)?;
+    /// Moves the files to where blobs are, the data last.
+    fn place(&self, source: &Source, chain: bool, digest: &Digest) -> io::Result<()> {
+        self.make_durable_dir(&self.layout.shard_dir(digest))?;
         if chain {
             self.disk.rename(&source.chain, &self.layout.chain(digest))?;
         }
-        self.disk.rename(&source.data, &self.layout.blob(digest))?;
-        self.disk.sync_dir(&shard)?;
-        Ok(())
+        self.disk.rename(&source.data, &self.layout.blob(digest))
     }
 
-    /// Undoes [`Inner::place`] as far as it came, so that the session can go on.
+    /// Makes the names durable, then writes the row.
+    fn enter(
+        &self,
+        digest: &Digest,
+        size: u64,
+        repository: Option<&RepositoryName>,
+    ) -> Result<(), UploadError> {
+        self.disk.sync_dir(&self.layout.shard_dir(digest))?;
+        Ok(self.index.add_blob(digest, size, repository)?)
+    }
+
+    /// Undoes [`Inner::place`] where it failed: the data has not moved. What stands at its place
+    /// then is a damaged file that could not be put aside, so it must not be taken back.
+    fn leave(&self, digest: &Digest, error: io::Error) -> CommitError {
+        self.drop_chain(digest);
+        intact(error)
+    }
+
+    /// Undoes a whole [`Inner::place`], so that the session can go on.
     fn take_back(&self, source: &Source, digest: &Digest, error: UploadError) -> CommitError {
+        self.drop_chain(digest);
+        match self.disk.rename(&self.layout.blob(digest), &source.data) {
+            Ok(()) => CommitError::Intact(error),
+            Err(_) => CommitError::Lost(error),
+        }
+    }
+
+    fn drop_chain(&self, digest: &Digest) {
         let chain = self.layout.chain(digest);
         if let Err(error) = self.remove_if_there(&chain) {
             tracing::warn!(%error, path = %chain.display(), "a chain file was left behind");
-        }
-        match self.disk.rename(&self.layout.blob(digest), &source.data) {
-            Ok(()) => CommitError::Intact(error),
-            // It never left.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => CommitError::Intact(error),
-            Err(_) => CommitError::Lost(error),
         }
     }
 

@@ -33,4 +33,4 @@ pub use index::{
     StoredManifest,
 };
 pub use store::{Store, StoreConfig};
-pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_TTL_MS, Upload};
+pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_IDLE_MS, UPLOAD_TTL_MS, Upload};

@@ -2,8 +2,9 @@
 //!
 //! Decides who may use a session (one request at a time, in the repository that began it), what
 //! survives a restart (the file; its hash is computed again on first touch) and when a session
-//! ends (commit, cancel, wrong digest, [`UPLOAD_TTL_MS`]). Must never let a client's text reach
-//! a path: an identifier is parsed first and must be in the table.
+//! ends (commit, cancel, wrong digest, [`UPLOAD_TTL_MS`], or [`UPLOAD_IDLE_MS`] where a new one
+//! needs its room). Must never let a client's text reach a path: an identifier is parsed first
+//! and must be in the table.
 //!
 //! Bytes of an open session survive the death of the process. They are made durable at commit,
 //! so a power cut may take some; the digest check at commit then says so.
@@ -17,7 +18,11 @@ use crate::store::{Inner, Store, lock, now_ms};
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
+
+#[cfg(test)]
+mod tests;
 
 /// Upload sessions that may be open at once.
 pub const MAX_UPLOADS: usize = 1024;
@@ -27,6 +32,9 @@ pub const MAX_WARM_UPLOADS: usize = 64;
 /// How long a session that nobody touches is kept, milliseconds (a day). A session of an earlier
 /// process counts from its start.
 pub const UPLOAD_TTL_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long a session must be untouched before it may be ended to make room for a new one,
+/// milliseconds (an hour).
+pub const UPLOAD_IDLE_MS: u64 = 60 * 60 * 1000;
 
 /// The version of `session.json`.
 const SESSION_VERSION: u32 = 1;
@@ -64,7 +72,9 @@ pub struct Upload {
 }
 
 impl Store {
-    /// Begins an upload session; its identifier, 32 hexadecimal digits of randomness.
+    /// Begins an upload session; its identifier, 32 hexadecimal digits of randomness. Where
+    /// [`MAX_UPLOADS`] are open, the one that was untouched longest ends, if nobody has touched
+    /// it for [`UPLOAD_IDLE_MS`].
     ///
     /// # Errors
     /// `TooManyUploads`, `NoSpace`, `Io`.
@@ -73,16 +83,12 @@ impl Store {
         let now = now_ms();
         inner.drop_stale_uploads(now);
         let id = RandomId::generate()?;
-        {
-            let mut sessions = lock(&inner.sessions);
-            if sessions.len() >= MAX_UPLOADS {
-                return Err(UploadError::TooManyUploads);
-            }
-            let repository = repository.clone();
-            sessions.insert(
-                id.clone(),
-                Session { repository, touched_ms: now, busy: true, warm: None },
-            );
+        let session =
+            Session { repository: repository.clone(), touched_ms: now, busy: true, warm: None };
+        let ended = admit(&mut lock(&inner.sessions), MAX_UPLOADS, &id, session)?;
+        if let Some(ended) = ended {
+            tracing::info!(id = ended.as_str(), "an idle upload is removed to make room");
+            inner.end_upload(&ended);
         }
         match inner.create_upload(&id, repository, now) {
             Ok(staged) => {
@@ -94,6 +100,13 @@ impl Store {
                 Err(error.into())
             }
         }
+    }
+
+    /// Ends the sessions that nobody has touched for [`UPLOAD_TTL_MS`] and removes what they hold;
+    /// how many. [`Store::begin_upload`] does this too; call it now and then all the same, or
+    /// the last sessions keep their space for as long as nobody pushes.
+    pub fn drop_stale_uploads(&self) -> usize {
+        self.inner.drop_stale_uploads(now_ms())
     }
 
     /// Takes hold of an upload session. After a restart the first call reads what is on the disk
@@ -198,6 +211,30 @@ impl Drop for Upload {
     }
 }
 
+/// Enters a new session in the table, which holds at most `limit`; the idle session that it takes
+/// the place of, whose files the caller removes. A session with a handle out is never ended.
+fn admit(
+    sessions: &mut BTreeMap<RandomId, Session>,
+    limit: usize,
+    id: &RandomId,
+    session: Session,
+) -> Result<Option<RandomId>, UploadError> {
+    let mut ended = None;
+    if sessions.len() >= limit {
+        let idle_since = session.touched_ms.saturating_sub(UPLOAD_IDLE_MS);
+        let (idle, _) = sessions
+            .iter()
+            .filter(|(_, other)| !other.busy && other.touched_ms <= idle_since)
+            .min_by_key(|(_, other)| other.touched_ms)
+            .ok_or(UploadError::TooManyUploads)?;
+        let idle = idle.clone();
+        sessions.remove(&idle);
+        ended = Some(idle);
+    }
+    sessions.insert(id.clone(), session);
+    Ok(ended)
+}
+
 impl Inner {
     fn create_upload(
         &self,
@@ -242,8 +279,8 @@ impl Inner {
         self.remove_if_there(&dir)
     }
 
-    /// Ends the sessions that nobody has touched for [`UPLOAD_TTL_MS`].
-    fn drop_stale_uploads(&self, now: u64) {
+    /// Ends the sessions that nobody has touched for [`UPLOAD_TTL_MS`]; how many.
+    fn drop_stale_uploads(&self, now: u64) -> usize {
         let mut stale = Vec::new();
         for (id, session) in lock(&self.sessions).iter_mut() {
             if !session.busy && session.touched_ms.saturating_add(UPLOAD_TTL_MS) < now {
@@ -252,10 +289,11 @@ impl Inner {
                 stale.push(id.clone());
             }
         }
-        for id in stale {
+        for id in &stale {
             tracing::info!(id = id.as_str(), "an abandoned upload is removed");
-            self.end_upload(&id);
+            self.end_upload(id);
         }
+        stale.len()
     }
 
     /// Takes up the session in `uploads/<id>` that an earlier process left, or removes what is

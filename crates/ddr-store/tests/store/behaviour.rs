@@ -156,6 +156,55 @@ fn sessions_that_are_not_in_memory_are_hashed_again() {
 }
 
 #[test]
+fn a_right_copy_heals_a_blob_whose_bits_have_flipped() {
+    let (dir, store) = store();
+    let (app, other) = (repository("app"), repository("other"));
+    for (algorithm, by_fetch) in
+        [(Algorithm::Sha256, false), (Algorithm::Sha256, true), (Algorithm::Sha512, false)]
+    {
+        let bytes = content(11 + u64::from(by_fetch), 200_000);
+        let digest = Digest::of(algorithm, &bytes);
+        let push_it = |repository| {
+            let id = store.begin_upload(repository).unwrap();
+            let mut upload = store.upload(repository, &id).unwrap();
+            upload.append(&bytes).unwrap();
+            assert_eq!(upload.commit(&digest).unwrap().size, 200_000);
+        };
+        push_it(&app);
+        let shard = dir.path().join("a/b/blobs").join(algorithm.name()).join(&digest.hex()[..2]);
+        let file = shard.join(digest.hex());
+        let mut wrong = bytes.clone();
+        wrong[100_000] ^= 0x10;
+        std::fs::write(&file, &wrong).unwrap();
+        let reader = store.blob(&digest).unwrap().unwrap();
+        if by_fetch {
+            fetch(&store, &bytes).unwrap();
+        } else {
+            push_it(&other);
+            assert!(store.is_linked(&other, &digest).unwrap());
+        }
+        assert_eq!(blob(&store, &digest).as_ref(), Some(&bytes), "{digest}");
+        assert_eq!(std::fs::read(&file).unwrap(), bytes);
+        assert!(store.is_linked(&app, &digest).unwrap(), "the links stay");
+        assert_eq!(read(&reader), wrong, "who has it open reads on");
+    }
+    let quarantined = std::fs::read_dir(dir.path().join("a/b/quarantine")).unwrap().count();
+    assert_eq!(quarantined, 3);
+}
+
+#[test]
+fn a_sound_blob_stays_as_it_is_when_it_is_pushed_again() {
+    use std::os::unix::fs::MetadataExt;
+    let (dir, store) = store();
+    let digest = push(&store, &repository("app"), b"sound").unwrap();
+    let file = dir.path().join("a/b/blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+    let inode = std::fs::metadata(&file).unwrap().ino();
+    push(&store, &repository("other"), b"sound").unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().ino(), inode);
+    assert_eq!(std::fs::read_dir(dir.path().join("a/b/quarantine")).unwrap().count(), 0);
+}
+
+#[test]
 fn open_sessions_and_fetches_are_limited() {
     let (_dir, store) = store();
     let app = repository("app");

@@ -2,7 +2,8 @@
 //! open, hold all that was acknowledged, and serve nothing that is not whole.
 
 use crate::support::{
-    blob, check_sound, content, fetch, manifest, names, open, path, push, repository, tag, try_open,
+    blob, check_served, check_sound, content, fetch, manifest, names, open, path, push, repository,
+    tag, try_open,
 };
 use ddr_oci::{Digest, RepositoryName};
 use ddr_store::disk::{FaultyDisk, Operation};
@@ -242,6 +243,78 @@ fn bytes_of_a_session_that_a_power_cut_took_are_noticed() {
         push(&store, &app(), &bytes).unwrap();
         check_sound(&store, &disk, &format!("seed {seed}"));
         assert!(names(&disk, "uploads").is_empty(), "seed {seed}");
+    }
+}
+
+/// A store with one blob whose file has lost a bit: the right bytes, and the wrong ones.
+fn rotten_layer(disk: &FaultyDisk) -> (Store, Vec<u8>, Vec<u8>) {
+    let store = open(disk);
+    let (right, mut wrong) = (layer(), layer());
+    let digest = push(&store, &app(), &right).unwrap();
+    wrong[70_000] ^= 1;
+    let file = path("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex());
+    disk.plant(&file, &wrong).unwrap();
+    assert_eq!(blob(&store, &digest).as_ref(), Some(&wrong));
+    (store, right, wrong)
+}
+
+#[test]
+fn a_crash_at_any_operation_of_healing_leaves_the_blob_absent_or_as_it_was_or_right() {
+    for crash_at in 0.. {
+        for seed in 0..SEEDS {
+            let disk = FaultyDisk::new();
+            let (store, right, wrong) = rotten_layer(&disk);
+            disk.crash_after(crash_at);
+            let acknowledged = push(&store, &repository("other"), &right).is_ok();
+            if !disk.is_down() {
+                assert!(crash_at > 30, "the healing is shorter than it should be");
+                return;
+            }
+            disk.power_cut(seed.wrapping_add(if seed < 2 { 0 } else { crash_at * SEEDS }));
+            let context = format!("operation {crash_at}, seed {seed}");
+            let store = open(&disk);
+            match blob(&store, &Digest::sha256(&right)) {
+                Some(bytes) if bytes == right => assert!(serves(&store, "team/app", &right)),
+                found => {
+                    assert!(!acknowledged, "{context}: it was acknowledged");
+                    assert!(found.is_none_or(|bytes| bytes == wrong), "{context}: other bytes");
+                }
+            }
+            push(&store, &app(), &right).unwrap_or_else(|e| panic!("{context}: {e}"));
+            check_served(&store, &context);
+        }
+    }
+}
+
+#[test]
+fn one_failed_operation_in_healing_leaves_a_session_or_nothing_and_never_other_bytes() {
+    for after in 0.. {
+        let disk = FaultyDisk::new();
+        let (store, right, wrong) = rotten_layer(&disk);
+        let digest = Digest::sha256(&right);
+        let id = store.begin_upload(&app()).unwrap();
+        let mut upload = store.upload(&app(), &id).unwrap();
+        upload.append(&right).unwrap();
+        let start = disk.operations();
+        disk.fail_after(Some(after));
+        let result = upload.commit(&digest);
+        let ended = disk.operations() - start <= after;
+        let context = format!("operation {after}: {result:?}");
+        // A second failure, near where the first was, must not do more harm.
+        for again in [after, 3, 1, 0] {
+            disk.fail_after(Some(again));
+            if let Ok(upload) = store.upload(&app(), &id) {
+                let _ = upload.commit(&digest);
+            }
+            disk.fail_after(None);
+            let found = blob(&store, &digest);
+            assert!(found.is_none_or(|b| b == right || b == wrong), "{context}, {again}");
+        }
+        push(&store, &app(), &right).unwrap_or_else(|e| panic!("{context}: {e}"));
+        check_served(&store, &context);
+        if ended {
+            return;
+        }
     }
 }
 
