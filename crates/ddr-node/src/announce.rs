@@ -41,6 +41,17 @@ impl Announcer {
         tokio::spawn(async move { announcer.announce(Key::of_content(&digest)).await });
     }
 
+    /// Announces `digest` behind the caller's back, and not by an announcement that runs already:
+    /// that one may have begun before a withdrawal.
+    pub(crate) fn announce_again(&self, digest: Digest) {
+        let announcer = self.clone();
+        tokio::spawn(async move {
+            let key = Key::of_content(&digest);
+            announcer.running.wait(&key).await;
+            announcer.announce(key).await;
+        });
+    }
+
     /// Waits until `digests` are announced, at most [`PUSH_WAIT`].
     pub(crate) async fn announced(&self, digest: &Digest, running: &[Digest]) {
         let work = async {

@@ -70,9 +70,21 @@ pub enum PutManifestError {
     /// that keep them (503); the push may be repeated as it is.
     #[error("{0}")]
     Unavailable(String),
+    /// The disk of this node is full (507); the push may be repeated when there is room.
+    #[error("no space is left on the disk")]
+    NoSpace,
     /// The local store failed (500).
     #[error("the local store failed: {0}")]
     Store(String),
+}
+
+impl From<ddr_store::IndexError> for PutManifestError {
+    fn from(error: ddr_store::IndexError) -> Self {
+        match error {
+            ddr_store::IndexError::NoSpace => Self::NoSpace,
+            other => Self::store(other),
+        }
+    }
 }
 
 impl PutManifestError {

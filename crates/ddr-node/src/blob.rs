@@ -79,7 +79,7 @@ async fn produce(mut source: Source, range: Range<u64>, tell: mpsc::Sender<io::R
     while at < range.end {
         let chunk = tokio::select! {
             () = tell.closed() => return,
-            chunk = source.chunk(at, range.end) => chunk,
+            chunk = source.chunk(at, &range) => chunk,
         };
         let failed = chunk.is_err();
         if let Ok(bytes) = &chunk {
@@ -92,16 +92,16 @@ async fn produce(mut source: Source, range: Range<u64>, tell: mpsc::Sender<io::R
 }
 
 impl Source {
-    /// The next bytes from `at`, at least one. Waits for an arriving blob.
-    async fn chunk(&mut self, at: u64, end: u64) -> io::Result<Bytes> {
+    /// The next bytes of `range` from `at`, at least one. Waits for an arriving blob.
+    async fn chunk(&mut self, at: u64, range: &Range<u64>) -> io::Result<Bytes> {
         match self {
             Self::Stored(reader) => {
                 let reader = reader.clone();
-                read(at, end, move |at, buffer| reader.read_at(at, buffer)).await
+                read(at, range.end, move |at, buffer| reader.read_at(at, buffer)).await
             }
             Self::Arriving(arriving) => {
-                let (reader, visible) = arriving.wait_beyond(at).await?;
-                let end = end.min(visible);
+                let (reader, visible) = arriving.wait_beyond(at, range).await?;
+                let end = range.end.min(visible);
                 read(at, end, move |at, buffer| reader.read_at(at, buffer)).await
             }
         }

@@ -25,6 +25,9 @@ pub(crate) struct Deleted {
     store: Store,
     clock: Clock,
     marks: Mutex<Marks>,
+    /// Held from the change until it is on the disk, so that an older list never follows a newer
+    /// one there. Not `marks` itself: reads must not wait for the disk.
+    saving: Mutex<()>,
 }
 
 impl Deleted {
@@ -34,7 +37,7 @@ impl Deleted {
         let rows: Vec<(RepositoryName, Digest, u64)> =
             serde_json::from_slice(&saved).unwrap_or_default();
         let marks = rows.into_iter().map(|(name, digest, until)| ((name, digest), until)).collect();
-        Ok(Self { store, clock, marks: Mutex::new(marks) })
+        Ok(Self { store, clock, marks: Mutex::new(marks), saving: Mutex::new(()) })
     }
 
     /// True when `digest` was deleted from `repository` here and not pushed since.
@@ -53,6 +56,7 @@ impl Deleted {
         digest: &Digest,
     ) -> Result<(), IndexError> {
         let now_ms = self.clock.now_ms();
+        let _saving = self.saving();
         let rows = {
             let mut marks = self.marks();
             marks.retain(|_, until_ms| *until_ms > now_ms);
@@ -74,6 +78,7 @@ impl Deleted {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<(), IndexError> {
+        let _saving = self.saving();
         let rows = {
             let mut marks = self.marks();
             if marks.is_empty() || marks.remove(&(repository.clone(), *digest)).is_none() {
@@ -82,6 +87,10 @@ impl Deleted {
             rows(&marks)
         };
         self.store.set_setting(SETTING, &rows)
+    }
+
+    fn saving(&self) -> MutexGuard<'_, ()> {
+        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn marks(&self) -> MutexGuard<'_, Marks> {

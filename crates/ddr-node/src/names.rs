@@ -127,7 +127,7 @@ impl Names {
         &self.parts.signer
     }
 
-    /// The local list of tags gets `tag`, whose manifest was just stored here.
+    /// The local list of tags gets `tag`, if its manifest was stored here just before.
     pub(crate) async fn keep_tag(
         &self,
         repository: &RepositoryName,
@@ -137,7 +137,8 @@ impl Names {
         let (store, repository, tag) = (self.parts.store.clone(), repository.clone(), tag.clone());
         let digest = *digest;
         let work = move || {
-            if store.tag(&repository, &tag)? == Some(digest) {
+            let known = store.tag(&repository, &tag)? == Some(digest);
+            if known || store.manifest(&repository, &digest)?.is_none() {
                 return Ok(());
             }
             store.set_tag(&repository, &tag, &digest)
@@ -154,7 +155,11 @@ impl Parts {
         metrics::histogram!(crate::metrics::NAME_READ_SECONDS)
             .record(started.elapsed().as_secs_f64());
         if let Ok(Some(record)) = &answer {
-            self.remember(record.clone()).await?;
+            // The answer is known; that the local list lags behind must not withhold it.
+            if let Err(error) = self.remember(record.clone()).await {
+                let (repository, tag) = (&record.repository, &record.tag);
+                tracing::warn!(%repository, %tag, %error, "the local list of tags lags behind");
+            }
         }
         answer
     }

@@ -166,7 +166,10 @@ impl Node {
         let Some(digest) = inner.names.read(repository, tag).await? else { return Ok(None) };
         match inner.pull.manifest(repository, &digest).await? {
             Some(manifest) => {
-                inner.names.keep_tag(repository, tag, &digest).await?;
+                // The answer is known; that the local list lags behind must not withhold it.
+                if let Err(error) = inner.names.keep_tag(repository, tag, &digest).await {
+                    tracing::warn!(%repository, %tag, %error, "a tag is not in the local list");
+                }
                 Ok(Some(manifest))
             }
             None => Err(ReadError::Unavailable(format!(
@@ -284,7 +287,8 @@ impl Node {
         let (store, names) = (self.store(), Arc::clone(&inner.names));
         let counts = blocking(move || run::counts(&store, &names)).await;
         let counts = counts.ok().and_then(Result::ok).unwrap_or_default();
-        metrics::gauge!(crate::metrics::PEERS).set(view.contacts.len() as f64);
+        let peers = view.contacts.iter().filter(|peer| peer.alive).count();
+        metrics::gauge!(crate::metrics::PEERS).set(peers as f64);
         Status {
             node_id: inner.shared.own.id.to_string(),
             swarm_id: inner.swarm.swarm_id().to_string(),
@@ -292,7 +296,7 @@ impl Node {
             advertise: inner.shared.own.addrs.clone(),
             uptime_ms: inner.clock.uptime_ms(),
             ready: self.ready(),
-            peers: view.contacts.iter().filter(|peer| peer.alive).count(),
+            peers,
             blobs: counts.blobs,
             blob_bytes: counts.blob_bytes,
             manifests: counts.manifests,

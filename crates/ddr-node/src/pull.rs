@@ -40,6 +40,9 @@ const MAX_QUESTIONS: usize = 1024;
 /// Rounds of "is it here now" before a read gives up: each ends with another reader's outcome.
 const MAX_ROUNDS: usize = 4;
 
+/// What clients are told of a fetch that failed.
+const FETCH_FAILED: &str = "the blob could not be fetched from the nodes that hold it; try again";
+
 type SizeKey = (RepositoryName, Digest);
 type SizeAnswer = Result<Option<u64>, ReadError>;
 type ManifestAnswer = Result<Option<ManifestContent>, ReadError>;
@@ -204,8 +207,8 @@ impl Pull {
         match running {
             Some(slot) if slot.admits(repository) => Ok(Place::Arriving(slot)),
             Some(slot) => {
-                // It arrives for another repository: a holder must say that this one has it too.
-                if self.size_elsewhere(repository, digest).await?.is_none() {
+                // It arrives for another repository: this one must be known to have it too.
+                if !self.may_read(repository, digest).await? {
                     return Ok(Place::Nowhere);
                 }
                 if !slot.admit(repository.clone()) {
@@ -215,7 +218,7 @@ impl Pull {
             }
             None if self.is_here(digest).await? => {
                 // It is here for another repository: the same question, then only a link.
-                if self.size_elsewhere(repository, digest).await?.is_none() {
+                if !self.may_read(repository, digest).await? {
                     return Ok(Place::Nowhere);
                 }
                 let (store, repository, digest) =
@@ -226,6 +229,21 @@ impl Pull {
             }
             None => self.start(repository, digest),
         }
+    }
+
+    /// True when `repository` links `digest` here, as through a manifest that was pulled before
+    /// its layers, or at a holder, who is asked.
+    async fn may_read(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, ReadError> {
+        let (store, key) = (self.shared.store.clone(), (repository.clone(), *digest));
+        let linked = blocking(move || store.is_linked(&key.0, &key.1)).await;
+        if linked.map_err(ReadError::store)?.map_err(ReadError::store)? {
+            return Ok(true);
+        }
+        Ok(self.size_elsewhere(repository, digest).await?.is_some())
     }
 
     async fn is_here(&self, digest: &Digest) -> Result<bool, ReadError> {
@@ -266,7 +284,8 @@ impl Pull {
             match progress.phase {
                 Phase::Committed => return Ok(Waited::Committed),
                 Phase::Absent => return Ok(Waited::Absent),
-                Phase::Failed(why) => return Err(ReadError::Unavailable(why.to_string())),
+                // Why is in the log, not for clients: it names addresses.
+                Phase::Failed(_) => return Err(ReadError::Unavailable(FETCH_FAILED.into())),
                 Phase::Running => {
                     if let Some(size) = slot.hand_out() {
                         return Ok(Waited::Blob(Blob::arriving(size, arriving)));

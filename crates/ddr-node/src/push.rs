@@ -87,10 +87,10 @@ impl Push {
                 Some(from) => store.is_linked(from, &digest)?,
                 None => store.is_linked(&repository, &digest)?,
             };
-            if !may || store.blob_size(&digest)?.is_none() {
+            // In one step: a blob that goes meanwhile must not leave a link behind.
+            if !may || !store.link_present(&repository, &digest)? {
                 return Ok(false);
             }
-            store.link(&repository, &digest)?;
             shared.deleted.unmark(&repository, &digest)?;
             Ok(true)
         })
@@ -115,8 +115,25 @@ impl Push {
         let (linked, gone) =
             done.await.map_err(crate::DeleteError::store)?.map_err(crate::DeleteError::store)?;
         if linked && gone {
-            self.announcer().withdraw(&digest).await;
+            self.withdraw(digest).await;
         }
         Ok(linked)
     }
+
+    /// Takes the announcement of `digest` back, unless the content was pushed again meanwhile.
+    async fn withdraw(&self, digest: Digest) {
+        self.announcer().withdraw(&digest).await;
+        let store = self.shared.store.clone();
+        match blocking(move || is_held(&store, &digest)).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => self.announcer().announce_again(digest),
+            Ok(Err(error)) | Err(error) => {
+                tracing::warn!(%digest, %error, "it is unknown whether withdrawn content is back");
+            }
+        }
+    }
+}
+
+fn is_held(store: &ddr_store::Store, digest: &Digest) -> std::io::Result<bool> {
+    Ok(store.blob_size(digest)?.is_some() || store.any_manifest(digest)?.is_some())
 }

@@ -27,7 +27,7 @@ use crate::peers::Peers;
 use crate::status::Sums;
 use crate::tokens::Tokens;
 
-/// Content that is sent to peers at once; more are told "busy" and ask another holder.
+/// Blobs that are sent to peers at once; more are told "busy" and ask another holder.
 pub(crate) const MAX_SERVING: usize = 256;
 
 /// See the module comment.
@@ -96,20 +96,26 @@ impl Seed {
             return ContentReply::NotFound;
         }
         let Some(repository) = request.repository.clone() else { return ContentReply::NotFound };
-        let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
-            return ContentReply::Busy;
-        };
-        match request.kind {
-            ContentKind::Blob => self.give_blob(request, repository, turn).await,
-            ContentKind::Manifest => self.give_manifest(request, repository).await,
+        if request.kind == ContentKind::Manifest {
+            return self.give_manifest(request, repository).await;
         }
+        // Only bodies take a turn: manifests and questions for a size are short.
+        let turn = if request.head_only {
+            None
+        } else {
+            let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
+                return ContentReply::Busy;
+            };
+            Some(turn)
+        };
+        self.give_blob(request, repository, turn).await
     }
 
     async fn give_blob(
         &self,
         request: ContentRequest,
         repository: RepositoryName,
-        turn: OwnedSemaphorePermit,
+        turn: Option<OwnedSemaphorePermit>,
     ) -> ContentReply {
         let (store, digest) = (self.store.clone(), request.digest);
         let work = move || {

@@ -62,6 +62,11 @@ impl ApiError {
             .header(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))
     }
 
+    /// The disk of this node is full.
+    fn no_space(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, UNAVAILABLE, message)
+    }
+
     /// A fault of this node. `cause` is for the log only.
     fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "a request failed");
@@ -86,6 +91,11 @@ impl ApiError {
     pub(crate) fn header_too_large() -> Self {
         let message = format!("the header fields have more than {MAX_HEADER_BYTES} bytes");
         Self::oci(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ErrorCode::SizeInvalid, message)
+    }
+
+    pub(crate) fn from_web_page() -> Self {
+        let message = "requests of web pages are not answered: a registry client sends no Origin";
+        Self::oci(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
     }
 
     pub(crate) fn name_unknown(name: &RepositoryName) -> Self {
@@ -206,6 +216,7 @@ impl From<PutManifestError> for ApiError {
                     .detail(json!({ "digests": digests }))
             }
             PutManifestError::Unavailable(message) => Self::unavailable(message),
+            PutManifestError::NoSpace => Self::no_space("the disk of this node is full"),
             PutManifestError::Store(_) => Self::internal(&message),
         }
     }
@@ -224,11 +235,9 @@ impl From<UploadError> for ApiError {
                 ErrorCode::BlobUploadInvalid,
                 "another request is writing to this upload session",
             ),
-            UploadError::NoSpace => Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                UNAVAILABLE,
-                "the disk of this node is full; the upload session is kept",
-            ),
+            UploadError::NoSpace => {
+                Self::no_space("the disk of this node is full; the upload session is kept")
+            }
             UploadError::TooManyUploads => Self::too_many("too many open upload sessions"),
             UploadError::DigestMismatch => Self::oci(
                 StatusCode::BAD_REQUEST,
@@ -269,6 +278,7 @@ mod tests {
         expect(DeleteError::Unavailable("2 of 5 answered".into()), 503, "UNAVAILABLE");
         expect(DeleteError::Store(path()), 500, "UNKNOWN");
         expect(PutManifestError::Unavailable("2 of 5 answered".into()), 503, "UNAVAILABLE");
+        expect(PutManifestError::NoSpace, 507, "UNAVAILABLE");
         expect(PutManifestError::Store(path()), 500, "UNKNOWN");
         let digest = Digest::sha256(b"");
         let mismatch = PutManifestError::DigestMismatch { given: digest, actual: digest.into() };

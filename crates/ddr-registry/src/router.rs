@@ -9,7 +9,7 @@ use std::time::Instant;
 use ddr_oci::route::{self, Request};
 use futures_util::future::{BoxFuture, ready};
 use http::Method;
-use http::header::{EXPECT, HeaderMap};
+use http::header::{EXPECT, HeaderMap, ORIGIN};
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 
@@ -86,6 +86,9 @@ async fn route(
     );
     let parsed = if header_bytes(&head.headers) > MAX_HEADER_BYTES {
         Err(ApiError::header_too_large())
+    } else if head.headers.contains_key(ORIGIN) {
+        // The port has no authentication: a page in a browser on this machine must not push here.
+        Err(ApiError::from_web_page())
     } else {
         route::parse(head.method.as_str(), head.uri.path(), head.uri.query()).map_err(Into::into)
     };

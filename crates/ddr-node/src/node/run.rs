@@ -27,7 +27,7 @@ use crate::status::Sums;
 use crate::tokens::Tokens;
 use crate::{StartError, blocking};
 
-/// How often peers are saved and revoked tokens are told on.
+/// How often peers are saved, abandoned uploads ended and revoked tokens told on.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(60);
 /// The first time after the start; doubles up to [`HOUSEKEEPING_EVERY`]. A node that is killed soon
 /// after it met others must know them when it comes back, or it would be a swarm of its own.
@@ -293,6 +293,10 @@ async fn housekeeping(parts: Arc<Parts>, tokens: Arc<Tokens>) {
         let (peers, store) = (Arc::clone(&parts.peers), parts.store.clone());
         if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
             tracing::warn!(%error, "the known peers could not be saved");
+        }
+        let store = parts.store.clone();
+        if let Err(error) = blocking(move || store.drop_stale_uploads()).await {
+            tracing::warn!(%error, "abandoned uploads could not be looked for");
         }
         let serials = tokens.revoked();
         if !serials.is_empty() {

@@ -24,7 +24,7 @@ use super::source::Sources;
 use crate::blocking;
 use crate::writer::{Sink, Writer};
 
-/// Times a fetch starts over after wrong content.
+/// Times a fetch starts over after wrong content, or a size that nobody could fill.
 const MAX_RESTARTS: u32 = 1;
 /// How long to wait when a peer is busy.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
@@ -47,6 +47,8 @@ impl Sink for Fetch {
 enum End {
     Absent,
     Mismatch,
+    /// Nobody could go on, and some tell another size.
+    OtherSize,
     Failed(String),
 }
 
@@ -73,7 +75,10 @@ pub(crate) async fn run(shared: Arc<Shared>, slot: Arc<Slot>, repository: Reposi
     let phase = loop {
         match job.attempt().await {
             Ok(()) => break Phase::Committed,
-            Err(End::Mismatch) if restarts < MAX_RESTARTS && slot.take_back() => restarts += 1,
+            Err(End::Mismatch | End::OtherSize) if restarts < MAX_RESTARTS && slot.take_back() => {
+                restarts += 1;
+            }
+            Err(End::OtherSize) => break Phase::Failed("holders tell different sizes".into()),
             Err(End::Mismatch) => break Phase::Failed("the content was wrong".into()),
             Err(End::Absent) => break Phase::Absent,
             Err(End::Failed(why)) => break Phase::Failed(why.into()),
@@ -93,7 +98,7 @@ struct Job {
     repository: RepositoryName,
     sources: Sources,
     size: Option<u64>,
-    /// Whose bytes are in the file, or whose word the size is.
+    /// Whose bytes are in the file; of an empty one, whose word that is.
     contributors: Vec<(NodeId, SocketAddr)>,
     /// Who told another size.
     dissenters: Vec<(NodeId, SocketAddr)>,
@@ -125,7 +130,10 @@ impl Job {
     async fn attempt(&mut self) -> Result<(), End> {
         self.size = None;
         self.contributors.clear();
-        self.dissenters.clear();
+        // What was wrong with the first try may be its size: the others get their turn.
+        for (node, _) in std::mem::take(&mut self.dissenters) {
+            self.sources.give_back(&node);
+        }
         let mut writer = None;
         let gathered = self.gather(&mut writer).await;
         let Some(writer) = writer else {
@@ -166,7 +174,11 @@ impl Job {
         if !begun && !self.sources.any_failed() {
             return End::Absent;
         }
-        self.blame_sizes(false);
+        if !self.dissenters.is_empty() {
+            // Nothing is proven, so nobody is struck.
+            tracing::debug!(digest = %self.slot.digest, why = self.last_failure, "two sizes");
+            return End::OtherSize;
+        }
         let why = if self.last_failure.is_empty() { "avoided" } else { &self.last_failure };
         End::Failed(format!("no holder is left; the last failure: {why}"))
     }
@@ -207,12 +219,9 @@ impl Job {
             Err(error) => return Leg::Stop(error.to_string()),
         };
         let _running = self.shared.peers.transfer(node, addr);
-        if writer.accepted() > 0 && self.contributors.last().is_none_or(|last| last.0 != node) {
-            self.shared.traffic.took_over();
-            metrics::counter!(crate::metrics::TAKEOVERS).increment(1);
-            tracing::info!(digest = %self.slot.digest, peer = %node, "another peer goes on");
+        if size == 0 {
+            self.contributors.push((node, addr));
         }
-        self.contributors.push((node, addr));
         let mut first = true;
         while writer.accepted() < size {
             let bytes = tokio::select! {
@@ -236,7 +245,9 @@ impl Job {
                 None => return Leg::Broken("it ended early".into()),
             };
             self.shared.gave(node, &self.repository, bytes.len() as u64, first);
-            first = false;
+            if std::mem::take(&mut first) {
+                self.contributes(node, addr, writer.accepted());
+            }
             if let Err(error) = writer.push(bytes).await {
                 return Leg::Stop(error.to_string());
             }
@@ -246,6 +257,16 @@ impl Job {
             }
         }
         Leg::Complete
+    }
+
+    /// The first bytes of a peer are here, to be written at `start`.
+    fn contributes(&mut self, node: NodeId, addr: SocketAddr, start: u64) {
+        if start > 0 && self.contributors.last().is_none_or(|last| last.0 != node) {
+            self.shared.traffic.took_over();
+            metrics::counter!(crate::metrics::TAKEOVERS).increment(1);
+            tracing::info!(digest = %self.slot.digest, peer = %node, "another peer goes on");
+        }
+        self.contributors.push((node, addr));
     }
 
     /// Why an answer of this size cannot be used, if so.
@@ -302,7 +323,7 @@ impl Job {
         let committed = blocking(work).await.map_err(|error| End::Failed(error.to_string()))?;
         match committed {
             Ok(()) => {
-                self.blame_sizes(true);
+                self.blame_sizes();
                 self.shared.announcer.announce_later(self.slot.digest);
                 Ok(())
             }
@@ -322,13 +343,9 @@ impl Job {
         }
     }
 
-    /// Two peers told two sizes: the digest says who was right, or that nobody confirmed the first.
-    fn blame_sizes(&self, proven: bool) {
-        if self.dissenters.is_empty() {
-            return;
-        }
-        let liars = if proven { &self.dissenters } else { &self.contributors };
-        for (node, addr) in liars {
+    /// The digest is proven, so whoever told another size was wrong.
+    fn blame_sizes(&self) {
+        for (node, addr) in &self.dissenters {
             self.shared.peers.strike(*node, *addr, "the size it told was wrong");
         }
     }

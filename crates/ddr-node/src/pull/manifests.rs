@@ -11,8 +11,9 @@ use ddr_proto::wire::Contact;
 use super::{ManifestAnswer, Shared};
 use crate::{ManifestContent, ReadError, blocking, entry};
 
-/// Peers that are asked for one manifest.
-const MAX_ASKED: usize = 12;
+/// Failed attempts before no more peers are asked for one manifest. A peer that says no is no
+/// failure: of those there are no more than lookups find.
+const MAX_FAILED: usize = 12;
 
 /// How one peer answered.
 enum Answer {
@@ -28,19 +29,21 @@ pub(super) async fn fetch(
     digest: Digest,
 ) -> ManifestAnswer {
     let mut sources = shared.sources(&digest);
-    let mut broken = false;
-    for _ in 0..MAX_ASKED {
+    let mut failed = 0;
+    while failed < MAX_FAILED {
         let Some(peer) = sources.next().await else { break };
         match ask(&shared, &repository, &digest, &peer).await {
             Answer::Given(content, manifest) => {
-                keep(&shared, &repository, content.clone(), &manifest).await?;
+                if let Err(error) = keep(&shared, &repository, content.clone(), &manifest).await {
+                    tracing::warn!(%repository, %digest, %error, "a pulled manifest is not stored");
+                }
                 return Ok(Some(content));
             }
             Answer::Absent => sources.dismiss(&peer.id),
-            Answer::Broken => broken = true,
+            Answer::Broken => failed += 1,
         }
     }
-    if broken {
+    if failed > 0 {
         return Err(ReadError::Unavailable("every node that holds the manifest failed".into()));
     }
     Ok(None)

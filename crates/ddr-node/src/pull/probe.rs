@@ -1,16 +1,20 @@
 //! How large a blob is, asked of a holder.
 //!
-//! The answer also says that the holder links the blob in that repository.
+//! The answer also says that the holder links the blob in that repository. "Nobody" is said only
+//! when all holders said no: where one failed, the truth is not known.
 
 use std::sync::Arc;
 
 use ddr_net::GetError;
 use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::wire::Contact;
 
 use super::{Shared, SizeAnswer};
+use crate::ReadError;
 
-/// Holders that are asked before the answer is "nobody".
-const MAX_ASKED: usize = 6;
+/// Failed questions before no more are asked. A holder that says no is no failure: of those there
+/// are no more than lookups find.
+const MAX_FAILED: usize = 6;
 
 /// The size as the first holder tells it that has the blob in `repository`.
 pub(super) async fn size(
@@ -20,18 +24,35 @@ pub(super) async fn size(
 ) -> SizeAnswer {
     let mut sources = shared.sources(&digest);
     let path = ddr_net::blob_path(&digest, Some(&repository));
-    for _ in 0..MAX_ASKED {
-        let Some(peer) = sources.next().await else { return Ok(None) };
-        for addr in peer.addrs.iter().copied() {
-            match shared.client.head(addr, Some(peer.id), &path).await {
-                Ok(head) => return Ok(Some(head.size)),
-                Err(GetError::NotFound) => {
-                    sources.dismiss(&peer.id);
-                    break;
-                }
-                Err(error) => tracing::debug!(%digest, %addr, %error, "a holder did not answer"),
-            }
+    let mut failed = 0;
+    while failed < MAX_FAILED {
+        let Some(peer) = sources.next().await else { break };
+        match ask(&shared, &path, &peer).await {
+            Answer::Size(size) => return Ok(Some(size)),
+            Answer::Absent => sources.dismiss(&peer.id),
+            Answer::Failed => failed += 1,
         }
     }
+    if failed > 0 {
+        return Err(ReadError::Unavailable("nodes that hold the blob did not answer".into()));
+    }
     Ok(None)
+}
+
+/// How one peer answered.
+enum Answer {
+    Size(u64),
+    Absent,
+    Failed,
+}
+
+async fn ask(shared: &Shared, path: &str, peer: &Contact) -> Answer {
+    for addr in peer.addrs.iter().copied() {
+        match shared.client.head(addr, Some(peer.id), path).await {
+            Ok(head) => return Answer::Size(head.size),
+            Err(GetError::NotFound) => return Answer::Absent,
+            Err(error) => tracing::debug!(path, %addr, %error, "a holder did not answer"),
+        }
+    }
+    Answer::Failed
 }

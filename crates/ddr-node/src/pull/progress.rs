@@ -2,15 +2,17 @@
 //!
 //! The rule: until the digest is proven the last [`HOLD_BACK`] bytes stay hidden, so nobody ever
 //! holds a complete blob that is wrong. A blob no larger than that is hidden until it is proven.
+//! The same holds for the end of a range, so no answer is complete before the proof.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ddr_store::FetchReader;
 use tokio::sync::watch;
 
-/// Bytes at the end of a blob that no client gets before the digest is proven.
+/// Bytes at the end of a blob, or of a range of it, that no client gets before the digest is proven.
 pub(crate) const HOLD_BACK: u64 = 64 * 1024;
 
 /// The state of one fetch, as published.
@@ -48,6 +50,12 @@ impl Progress {
         written.min(size.saturating_sub(HOLD_BACK))
     }
 
+    /// The end of what a reader may have who must not see the bytes from `held` on before the
+    /// digest is proven, which it is when all is visible.
+    fn visible_before(&self, held: u64) -> u64 {
+        if self.size == Some(self.visible) { self.visible } else { self.visible.min(held) }
+    }
+
     /// True when a client can be answered: bytes to read, or the end, good or bad.
     pub(crate) fn is_telling(&self) -> bool {
         self.visible > 0 || !matches!(self.phase, Phase::Running)
@@ -75,18 +83,25 @@ impl Arriving {
         }
     }
 
-    /// Waits until byte `at` may be read; answers the reader and the end of what may be read.
-    pub(crate) async fn wait_beyond(&mut self, at: u64) -> io::Result<(FetchReader, u64)> {
+    /// Waits until byte `at` of `range` may be read; answers the reader and the end of what may
+    /// be read.
+    pub(crate) async fn wait_beyond(
+        &mut self,
+        at: u64,
+        range: &Range<u64>,
+    ) -> io::Result<(FetchReader, u64)> {
+        let held = range.start.max(range.end.saturating_sub(HOLD_BACK));
         let ready = |progress: &Progress| {
-            progress.visible > at || !matches!(progress.phase, Phase::Running)
+            progress.visible_before(held) > at || !matches!(progress.phase, Phase::Running)
         };
         let progress = match self.progress.wait_for(ready).await {
             Ok(progress) => progress.clone(),
             Err(_) => gone(),
         };
+        let visible = progress.visible_before(held);
         match (progress.phase, progress.reader) {
-            (Phase::Running | Phase::Committed, Some(reader)) if progress.visible > at => {
-                Ok((reader, progress.visible))
+            (Phase::Running | Phase::Committed, Some(reader)) if visible > at => {
+                Ok((reader, visible))
             }
             (Phase::Failed(why), _) => Err(io::Error::other(why.to_string())),
             _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the fetch ended early")),
@@ -113,6 +128,15 @@ fn gone() -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_range_stays_hidden_until_the_proof() {
+        let mut progress = Progress { size: Some(100), visible: 50, ..Progress::default() };
+        assert_eq!(progress.visible_before(20), 20);
+        assert_eq!(progress.visible_before(60), 50);
+        progress.visible = 100;
+        assert_eq!(progress.visible_before(20), 100);
+    }
 
     #[test]
     fn the_end_stays_hidden() {

@@ -42,7 +42,8 @@ impl Push {
             bytes: incoming.bytes,
         };
         // The tags go into the local list only after a majority keeps them.
-        self.store_manifest(repository, entry::of(&content, &manifest)).await?;
+        let entry = Arc::new(entry::of(&content, &manifest));
+        self.store_manifest(repository, Arc::clone(&entry)).await?;
         self.announcer().announced(&digest, &blobs).await;
         let mut tags: Vec<&Tag> = incoming.tags.iter().collect();
         if let Reference::Tag(tag) = incoming.reference {
@@ -56,6 +57,7 @@ impl Push {
                 other => PutManifestError::Store(other.to_string()),
             })?;
         }
+        self.store_again_if_gone(repository, entry).await?;
         Ok(PutManifest { digest, subject: manifest.subject.map(|subject| subject.digest) })
     }
 
@@ -84,7 +86,7 @@ impl Push {
     async fn store_manifest(
         &self,
         repository: &RepositoryName,
-        entry: ddr_store::ManifestEntry,
+        entry: Arc<ddr_store::ManifestEntry>,
     ) -> Result<(), PutManifestError> {
         let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
         let digest = entry.digest;
@@ -92,8 +94,25 @@ impl Push {
             shared.store.put_manifest(&repository, &entry, &[])?;
             shared.deleted.unmark(&repository, &entry.digest)
         });
-        stored.await.map_err(PutManifestError::store)?.map_err(PutManifestError::store)?;
+        stored.await.map_err(PutManifestError::store)??;
         self.shared.locator.forget(&digest);
+        Ok(())
+    }
+
+    /// A delete by digest may have taken the manifest away while its tags were written: then they
+    /// would name what is not stored. The push ended later, so it counts.
+    async fn store_again_if_gone(
+        &self,
+        repository: &RepositoryName,
+        entry: Arc<ddr_store::ManifestEntry>,
+    ) -> Result<(), PutManifestError> {
+        let (store, name, digest) = (self.shared.store.clone(), repository.clone(), entry.digest);
+        let stored = blocking(move || store.manifest(&name, &digest)).await;
+        if stored.map_err(PutManifestError::store)??.is_some() {
+            return Ok(());
+        }
+        self.store_manifest(repository, entry).await?;
+        self.announcer().announce_again(digest);
         Ok(())
     }
 
@@ -147,7 +166,7 @@ impl Push {
         });
         let (was, gone) = deleted.await.map_err(DeleteError::store)?.map_err(DeleteError::store)?;
         if was && gone {
-            self.announcer().withdraw(&digest).await;
+            self.withdraw(digest).await;
         }
         Ok(was)
     }

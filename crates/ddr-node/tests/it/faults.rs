@@ -2,7 +2,12 @@
 
 use futures_util::StreamExt;
 
-use crate::bed::{Bed, announced, content, drain, eventually, pull, push_blob, repository, within};
+use ddr_node::{PutManifestError, ReadError};
+use ddr_oci::media_type;
+
+use crate::bed::{
+    Bed, announced, by_tag, content, drain, eventually, image, pull, push_blob, repository, within,
+};
 
 /// Bytes that a holder sends before it holds its breath: more than is held back.
 const PART: usize = 700_000;
@@ -127,6 +132,89 @@ async fn the_end_of_a_lie_is_never_seen() {
     let next = within(stream.next()).await;
     assert!(matches!(next, Some(Err(_))), "{next:?}");
     assert!(within(stream.next()).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_a_lie_never_completes() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(2).await;
+    let (liar, reader) = (&nodes[0], &nodes[1]);
+    let name = repository("range");
+    let (len, hidden, end) = (2_000_000_usize, 64 * 1024, 1_500_000_usize);
+    let bytes = content(5, len);
+    let digest = push_blob(&liar.1, &name, &bytes).await;
+    announced(&reader.1, &digest, 1).await;
+    liar.0.corrupt(&digest);
+    liar.0.gate.close_after(len - 10_000);
+    let blob = within(reader.1.open_blob(&name, &digest)).await.expect("read").expect("there");
+    let mut part = blob.stream(0..end as u64);
+    let mut small = blob.stream(999_990..1_000_010);
+    let mut seen = 0;
+    while seen < end - hidden {
+        let chunk = within(part.next()).await.expect("more comes").expect("no error yet");
+        seen += chunk.len();
+    }
+    assert_eq!(seen, end - hidden, "not a byte of its end");
+    liar.0.gate.open();
+    for stream in [&mut part, &mut small] {
+        let next = within(stream.next()).await;
+        assert!(matches!(next, Some(Err(_))), "{next:?}");
+        assert!(within(stream.next()).await.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_after_telling_a_wrong_size_does_not_spoil_the_fetch() {
+    let bed = Bed::new();
+    let (mut liar, honest, mut reader) = (bed.machine(1), bed.machine(2), bed.machine(3));
+    // Peers of the own zone are asked first, so the liar is.
+    liar.zone = "here".into();
+    reader.zone = "here".into();
+    let a = bed.start(&liar, &[]).await;
+    let b = bed.start(&honest, &[&liar]).await;
+    let c = bed.start(&reader, &[&liar, &honest]).await;
+    let name = repository("two-sizes");
+    let bytes = content(60, 60_000);
+    let digest = push_blob(&a, &name, &bytes).await;
+    push_blob(&b, &name, &bytes).await;
+    announced(&c, &digest, 2).await;
+    liar.gate.lie("content-length: 60000\r\n", "content-length: 50000\r\n");
+    liar.gate.close_after(20_000);
+    let reading = tokio::spawn({
+        let (c, name) = (c.clone(), name.clone());
+        async move { pull(&c, &name, &digest).await }
+    });
+    within(liar.gate.reached()).await;
+    bed.network.kill(liar.addr);
+    assert!(within(reading).await.expect("no panic") == bytes);
+    let status = c.status().await;
+    let honest = status.sources.iter().find(|source| source.node_id == honest.id());
+    assert_eq!(honest.map(|source| source.strikes), Some(0));
+    assert_eq!(status.traffic.fetches, 1, "one fetch, started over");
+    assert_eq!(status.traffic.takeovers, 0, "not gone on with");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_fails_is_not_a_no() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(2).await;
+    let (holder, reader) = (&nodes[0], &nodes[1]);
+    let name = repository("unknown");
+    let bytes = content(61, 1_000);
+    let digest = push_blob(&holder.1, &name, &bytes).await;
+    announced(&reader.1, &digest, 1).await;
+    holder.0.gate.lie("HTTP/1.1 200 OK", "HTTP/1.1 500 OK");
+    let size = within(reader.1.stat_blob(&name, &digest)).await;
+    let Err(ReadError::Unavailable(why)) = size else { panic!("{size:?}") };
+    assert!(!why.contains("500"), "{why}");
+    let read = within(reader.1.open_blob(&name, &digest)).await;
+    let Err(ReadError::Unavailable(why)) = read else { panic!("{read:?}") };
+    assert!(!why.contains("500"), "{why}");
+    let manifest = image(&[(digest, 1_000)]);
+    let (kind, reference) = (Some(media_type::OCI_MANIFEST), by_tag("1"));
+    let put = reader.1.put_manifest(&name, &reference, &[], kind, manifest);
+    let put = within(put).await.map(|put| put.digest);
+    assert!(matches!(put, Err(PutManifestError::Unavailable(_))), "{put:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

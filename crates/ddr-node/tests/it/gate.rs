@@ -24,6 +24,8 @@ pub(crate) struct Gate {
 struct State {
     /// `None`: no limit.
     left: Option<usize>,
+    /// What is sent in the place of what.
+    lie: Option<(&'static str, &'static str)>,
     waiting: Vec<Waker>,
 }
 
@@ -31,6 +33,23 @@ impl Gate {
     /// From now on at most `bytes` go out, in all connections together.
     pub(crate) fn close_after(&self, bytes: usize) {
         self.state.lock().expect("unpoisoned").left = Some(bytes);
+    }
+
+    /// From now on the node says `false_words` where it would say `words`, which are as long.
+    pub(crate) fn lie(&self, words: &'static str, false_words: &'static str) {
+        assert_eq!(words.len(), false_words.len());
+        self.state.lock().expect("unpoisoned").lie = Some((words, false_words));
+    }
+
+    fn told(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut told = bytes.to_vec();
+        if let Some((words, false_words)) = self.state.lock().expect("unpoisoned").lie {
+            let place = told.windows(words.len()).position(|found| found == words.as_bytes());
+            if let Some(at) = place {
+                told[at..at + words.len()].copy_from_slice(false_words.as_bytes());
+            }
+        }
+        told
     }
 
     /// Everything goes out again.
@@ -129,7 +148,8 @@ impl AsyncWrite for Gated {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let Some(allowed) = self.gate.allow(bytes.len(), cx) else { return Poll::Pending };
-        let written = Pin::new(&mut self.inner).poll_write(cx, &bytes[..allowed]);
+        let told = self.gate.told(&bytes[..allowed]);
+        let written = Pin::new(&mut self.inner).poll_write(cx, &told);
         if let Poll::Ready(Ok(count)) = &written {
             self.gate.sent(*count);
         }

@@ -3,10 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ddr_node::{PutManifestError, ReadError};
+use bytes::Bytes;
+use ddr_net::{Identity, Swarm};
+use ddr_node::{Limits, Node, NodeConfig, PutManifestError, ReadError};
 use ddr_oci::{Digest, media_type};
+use ddr_store::disk::FaultyDisk;
+use ddr_store::{Store, StoreConfig};
 
-use crate::bed::{Bed, by_tag, eventually, push_image, repository, resolve, tag, within};
+use crate::bed::{
+    Bed, Machine, by_tag, eventually, image, push_blob, push_image, repository, resolve, tag,
+    within,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_moved_tag_is_seen_everywhere_at_once() {
@@ -239,4 +246,49 @@ async fn many_names_in_a_larger_swarm() {
     }
     let tags = nodes[0].1.tags(&name, None, 100).await.expect("listed").expect("known");
     assert!(tags.contains(&tag("v0")));
+}
+
+/// A node on `disk` that has joined `other`.
+async fn start_on(bed: &Bed, disk: &FaultyDisk, other: &Machine) -> Node {
+    let dir = tempfile::tempdir().expect("a directory");
+    let identity = Arc::new(Identity::load_or_create(dir.path()).expect("a key"));
+    let swarm = Swarm::create(dir.path(), &identity).expect("a swarm");
+    let addr = std::net::SocketAddr::from(([10, 0, 0, 200], 5001));
+    let store = StoreConfig { root: "/store".into(), disk: Arc::new(disk.clone()) };
+    let config = NodeConfig {
+        store: Store::open(store).expect("a store"),
+        carrier: Arc::new(bed.network.carrier(addr, identity.node_id())),
+        identity,
+        swarm,
+        advertise: vec![addr],
+        zone: String::new(),
+        bootstrap: vec![other.addr],
+        limits: Limits::default(),
+    };
+    let node = Node::start(config).await.expect("the node starts");
+    within(node.wait_ready()).await;
+    node
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_does_not_withhold_an_image_of_others() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(1).await;
+    let (a, name) = (&nodes[0].1, repository("full"));
+    let disk = FaultyDisk::new();
+    let full = start_on(&bed, &disk, &nodes[0].0).await;
+    let config = push_blob(a, &name, &Bytes::from_static(b"{}")).await;
+    // Larger than what the index has left of the room it took.
+    let mut bytes = image(&[(config, 2)]).to_vec();
+    bytes.resize(3_500_000, b' ');
+    let digest = Digest::sha256(&bytes);
+    a.put_manifest(&name, &by_tag("v1"), &[], None, bytes.into()).await.expect("taken");
+
+    disk.set_capacity(Some(disk.used_bytes()));
+    assert_eq!(resolve(&full, &name, "v1").await, Some(digest));
+    assert_eq!(full.status().await.manifests, 0, "there was no room for it");
+    assert_eq!(full.tags(&name, None, 10).await.expect("listed"), None, "nor is it listed");
+    disk.set_capacity(None);
+    assert_eq!(resolve(&full, &name, "v1").await, Some(digest));
+    assert_eq!(full.status().await.manifests, 1);
 }

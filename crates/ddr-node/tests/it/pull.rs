@@ -180,6 +180,54 @@ async fn an_arriving_blob_is_read_only_where_a_holder_links_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_about_an_arriving_blob_that_is_linked_here() {
+    let nodes = Bed::new().swarm(2).await;
+    let (a, b) = (&nodes[0].1, &nodes[1].1);
+    let (first, second) = (repository("first"), repository("second"));
+    let image = push_image(a, &first, "1", (12, 2_000_000)).await;
+    push_image(a, &second, "1", (12, 2_000_000)).await;
+    let (layer, bytes) = &image.blobs[1];
+    announced(b, layer, 1).await;
+    resolve(b, &second, "1").await.expect("B has the manifest, and so links the layer");
+    nodes[0].0.gate.close_after(700_000);
+    let one = within(b.open_blob(&first, layer)).await.expect("read").expect("there");
+    within(nodes[0].0.gate.reached()).await;
+    // A could not answer a question now.
+    let two = within(b.open_blob(&second, layer)).await.expect("read").expect("there");
+    nodes[0].0.gate.open();
+    for blob in [one, two] {
+        let (got, error) = crate::bed::drain(&blob).await;
+        assert!(error.is_none() && got == *bytes, "{error:?}");
+    }
+    assert_eq!(b.status().await.traffic.fetches, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_have_it_elsewhere_do_not_hide_the_one_who_has_it_here() {
+    let bed = Bed::new();
+    let mut machines: Vec<_> = (1..=15).map(|number| bed.machine(number)).collect();
+    // Peers of the own zone are asked first, so the one that has it is the last.
+    machines.iter_mut().skip(1).for_each(|machine| machine.zone = "here".into());
+    let (elsewhere, here) = (repository("elsewhere"), repository("here"));
+    let mut nodes = Vec::new();
+    for machine in &machines {
+        let others = if nodes.is_empty() { vec![] } else { vec![&machines[0]] };
+        nodes.push(bed.start(machine, &others).await);
+    }
+    let image = push_image(&nodes[0], &here, "1", (13, 1_000)).await;
+    for node in &nodes[1..14] {
+        push_image(node, &elsewhere, "1", (13, 1_000)).await;
+    }
+    let reader = &nodes[14];
+    let (layer, bytes) = &image.blobs[1];
+    announced(reader, layer, 14).await;
+    assert_eq!(reader.stat_blob(&here, layer).await.expect("asked"), Some(bytes.len() as u64));
+    announced(reader, &image.manifest, 14).await;
+    let manifest = reader.manifest(&here, &Reference::Digest(image.manifest)).await;
+    assert!(manifest.expect("asked").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn find_says_who_holds_it() {
     let nodes = Bed::new().swarm(3).await;
     let name = repository("team/app");

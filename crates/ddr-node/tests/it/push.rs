@@ -144,6 +144,73 @@ async fn what_is_deleted_here_stays_deleted_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deletes_at_the_same_time_all_outlive_a_restart() {
+    let bed = Bed::new();
+    let (machine, other) = (bed.machine(1), bed.machine(2));
+    let (a, b) = (bed.start(&machine, &[]).await, bed.start(&other, &[&machine]).await);
+    let name = repository("together");
+    let mut digests = Vec::new();
+    for seed in 1..=16 {
+        let bytes = content(seed, 100);
+        push_blob(&b, &name, &bytes).await;
+        digests.push(push_blob(&a, &name, &bytes).await);
+    }
+    let deletes = digests.iter().map(|digest| a.delete_blob(&name, digest));
+    for deleted in futures_util::future::join_all(deletes).await {
+        assert!(deleted.expect("deleted"));
+    }
+    within(a.shutdown()).await;
+    drop(a);
+    let a = bed.start(&machine, &[&other]).await;
+    for digest in &digests {
+        announced(&a, digest, 1).await;
+        assert!(a.open_blob(&name, digest).await.expect("asked").is_none(), "B has it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_does_not_withdraw_what_is_still_held() {
+    let nodes = Bed::new().swarm(2).await;
+    let (a, name) = (&nodes[0].1, repository("twice"));
+    let config = push_blob(a, &name, &Bytes::from_static(b"{}")).await;
+    let bytes = image(&[(config, 2)]);
+    let by_digest = Reference::Digest(Digest::sha256(&bytes));
+    a.put_manifest(&name, &by_digest, &[], None, bytes.clone()).await.expect("taken");
+    // The same bytes as a blob: that one stays.
+    let digest = push_blob(a, &name, &bytes).await;
+    let provided = a.status().await.provided;
+    assert!(a.delete_manifest(&name, &by_digest).await.expect("deleted"));
+    eventually("it is announced again", async || a.status().await.provided == provided).await;
+    announced(&nodes[1].1, &digest, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_during_a_push_leaves_no_tag_without_its_manifest() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(2).await;
+    let (a, name) = (nodes[0].1.clone(), repository("race"));
+    let config = push_blob(&a, &name, &Bytes::from_static(b"{}")).await;
+    announced(&nodes[1].1, &config, 1).await;
+    let bytes = image(&[(config, 2)]);
+    let digest = Digest::sha256(&bytes);
+    // The push stores its manifest and then waits for the other node.
+    bed.network.partition(&[&[nodes[0].0.addr], &[nodes[1].0.addr]]);
+    let push = tokio::spawn({
+        let (a, name) = (a.clone(), name.clone());
+        async move { a.put_manifest(&name, &by_tag("v1"), &[], None, bytes).await }
+    });
+    eventually("the manifest is stored", async || a.status().await.manifests == 1).await;
+    assert!(a.delete_manifest(&name, &Reference::Digest(digest)).await.expect("deleted"));
+    assert_eq!(a.status().await.manifests, 0);
+    bed.network.heal();
+    within(push).await.expect("no panic").expect("pushed");
+    assert_eq!(a.status().await.manifests, 1);
+    for (_, node) in &nodes {
+        assert_eq!(resolve(node, &name, "v1").await, Some(digest));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_known_everywhere() {
     let nodes = Bed::new().swarm(2).await;
     let (a, b) = (&nodes[0].1, &nodes[1].1);

@@ -36,6 +36,16 @@ async fn malformed_names() {
 }
 
 #[tokio::test]
+async fn a_web_page_is_not_served() {
+    let server = Server::start().await;
+    let digest = Digest::sha256(b"from a page");
+    let line = format!("POST /v2/a/blobs/uploads/?digest={digest}");
+    let headers = [("origin", "http://page.example"), ("content-type", "text/plain")];
+    server.send(&line, &headers, b"from a page").await.expect_error(403, "DENIED");
+    server.get(&format!("/v2/a/blobs/{digest}")).await.expect(404);
+}
+
+#[tokio::test]
 async fn a_header_of_ten_thousand_bytes_is_431() {
     let server = Server::start().await;
     let long = "x".repeat(10_000);

@@ -53,6 +53,21 @@ async fn a_full_disk_in_a_single_post_leaves_no_session_behind() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_507_for_a_manifest_and_it_can_be_pushed_later() {
+    let disk = FaultyDisk::new();
+    let server = start_on(&disk).await;
+    let mut image = server.image("full", "x").await;
+    // Larger than what the index has left of the room it took.
+    image.bytes.resize(3_500_000, b' ');
+    disk.set_capacity(Some(disk.used_bytes()));
+    server.put_manifest("full", "v1", &image).await.expect_error(507, "UNAVAILABLE");
+    server.get("/v2/full/manifests/v1").await.expect_error(404, "MANIFEST_UNKNOWN");
+    disk.set_capacity(None);
+    server.put_manifest("full", "v1", &image).await.expect(201);
+    assert!(server.get("/v2/full/manifests/v1").await.expect(200).body == image.bytes);
+}
+
+#[tokio::test]
 async fn a_broken_disk_is_500_and_tells_nothing_about_the_machine() {
     let disk = FaultyDisk::new();
     let server = start_on(&disk).await;

@@ -59,7 +59,11 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
         "/healthz" => answer::text(StatusCode::OK, "ok\n"),
         "/readyz" if admin.is_ready() => answer::text(StatusCode::OK, "ready\n"),
         "/readyz" => answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        "/metrics" => answer::prometheus(admin.metrics.render()),
+        "/metrics" => {
+            // Sets the gauges.
+            drop(admin.node.status().await);
+            answer::prometheus(admin.metrics.render())
+        }
         "/api/v1/status" => answer::json(StatusCode::OK, &report(admin, admin.node.status().await)),
         "/api/v1/peers" => answer::json(StatusCode::OK, &admin.node.peers().await),
         "/api/v1/images" => result(admin.node.images().await),
