@@ -3,6 +3,7 @@
 //! Decides what part of a blob is sent. The status line leaves only when the node has first bytes
 //! in hand: a client does not go to another registry after a 200.
 
+use ddr_node::ReadError;
 use ddr_oci::digest::Digest;
 use ddr_oci::range::{RangeOutcome, byte_range};
 use ddr_oci::reference::RepositoryName;
@@ -21,8 +22,15 @@ pub(crate) async fn get(
 ) -> Result<Reply, ApiError> {
     let node = &call.shared.node;
     if call.method == Method::HEAD {
-        let size = node.stat_blob(name, digest).await?;
-        let size = size.ok_or_else(|| ApiError::blob_unknown(digest))?;
+        let size = match node.stat_blob(name, digest).await {
+            // A client asks this before a push, and gives the push up on any other answer: what
+            // cannot be had now is better pushed again.
+            Ok(None) | Err(ReadError::Unavailable(_)) => {
+                return Err(ApiError::blob_unknown(digest));
+            }
+            Ok(Some(size)) => size,
+            Err(error) => return Err(error.into()),
+        };
         let reply = respond::with_body(StatusCode::OK, ReplyBody::empty(), size);
         return Ok(described(reply, digest));
     }

@@ -141,3 +141,21 @@ fn the_holder_is_killed_in_the_middle_of_a_pull() {
         answer.status == 200 && answer.body == content
     });
 }
+
+#[test]
+fn what_only_a_dead_node_holds_can_be_pushed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let b = a.joined(&dir.path().join("b"));
+    until("they know each other", || b.status()["peers"] == 1);
+    let content = bytes(32, 100_000);
+    let digest = push_blob(a.registry, "team/app", &content);
+    let path = format!("/v2/team/app/blobs/{digest}");
+    until("b hears of it", || http::request(b.registry, "HEAD", &path, &[], b"").status == 200);
+    a.kill();
+    // A client asks this first and gives the push up on anything else than 200 and 404.
+    assert_eq!(http::request(b.registry, "HEAD", &path, &[], b"").status, 404);
+    assert_ne!(pull_blob(b.registry, "team/app", &digest).status, 200);
+    assert_eq!(push_blob(b.registry, "team/app", &content), digest);
+    assert_eq!(pull_blob(b.registry, "team/app", &digest).body, content);
+}

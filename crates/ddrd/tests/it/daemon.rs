@@ -134,6 +134,13 @@ impl Daemon {
     pub(crate) fn status(&self) -> serde_json::Value {
         crate::http::get(self.admin, "/api/v1/status").json()
     }
+
+    /// Memory of the process as its metrics tell it.
+    pub(crate) fn resident_bytes(&self) -> f64 {
+        let metrics = crate::http::get(self.admin, "/metrics").text();
+        let line = metrics.lines().find(|line| line.starts_with("process_resident_memory_bytes "));
+        line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    }
 }
 
 impl Drop for Daemon {

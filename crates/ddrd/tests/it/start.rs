@@ -113,8 +113,6 @@ fn a_damaged_index_is_refused_with_a_line() {
 fn an_idle_node_stays_within_its_memory() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(&dir.path().join("a"), &[]);
-    let metrics = http::get(daemon.admin, "/metrics").text();
-    let line = metrics.lines().find(|line| line.starts_with("process_resident_memory_bytes "));
-    let bytes: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    let bytes = daemon.resident_bytes();
     assert!(bytes < 40.0 * 1024.0 * 1024.0, "{bytes} bytes resident");
 }
