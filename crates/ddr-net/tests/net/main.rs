@@ -8,6 +8,8 @@ mod corpus;
 mod hostile;
 mod join;
 mod pool;
+#[path = "../../../../fuzz/src/replay.rs"]
+mod replay;
 mod serving;
 mod support;
 #[path = "../../../../fuzz/src/peer.rs"]

@@ -5,6 +5,8 @@
 mod corpus;
 mod endpoints;
 mod properties;
+#[path = "../../../../fuzz/src/replay.rs"]
+mod replay;
 mod rules;
 #[path = "../../../../fuzz/src/oci.rs"]
 mod targets;
