@@ -60,6 +60,8 @@ where
         running.insert(key.clone(), answer.clone());
         let landing = Landing { running: Arc::clone(&self.running), key };
         let work = work();
+        // A runtime that ends drops the task inside `spawn`, and the landing takes this lock.
+        drop(running);
         tokio::spawn(async move {
             let value = work.await;
             drop(landing);
@@ -118,6 +120,21 @@ mod tests {
         }
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         assert_eq!(flights.run(1, || async { 9 }).await, Some(9), "answers are not kept");
+    }
+
+    #[test]
+    fn a_runtime_that_ends_does_not_lock_the_list() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let (done, joined) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _entered = handle.enter();
+            let flights = Flights::<u8, u32>::new(1);
+            flights.join(1, || async { 1 });
+            done.send(flights.running.lock().expect("unpoisoned").len())
+        });
+        assert_eq!(joined.recv_timeout(std::time::Duration::from_secs(10)), Ok(0));
     }
 
     #[tokio::test]

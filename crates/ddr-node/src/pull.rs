@@ -266,6 +266,8 @@ impl Pull {
         let leave = Leave { running: Arc::clone(&self.running), slot: Arc::clone(&slot) };
         let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
         let fetched = Arc::clone(&slot);
+        // A runtime that ends drops the task inside `spawn`, and `leave` takes this lock.
+        drop(slots);
         tokio::spawn(async move {
             let _leave = leave;
             let mut stopped = shared.stopped.clone();
