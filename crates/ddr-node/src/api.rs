@@ -104,12 +104,6 @@ pub enum DeleteError {
     Store(String),
 }
 
-impl DeleteError {
-    pub(crate) fn store(error: impl std::fmt::Display) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
 impl From<ReadError> for DeleteError {
     fn from(error: ReadError) -> Self {
         match error {

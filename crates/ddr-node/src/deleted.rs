@@ -1,146 +1,179 @@
-//! What was deleted here, so that it is not fetched again from a peer that still has it.
+//! What was deleted from a repository, swarm-wide: nobody serves it, and nobody fetches it again.
 //!
-//! Each mark holds for [`KEEP_MS`]; a new push takes it away. Other nodes' copies are not touched:
-//! a delete by digest is this node's, a delete of a tag is the swarm's.
+//! The word lies in a set of its own (`SetName::Deleted`), stamped and kept by a majority as a tag
+//! is. Whoever hears it forgets the content at once; see [`crate::forget`]. A push takes the word
+//! back before it lets the content in, so the newer of the two holds on every node.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName};
-use ddr_store::{IndexError, Store};
+use ddr_proto::id::NodeId;
+use ddr_proto::wire::{Contact, Fact, Member, Request, SetEntry, SetName};
+use ddr_store::IndexError;
+use futures_util::stream::{self, StreamExt};
 
-use crate::clock::Clock;
+use crate::names::Parts;
+use crate::pull::Locator;
+use crate::{ReadError, blocking};
 
-/// How long a delete is remembered: 7 days, as long as a tombstone.
-const KEEP_MS: u64 = 7 * 24 * 60 * 60 * 1000;
-/// Marks that are kept; beyond, the oldest goes.
-const MAX_MARKS: usize = 2048;
-/// Where the marks lie in the store's settings.
-const SETTING: &str = "deleted";
-
-type Marks = BTreeMap<(RepositoryName, Digest), u64>;
+/// Nodes that are told of one delete: those that hold the content, then those that are alive.
+const MAX_TOLD: usize = 256;
+/// Nodes that are told at once.
+const MAX_TOLD_AT_ONCE: usize = 32;
+/// How long telling may take in all. Whoever does not hear it in time hears it from the nodes that
+/// keep the word; see [`crate::names::settle`].
+const TELL_LIMIT: Duration = Duration::from_secs(2);
+/// How often a push is taken in again when deletes come between.
+const MAX_ROUNDS: usize = 3;
 
 /// See the module comment.
 pub(crate) struct Deleted {
-    store: Store,
-    clock: Clock,
-    marks: Mutex<Marks>,
-    /// Held from the change until it is on the disk, so that an older list never follows a newer
-    /// one there. Not `marks` itself: reads must not wait for the disk.
-    saving: Mutex<()>,
+    parts: Arc<Parts>,
+    locator: Locator,
 }
 
 impl Deleted {
-    /// Reads the marks of earlier runs. Blocks.
-    pub(crate) fn load(store: Store, clock: Clock) -> Result<Self, IndexError> {
-        let saved = store.get_setting(SETTING)?.unwrap_or_default();
-        let rows: Vec<(RepositoryName, Digest, u64)> =
-            serde_json::from_slice(&saved).unwrap_or_default();
-        let marks = rows.into_iter().map(|(name, digest, until)| ((name, digest), until)).collect();
-        Ok(Self { store, clock, marks: Mutex::new(marks), saving: Mutex::new(()) })
+    pub(crate) fn new(parts: Arc<Parts>, locator: Locator) -> Self {
+        Self { parts, locator }
     }
 
-    /// True when `digest` was deleted from `repository` here and not pushed since.
-    pub(crate) fn contains(&self, repository: &RepositoryName, digest: &Digest) -> bool {
-        let marks = self.marks();
-        !marks.is_empty()
-            && marks
-                .get(&(repository.clone(), *digest))
-                .is_some_and(|until_ms| *until_ms > self.clock.now_ms())
-    }
-
-    /// Remembers a delete. Blocks.
-    pub(crate) fn mark(
+    /// True when `digest` was deleted from `repository` and not pushed since. Costs a look at the
+    /// own disk; the swarm is asked only where there is a mark.
+    pub(crate) async fn contains(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<(), IndexError> {
-        let now_ms = self.clock.now_ms();
-        let _saving = self.saving();
-        let rows = {
-            let mut marks = self.marks();
-            marks.retain(|_, until_ms| *until_ms > now_ms);
-            if marks.len() >= MAX_MARKS {
-                let oldest = marks.iter().min_by_key(|(_, until_ms)| **until_ms);
-                if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                    marks.remove(&oldest);
-                }
-            }
-            marks.insert((repository.clone(), *digest), now_ms + KEEP_MS);
-            rows(&marks)
-        };
-        self.store.set_setting(SETTING, &rows)
-    }
-
-    /// Forgets a delete, because the content was pushed again. Blocks.
-    pub(crate) fn unmark(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<(), IndexError> {
-        let _saving = self.saving();
-        let rows = {
-            let mut marks = self.marks();
-            if marks.is_empty() || marks.remove(&(repository.clone(), *digest)).is_none() {
-                return Ok(());
-            }
-            rows(&marks)
-        };
-        self.store.set_setting(SETTING, &rows)
-    }
-
-    fn saving(&self) -> MutexGuard<'_, ()> {
-        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn marks(&self) -> MutexGuard<'_, Marks> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn rows(marks: &Marks) -> Vec<u8> {
-    let rows: Vec<_> = marks.iter().map(|((name, digest), until)| (name, digest, until)).collect();
-    serde_json::to_vec(&rows).expect("names, digests and numbers have a JSON form")
-}
-
-#[cfg(test)]
-mod tests {
-    use ddr_store::StoreConfig;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn marks_last_over_a_restart_and_end() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(StoreConfig::new(dir.path())).expect("a store");
-        let clock = Clock::start();
-        let name: RepositoryName = "team/app".parse().expect("a name");
-        let (one, two) = (Digest::sha256(b"one"), Digest::sha256(b"two"));
-        let deleted = Deleted::load(store.clone(), clock).expect("empty");
-        deleted.mark(&name, &one).expect("marked");
-        deleted.mark(&name, &two).expect("marked");
-        deleted.unmark(&name, &two).expect("unmarked");
-        let again = Deleted::load(store, clock).expect("read");
-        assert!(again.contains(&name, &one) && !again.contains(&name, &two));
-        assert!(!again.contains(&"other".parse().expect("a name"), &one));
-        tokio::time::advance(std::time::Duration::from_millis(KEEP_MS)).await;
-        assert!(!again.contains(&name, &one));
-    }
-
-    #[tokio::test]
-    async fn marks_are_bounded_and_fit_their_place() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(StoreConfig::new(dir.path())).expect("a store");
-        let deleted = Deleted::load(store, Clock::start()).expect("empty");
-        let name: RepositoryName =
-            format!("{}a", "a/".repeat(127)).parse().expect("a name of 255 bytes");
-        for number in 0..MAX_MARKS as u64 {
-            let digest = Digest::of(ddr_oci::Algorithm::Sha512, &number.to_be_bytes());
-            deleted.marks().insert((name.clone(), digest), number);
+    ) -> Result<bool, ReadError> {
+        let Some(mark) = self.marked(repository, digest).await? else { return Ok(false) };
+        let (set, member) = place(repository, digest);
+        let Some(entry) = self.parts.read_entry(&set, &member).await? else { return Ok(true) };
+        if entry.cmp_newness(&mark).is_gt() {
+            self.parts.keep_here(entry.clone()).await?;
         }
-        let last = rows(&deleted.marks());
-        assert!(last.len() <= ddr_store::MAX_SETTING_BYTES, "{} bytes", last.len());
-        deleted.mark(&name, &Digest::sha256(b"one more")).expect("fits");
-        assert!(deleted.marks().len() <= MAX_MARKS);
+        Ok(entry.is_present())
+    }
+
+    /// True when this node was told that `digest` was deleted from `repository`. Blocks.
+    pub(crate) fn is_marked(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, IndexError> {
+        let (set, member) = place(repository, digest);
+        let mark = self.parts.keeper.entry(&set, &member)?;
+        Ok(mark.is_some_and(|mark| mark.is_present()))
+    }
+
+    /// `digest` is about to come into `repository` by a push: no delete before this moment counts
+    /// against it.
+    pub(crate) async fn pushing(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), ReadError> {
+        let settled = self.parts.settle_fact(&fact(repository, digest), None).await?;
+        if let Some(entry) = settled
+            && self.marked(repository, digest).await?.is_some()
+        {
+            self.parts.keep_here(entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Calls `store` to let `digest` into `repository`, and again when a delete came between.
+    pub(crate) async fn push<T, E, F>(
+        &self,
+        (repository, digest): (&RepositoryName, &Digest),
+        unavailable: impl Fn(ReadError) -> E,
+        mut store: impl FnMut() -> F,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        for _ in 0..MAX_ROUNDS {
+            self.pushing(repository, digest).await.map_err(&unavailable)?;
+            let stored = store().await?;
+            if self.marked(repository, digest).await.map_err(&unavailable)?.is_none() {
+                return Ok(stored);
+            }
+        }
+        Err(unavailable(self.parts.lost("the content is deleted all the time; try again".into())))
+    }
+
+    /// Has a majority note that `digest` is deleted from `repository`, and every node that can be
+    /// reached forget it, this one first.
+    pub(crate) async fn delete(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), ReadError> {
+        let (parts, locator) = (Arc::clone(&self.parts), self.locator.clone());
+        let (repository, digest) = (repository.clone(), *digest);
+        // A task of its own: a client that goes away does not leave half a delete.
+        let work = async move {
+            let (fact, deleted) = (fact(&repository, &digest), Vec::new());
+            let (entry, nodes) = tokio::join!(
+                parts.settle_fact(&fact, Some(&deleted)),
+                nodes_to_tell(&parts, &locator, &digest)
+            );
+            let Some(entry) = entry? else { return Ok(()) };
+            parts.keep_here(entry.clone()).await?;
+            tell(&parts, nodes, &entry).await;
+            Ok(())
+        };
+        tokio::spawn(work).await.map_err(ReadError::store)?
+    }
+
+    async fn marked(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<SetEntry>, ReadError> {
+        let keeper = Arc::clone(&self.parts.keeper);
+        let (set, member) = place(repository, digest);
+        let mark = blocking(move || keeper.entry(&set, &member)).await;
+        let mark = mark.map_err(ReadError::store)?.map_err(ReadError::store)?;
+        Ok(mark.filter(SetEntry::is_present))
+    }
+}
+
+fn fact(repository: &RepositoryName, digest: &Digest) -> Fact {
+    Fact::Deleted { repository: repository.clone(), digest: *digest }
+}
+
+fn place(repository: &RepositoryName, digest: &Digest) -> (SetName, Member) {
+    let fact = fact(repository, digest);
+    (fact.set(), fact.member())
+}
+
+/// Holders first, then who is alive or was so lately, each once, without this node.
+async fn nodes_to_tell(parts: &Parts, locator: &Locator, digest: &Digest) -> Vec<Contact> {
+    if parts.is_alone() {
+        return Vec::new();
+    }
+    let view = parts.overlay.view().await;
+    let alive = view.contacts.into_iter().filter(|peer| peer.alive).map(|peer| peer.contact);
+    let holders = locator.holders_anew(digest).all().await.into_iter().map(|holder| holder.contact);
+    let members = parts.peers.members_alive_lately();
+    let mut seen = BTreeMap::<NodeId, ()>::from([(parts.caller.own().id, ())]);
+    let all = holders.chain(alive).chain(members);
+    all.filter(|node| seen.insert(node.id, ()).is_none()).take(MAX_TOLD).collect()
+}
+
+async fn tell(parts: &Parts, nodes: Vec<Contact>, entry: &SetEntry) {
+    let count = nodes.len();
+    let calls: Vec<_> = nodes.iter().map(|node| tell_one(parts, node, entry)).collect();
+    let calls = stream::iter(calls).buffer_unordered(MAX_TOLD_AT_ONCE).collect::<Vec<()>>();
+    if tokio::time::timeout(TELL_LIMIT, calls).await.is_err() {
+        tracing::info!(count, "not every node heard of a delete in time; they are told later");
+    }
+}
+
+async fn tell_one(parts: &Parts, node: &Contact, entry: &SetEntry) {
+    let request = Request::PutEntry { entry: entry.clone() };
+    if parts.caller.call(node, request, TELL_LIMIT).await.is_none() {
+        tracing::debug!(peer = %node.id, "a node did not hear of a delete");
     }
 }

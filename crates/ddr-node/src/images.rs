@@ -1,6 +1,6 @@
 //! Reports over the local index: images, tags, who holds what.
 
-use ddr_oci::{Descriptor, Digest, ImageReference, Reference, RepositoryName, Tag};
+use ddr_oci::{Digest, ImageReference, Reference, RepositoryName, Tag};
 use ddr_store::{IndexError, Store};
 use tokio::time::Instant;
 
@@ -37,17 +37,6 @@ fn list(store: &Store) -> Result<Vec<ImageStatus>, IndexError> {
         })
     };
     store.repositories(None, MAX_ROWS)?.into_iter().map(row).collect()
-}
-
-/// See [`crate::Node::referrers`].
-pub(crate) async fn referrers(
-    store: Store,
-    repository: RepositoryName,
-    digest: Digest,
-) -> Result<Vec<Descriptor>, ReadError> {
-    let rows = blocking(move || store.referrers(&repository, &digest)).await;
-    let rows = rows.map_err(ReadError::store)?.map_err(ReadError::store)?;
-    rows.iter().map(|row| Descriptor::from_json(row).map_err(ReadError::store)).collect()
 }
 
 /// See [`crate::Node::find`].

@@ -18,7 +18,9 @@ mod clock;
 mod deleted;
 mod entry;
 mod flight;
+mod forget;
 mod images;
+mod lists;
 pub mod metrics;
 mod names;
 mod node;
@@ -40,6 +42,7 @@ pub use api::{
 };
 pub use blob::{Blob, BlobStream};
 pub use ddr_store::{Committed, UploadError};
+pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
 pub use node::{Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
 pub use push::Upload;
 

@@ -1,4 +1,4 @@
-//! Tags: one signed register each, on the K nodes closest to its key.
+//! Tags: one signed register each, on the K nodes closest to its key; and the sets of them.
 //!
 //! Decides whom to ask, for how long, and what is believed. The arithmetic is
 //! [`ddr_proto::names`]. The rules:
@@ -12,7 +12,10 @@
 //!
 //! It must never answer "unknown" because nobody could be asked.
 
+mod cache;
 mod keeper;
+mod publish;
+mod sets;
 pub(crate) mod settle;
 mod vote;
 
@@ -23,15 +26,18 @@ use std::time::Duration;
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::names::{self, Read, ReadDecision, Write, WriteDecision};
-use ddr_proto::wire::{Contact, NameRecord, Signer};
-use ddr_store::Store;
+use ddr_proto::wire::{Contact, NameRecord, SetEntry, Signer};
+use ddr_store::{Batch, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-pub(crate) use keeper::Keeper;
-use vote::{Answer, Poll};
+pub(crate) use cache::Cache;
+pub(crate) use keeper::{Counts, Keeper};
+pub(crate) use publish::{Publication, Withdrawal};
+use vote::{Answer, Instead, Kept, Poll};
 
 use crate::clock::Clock;
+use crate::forget::Forget;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::{ReadError, blocking};
@@ -56,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) caller: crate::caller::Caller,
     pub(crate) peers: Arc<Peers>,
     pub(crate) keeper: Arc<Keeper>,
+    pub(crate) forget: Arc<Forget>,
     pub(crate) signer: Signer,
     pub(crate) clock: Clock,
 }
@@ -88,24 +95,30 @@ impl Names {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<Digest>, ReadError> {
+        let key = Key::of_name(repository, tag);
+        if self.parts.is_alone()
+            && let Some(known) = self.parts.keeper.peek(key)
+        {
+            // This node is the only voter, and its word is in memory.
+            return Ok(known.and_then(|record| record.digest));
+        }
         let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
-        let record = self.parts.read(Key::of_name(repository, tag)).await?;
+        let record = self.parts.read(key).await?;
         Ok(record.and_then(|record| record.digest))
     }
 
-    /// Points `tag` to `digest`, or deletes it. Done when a majority stored it durably.
-    pub(crate) async fn write(
-        &self,
-        repository: &RepositoryName,
-        tag: &Tag,
-        digest: Option<Digest>,
-    ) -> Result<(), ReadError> {
-        // A task of its own: a client that goes away does not leave half a write.
-        let (parts, repository, tag) = (Arc::clone(&self.parts), repository.clone(), tag.clone());
+    /// Runs `work` in its turn, in a task of its own: a client that goes away does not leave half
+    /// a write.
+    async fn in_turn<T, F>(&self, work: impl FnOnce(Arc<Parts>) -> F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ReadError>> + Send + 'static,
+    {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(ReadError::store)?;
+        let work = work(Arc::clone(&self.parts));
         let write = async move {
             let _turn = turn;
-            parts.write(&repository, &tag, digest).await
+            work.await
         };
         tokio::spawn(write).await.map_err(ReadError::store)?
     }
@@ -134,16 +147,7 @@ impl Names {
         tag: &Tag,
         digest: &Digest,
     ) -> Result<(), ReadError> {
-        let (store, repository, tag) = (self.parts.store.clone(), repository.clone(), tag.clone());
-        let digest = *digest;
-        let work = move || {
-            let known = store.tag(&repository, &tag)? == Some(digest);
-            if known || store.manifest(&repository, &digest)?.is_none() {
-                return Ok(());
-            }
-            store.set_tag(&repository, &tag, &digest)
-        };
-        blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)
+        self.parts.list_tag(repository, tag, Some(*digest)).await
     }
 }
 
@@ -156,7 +160,8 @@ impl Parts {
             .record(started.elapsed().as_secs_f64());
         if let Ok(Some(record)) = &answer {
             // The answer is known; that the local list lags behind must not withhold it.
-            if let Err(error) = self.remember(record.clone()).await {
+            let listed = self.list_tag(&record.repository, &record.tag, record.digest).await;
+            if let Err(error) = listed {
                 let (repository, tag) = (&record.repository, &record.tag);
                 tracing::warn!(%repository, %tag, %error, "the local list of tags lags behind");
             }
@@ -179,7 +184,7 @@ impl Parts {
                 break;
             };
             match answer {
-                Answer::Record(record) => read.answered(voter, record.map(|record| *record)),
+                Answer::Said(record) => read.answered(voter, record),
                 Answer::Abstained => abstained.push(voter),
                 Answer::Failed => {
                     failed = true;
@@ -222,22 +227,21 @@ impl Parts {
 
     /// Tells those that were behind. Waits for `needed` of them, so that what was read once is
     /// read by all from then on.
-    async fn write_back(
+    async fn write_back<R: Kept>(
         &self,
-        record: &NameRecord,
+        record: &R,
         behind: Vec<Contact>,
         needed: usize,
     ) -> Result<(), ReadError> {
         if behind.is_empty() {
             return Ok(());
         }
-        let voters = Voters { all: behind, silent: BTreeSet::new() };
-        let mut poll = Poll::put(self, record, &voters);
+        let mut poll = Poll::put(self, record, &sets::all_of(behind));
         let mut stored = 0;
         let limit = Instant::now() + LIMIT;
         while stored < needed {
             match tokio::time::timeout_at(limit, poll.next()).await {
-                Ok(Some((_, Answer::Record(_)))) => stored += 1,
+                Ok(Some((_, Answer::Said(_)))) => stored += 1,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => {
                     return Err(self.lost("the tag could not be settled on a majority".into()));
@@ -248,7 +252,9 @@ impl Parts {
         Ok(())
     }
 
-    async fn write(
+    /// Points `tag` to `digest`, or deletes it, in the register and in the set of tags. Done when a
+    /// majority of the voters of each stored it durably.
+    async fn write_tag(
         &self,
         repository: &RepositoryName,
         tag: &Tag,
@@ -260,30 +266,33 @@ impl Parts {
             let voters = self.voters(&key).await?;
             let seen = self.read_from(key, &voters).await?.map(|record| record.stamp);
             let stamp = names::next_stamp(seen, self.clock.now());
-            let (repository, tag) = (repository.clone(), tag.clone());
-            let record = NameRecord::sign(&self.signer, repository, tag, digest, stamp);
-            let superseded = self.write_to(&record, &voters).await?;
+            let name = (repository.clone(), tag.clone());
+            let record = NameRecord::sign(&self.signer, name.0, name.1, digest, stamp);
+            let entry = SetEntry::Tag(record.clone());
+            let (superseded, listed) =
+                tokio::join!(self.write_to(&record, &voters), self.write_entry(&entry));
+            let superseded = superseded?;
+            listed?;
             metrics::histogram!(crate::metrics::NAME_WRITE_SECONDS)
                 .record(started.elapsed().as_secs_f64());
-            match superseded {
-                None => return self.remember(record).await,
+            let holds = match superseded {
+                None => record,
                 // Somebody else's write came after this one. It is as if this one had been done
                 // just before; when it is this node's own old stamp, another try settles it.
-                Some(newer) if newer.writer != record.writer => return self.remember(newer).await,
-                Some(_) => {}
-            }
+                Some(newer) if newer.writer != record.writer => newer,
+                Some(_) => continue,
+            };
+            return self.list_tag(repository, tag, holds.digest).await;
         }
         Err(self.lost("the tag changes all the time; try again".into()))
     }
 
-    async fn write_to(
-        &self,
-        record: &NameRecord,
-        voters: &Voters,
-    ) -> Result<Option<NameRecord>, ReadError> {
+    /// Tells the voters of `record`. Done when a majority keeps it, or something newer, which is
+    /// answered.
+    async fn write_to<R: Kept>(&self, record: &R, voters: &Voters) -> Result<Option<R>, ReadError> {
         let mut write = Write::new(record.clone(), voters.all.iter().map(|voter| voter.id));
         voters.silent.iter().for_each(|silent| write.failed(*silent));
-        let mut poll = Poll::put(self, record, voters);
+        let mut poll: Poll<Instead<R>> = Poll::put(self, record, voters);
         let limit = Instant::now() + LIMIT;
         loop {
             match write.decide() {
@@ -294,27 +303,38 @@ impl Parts {
                 WriteDecision::Impossible { kept, needed } => {
                     poll.finish_behind();
                     return Err(self.lost(format!(
-                        "the tag was stored on {kept} of {} nodes, {needed} are needed",
+                        "the name was stored on {kept} of {} nodes, {needed} are needed",
                         voters.all.len()
                     )));
                 }
                 WriteDecision::Wait => {}
             }
             match tokio::time::timeout_at(limit, poll.next()).await {
-                Ok(Some((voter, Answer::Record(None)))) => write.stored(voter),
-                Ok(Some((voter, Answer::Record(newest)))) => {
-                    write.not_stored(voter, newest.map(|newest| *newest));
+                Ok(Some((voter, Answer::Said(None)))) => write.stored(voter),
+                Ok(Some((voter, Answer::Said(Some(newest))))) => {
+                    write.not_stored(voter, Some(*newest));
                 }
                 Ok(Some((voter, Answer::Abstained | Answer::Failed))) => write.failed(voter),
                 Ok(None) | Err(_) => {
-                    return Err(self.lost("the nodes that keep this tag took too long".into()));
+                    return Err(self.lost("the nodes that keep this name took too long".into()));
                 }
             }
         }
     }
 
+    /// True while this node has no swarm but itself: then it is the only voter on every name, and
+    /// nobody need be asked.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.overlay.is_alone()
+            && self.peers.members_alive_lately().is_empty()
+            && !self.keeper.is_stranded(0)
+    }
+
     /// Who votes on `key`: see the module comment.
     pub(crate) async fn voters(&self, key: &Key) -> Result<Voters, ReadError> {
+        if self.is_alone() {
+            return Ok(sets::all_of(vec![self.caller.own().clone()]));
+        }
         let answered = self.overlay.closest(*key).await.unwrap_or_default();
         answered.iter().for_each(|contact| self.peers.alive(contact));
         let own = self.caller.own();
@@ -341,24 +361,38 @@ impl Parts {
         Ok(Voters { all, silent })
     }
 
-    /// The local list of tags follows what was read or written.
-    async fn remember(&self, record: NameRecord) -> Result<(), ReadError> {
-        let store = self.store.clone();
-        let work = move || match record.digest {
-            Some(digest) => {
-                let known = store.tag(&record.repository, &record.tag)? == Some(digest);
-                if known || store.manifest(&record.repository, &digest)?.is_none() {
+    /// The local list of tags follows what was read or written. The disk is not touched when the
+    /// list is known to say so already.
+    async fn list_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: Option<Digest>,
+    ) -> Result<(), ReadError> {
+        let key = Key::of_name(repository, tag);
+        if self.forget.listed.get(key.as_bytes()) == Some(digest) {
+            return Ok(());
+        }
+        let (store, forget) = (self.store.clone(), Arc::clone(&self.forget));
+        let (repository, tag) = (repository.clone(), tag.clone());
+        let work = move || {
+            let since = forget.listed.turns();
+            if store.tag(&repository, &tag)? != digest {
+                let tags = vec![(repository.clone(), tag.clone(), digest)];
+                store.keep(&Batch { tags, ..Batch::default() })?;
+                // Where the manifest is not here the tag is not listed yet.
+                if store.tag(&repository, &tag)? != digest {
                     return Ok(());
                 }
-                store.set_tag(&record.repository, &record.tag, &digest)
             }
-            None if store.tag(&record.repository, &record.tag)?.is_none() => Ok(()),
-            None => store.delete_tag(&record.repository, &record.tag).map(drop),
+            forget.listed.insert(*key.as_bytes(), digest, Some(since), |_| false);
+            Ok::<_, ddr_store::IndexError>(())
         };
         blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)
     }
 
-    fn lost(&self, why: String) -> ReadError {
+    /// The error of what no majority could be had for.
+    pub(crate) fn lost(&self, why: String) -> ReadError {
         metrics::counter!(crate::metrics::NAME_QUORUM_LOST).increment(1);
         tracing::warn!(why, "a tag has no majority");
         ReadError::Unavailable(why)

@@ -26,7 +26,7 @@ use crate::tokens::Tokens;
 use crate::{
     Blob, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
     PutManifest, PutManifestError, ReadError, StartError, Status, TokenError, TokenInfo, Upload,
-    blocking, images,
+    blocking, images, lists,
 };
 
 /// Largest blob that is fetched from a peer unless configured otherwise: 1 TiB.
@@ -220,8 +220,8 @@ impl Node {
         self.inner.push.put_manifest(incoming).await
     }
 
-    /// Deletes a tag everywhere, or a manifest here with the tags that point to it. False: there
-    /// was none.
+    /// Deletes a tag, or a manifest with the tags that point to it, in the whole swarm. False:
+    /// there was none.
     pub async fn delete_manifest(
         &self,
         repository: &RepositoryName,
@@ -230,7 +230,7 @@ impl Node {
         self.inner.push.delete_manifest(repository, reference).await
     }
 
-    /// Unlinks a blob from `repository` here. False: it was not linked here.
+    /// Deletes a blob from `repository` in the whole swarm. False: nobody had it there.
     pub async fn delete_blob(
         &self,
         repository: &RepositoryName,
@@ -240,39 +240,33 @@ impl Node {
     }
 
     /// Tags in byte order after `last`, at most `limit`; `None` when the repository is unknown.
-    /// What this node knows, in this version.
+    /// Those of the whole swarm: a tag whose push has been answered is there.
     pub async fn tags(
         &self,
         repository: &RepositoryName,
         last: Option<&str>,
         limit: usize,
     ) -> Result<Option<Vec<Tag>>, ReadError> {
-        let (store, repository) = (self.store(), repository.clone());
-        let last = last.map(str::to_owned);
-        let tags = blocking(move || store.tags(&repository, last.as_deref(), limit)).await;
-        tags.map_err(ReadError::store)?.map_err(ReadError::store)
+        lists::tags(&self.inner, repository, last, limit).await
     }
 
-    /// Repositories in byte order after `last`, at most `limit`. What this node knows, in this
-    /// version.
+    /// Repositories of the whole swarm in byte order after `last`, at most `limit`.
     pub async fn repositories(
         &self,
         last: Option<&str>,
         limit: usize,
     ) -> Result<Vec<RepositoryName>, ReadError> {
-        let (store, last) = (self.store(), last.map(str::to_owned));
-        let names = blocking(move || store.repositories(last.as_deref(), limit)).await;
-        names.map_err(ReadError::store)?.map_err(ReadError::store)
+        lists::repositories(&self.inner, last, limit).await
     }
 
-    /// Descriptors of the manifests whose subject is `digest`. What this node knows, in this
-    /// version.
+    /// Descriptors of the manifests whose subject is `digest`, in the order of their digests:
+    /// those of the whole swarm, at most [`MAX_REFERRERS`](crate::MAX_REFERRERS).
     pub async fn referrers(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Vec<Descriptor>, ReadError> {
-        images::referrers(self.store(), repository.clone(), *digest).await
+        lists::referrers(&self.inner, repository, digest).await
     }
 
     /// Who holds a digest (`sha256:...`) or an image (`team/app:1.0`).

@@ -7,6 +7,8 @@
 mod driver;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::kad::{LookupKind, PeerView};
@@ -57,9 +59,17 @@ pub(crate) enum Command {
 #[derive(Clone, Debug)]
 pub(crate) struct OverlayHandle {
     commands: mpsc::Sender<Command>,
+    /// Kept by the task: whether its routing table is empty.
+    alone: Arc<AtomicBool>,
 }
 
 impl OverlayHandle {
+    /// A way to no task.
+    #[cfg(test)]
+    pub(crate) fn to_nobody() -> Self {
+        Self { commands: mpsc::channel(1).0, alone: Arc::new(AtomicBool::new(true)) }
+    }
+
     /// Answers a peer's request.
     pub(crate) async fn request(
         &self,
@@ -72,6 +82,11 @@ impl OverlayHandle {
             .await
             .ok()?;
         answer.await.ok()
+    }
+
+    /// True while this node knows no other. No message to the task.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
     }
 
     /// Tells the core that `contact` sent something.

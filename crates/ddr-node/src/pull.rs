@@ -29,6 +29,7 @@ use crate::announce::Announcer;
 use crate::blob::Blob;
 use crate::deleted::Deleted;
 use crate::flight::Flights;
+use crate::forget::Forget;
 use crate::peers::Peers;
 use crate::status::Sums;
 use crate::{Limits, ManifestContent, ReadError, blocking};
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Arc<Peers>,
     pub(crate) announcer: Announcer,
     pub(crate) deleted: Arc<Deleted>,
+    pub(crate) forget: Arc<Forget>,
     pub(crate) traffic: Arc<Sums>,
     pub(crate) own: Contact,
     pub(crate) limits: Limits,
@@ -129,7 +131,7 @@ impl Pull {
             if let Some(blob) = self.local(repository, digest).await? {
                 return Ok(Some(blob));
             }
-            if self.shared.deleted.contains(repository, digest) {
+            if self.shared.deleted.contains(repository, digest).await? {
                 return Ok(None);
             }
             let slot = match self.place(repository, digest).await? {
@@ -162,7 +164,7 @@ impl Pull {
             let (media_type, bytes) = (stored.media_type, stored.bytes.into());
             return Ok(Some(ManifestContent { digest: *digest, media_type, bytes }));
         }
-        if self.shared.deleted.contains(repository, digest) {
+        if self.shared.deleted.contains(repository, digest).await? {
             return Ok(None);
         }
         let shared = Arc::clone(&self.shared);
@@ -188,7 +190,7 @@ impl Pull {
     }
 
     async fn size_elsewhere(&self, repository: &RepositoryName, digest: &Digest) -> SizeAnswer {
-        if self.shared.deleted.contains(repository, digest) {
+        if self.shared.deleted.contains(repository, digest).await? {
             return Ok(None);
         }
         let key = (repository.clone(), *digest);

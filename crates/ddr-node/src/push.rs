@@ -19,7 +19,7 @@ pub use upload::Upload;
 use crate::announce::Announcer;
 use crate::names::Names;
 use crate::pull::{Pull, Shared};
-use crate::{blocking, upload_blocking};
+use crate::upload_blocking;
 
 /// How long a request waits for the one before it to let a session go: the client's connection
 /// broke and it comes back while its last bytes are still being written.
@@ -79,20 +79,28 @@ impl Push {
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<bool, UploadError> {
-        let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
-        let (digest, from) = (*digest, from.cloned());
-        upload_blocking(move || {
-            let store = &shared.store;
-            let may = match &from {
-                Some(from) => store.is_linked(from, &digest)?,
-                None => store.is_linked(&repository, &digest)?,
-            };
+        let source = from.unwrap_or(repository);
+        if !self.may_mount(source, digest).await? {
+            return Ok(false);
+        }
+        let link = || {
+            let (store, repository) = (self.shared.store.clone(), repository.clone());
+            let digest = *digest;
             // In one step: a blob that goes meanwhile must not leave a link behind.
-            if !may || !store.link_present(&repository, &digest)? {
-                return Ok(false);
-            }
-            shared.deleted.unmark(&repository, &digest)?;
-            Ok(true)
+            upload_blocking(move || Ok(store.link_present(&repository, &digest)?))
+        };
+        self.shared.deleted.push((repository, digest), unavailable, link).await
+    }
+
+    /// Whether the blob is here and `source` links it.
+    async fn may_mount(
+        &self,
+        source: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, UploadError> {
+        let (store, source, digest) = (self.shared.store.clone(), source.clone(), *digest);
+        upload_blocking(move || {
+            Ok(store.is_linked(&source, &digest)? && store.blob_size(&digest)?.is_some())
         })
         .await
     }
@@ -103,37 +111,18 @@ impl Push {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, crate::DeleteError> {
-        let (shared, repository, digest) = (Arc::clone(&self.shared), repository.clone(), *digest);
-        let done = blocking(move || {
-            let linked = shared.store.delete_blob(&repository, &digest)?;
-            if linked {
-                shared.deleted.mark(&repository, &digest)?;
-            }
-            let gone = shared.store.blob_size(&digest)?.is_none();
-            Ok::<_, std::io::Error>((linked, gone))
-        });
-        let (linked, gone) =
-            done.await.map_err(crate::DeleteError::store)?.map_err(crate::DeleteError::store)?;
-        if linked && gone {
-            self.withdraw(digest).await;
+        if self.pull.stat_blob(repository, digest).await?.is_none() {
+            return Ok(false);
         }
-        Ok(linked)
-    }
-
-    /// Takes the announcement of `digest` back, unless the content was pushed again meanwhile.
-    async fn withdraw(&self, digest: Digest) {
-        self.announcer().withdraw(&digest).await;
-        let store = self.shared.store.clone();
-        match blocking(move || is_held(&store, &digest)).await {
-            Ok(Ok(false)) => {}
-            Ok(Ok(true)) => self.announcer().announce_again(digest),
-            Ok(Err(error)) | Err(error) => {
-                tracing::warn!(%digest, %error, "it is unknown whether withdrawn content is back");
-            }
-        }
+        self.shared.deleted.delete(repository, digest).await?;
+        Ok(true)
     }
 }
 
-fn is_held(store: &ddr_store::Store, digest: &Digest) -> std::io::Result<bool> {
-    Ok(store.blob_size(digest)?.is_some() || store.any_manifest(digest)?.is_some())
+/// A push that cannot be settled in the swarm now.
+pub(crate) fn unavailable(error: crate::ReadError) -> UploadError {
+    match error {
+        crate::ReadError::Unavailable(why) => UploadError::Unavailable(why),
+        other => UploadError::Io(std::io::Error::other(other.to_string())),
+    }
 }

@@ -74,7 +74,10 @@ impl Seed {
             self.peers.alive(&envelope.sender);
         }
         match envelope.body {
-            request @ (Request::GetName { .. } | Request::PutName { .. }) => {
+            request @ (Request::GetName { .. }
+            | Request::PutName { .. }
+            | Request::GetSet { .. }
+            | Request::PutEntry { .. }) => {
                 self.overlay.heard(envelope.sender);
                 self.keeper.answer(request).await
             }

@@ -20,6 +20,8 @@ pub const ID_BITS: u32 = 256;
 const CONTENT_DOMAIN: &[u8] = b"ddr/key/content/1\0";
 /// Domain of the hash that turns a repository and a tag into a key.
 const NAME_DOMAIN: &[u8] = b"ddr/key/name/1\0";
+const SET_DOMAIN: &[u8] = b"ddr/key/set/1\0";
+const SLOT_DOMAIN: &[u8] = b"ddr/key/slot/1\0";
 
 /// The identity of a node: SHA-256 of its Ed25519 public key (S/Kademlia, section 4.1).
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
@@ -127,6 +129,17 @@ impl Key {
         // Neither grammar contains a zero byte, so the join is unambiguous.
         let (repository, tag) = (repository.as_str().as_bytes(), tag.as_str().as_bytes());
         Self::hash(&[NAME_DOMAIN, repository, b"\0", tag])
+    }
+
+    /// The key of a set: its kind, and what it is the set of. `parts` contain no zero byte, but for
+    /// the last, so the join is unambiguous.
+    pub(crate) fn of_set(kind: u8, parts: [&[u8]; 2]) -> Self {
+        Self::hash(&[SET_DOMAIN, &[kind], parts[0], b"\0", parts[1]])
+    }
+
+    /// A key of its own for one member of a set.
+    pub(crate) fn of_slot(set: &Self, member: &[u8]) -> Self {
+        Self::hash(&[SLOT_DOMAIN, &set.0, member])
     }
 
     /// The key as bytes.

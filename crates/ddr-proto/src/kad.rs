@@ -158,6 +158,12 @@ impl Kad {
         moments.into_iter().flatten().chain(upkeep).min()
     }
 
+    /// True when the routing table is empty.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.table.all().next().is_none()
+    }
+
     /// Every peer of the routing table, nearest first.
     #[must_use]
     pub fn contacts(&self) -> Vec<PeerView> {

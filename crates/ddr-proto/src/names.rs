@@ -7,16 +7,38 @@
 //! the driver owns deadlines, verifies signatures and keys, and writes the newest back to voters
 //! that were behind.
 
+mod sets;
+
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+pub use self::sets::{MergedEntry, MergedPage, SetDecision, SetPage, SetRead};
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
-use crate::wire::{Contact, NameRecord};
+use crate::wire::{Contact, NameRecord, SetEntry};
 
 /// A record whose stamp lies further ahead of a storing node's clock is refused.
 pub const MAX_AHEAD_MS: u64 = 60_000;
 /// Bits of a stamp below the milliseconds.
 pub const STAMP_COUNTER_BITS: u32 = 16;
+
+/// What is kept as a register: of two records of one name, or of one member, the newer holds.
+pub trait Register: Clone + Eq {
+    /// The order of records of one register: the newest is the greatest.
+    fn cmp_newness(&self, other: &Self) -> Ordering;
+}
+
+impl Register for NameRecord {
+    fn cmp_newness(&self, other: &Self) -> Ordering {
+        Self::cmp_newness(self, other)
+    }
+}
+
+impl Register for SetEntry {
+    fn cmp_newness(&self, other: &Self) -> Ordering {
+        Self::cmp_newness(self, other)
+    }
+}
 
 /// Voters that must keep a record before its write is done.
 #[must_use]
@@ -51,7 +73,7 @@ pub const fn stamp_is_acceptable(stamp: u64, now: Timestamp) -> bool {
 
 /// Whether a storing node that keeps `kept` must take `offered` instead.
 #[must_use]
-pub fn supersedes(offered: &NameRecord, kept: Option<&NameRecord>) -> bool {
+pub fn supersedes<R: Register>(offered: &R, kept: Option<&R>) -> bool {
     kept.is_none_or(|kept| offered.cmp_newness(kept).is_gt())
 }
 
@@ -183,21 +205,21 @@ enum Ack {
 
 /// Counts the answers of one write. Answers of non-voters and second answers change nothing.
 #[derive(Clone, Debug)]
-pub struct Write {
-    record: NameRecord,
+pub struct Write<R = NameRecord> {
+    record: R,
     acks: BTreeMap<NodeId, Ack>,
-    newer: Option<NameRecord>,
+    newer: Option<R>,
 }
 
 /// What a write knows so far.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum WriteDecision {
+pub enum WriteDecision<R = NameRecord> {
     /// Not enough answers yet.
     Wait,
     /// A majority keeps the record, or one that is newer.
     Done {
         /// The newest record that a voter keeps instead: somebody else's later write.
-        superseded_by: Option<NameRecord>,
+        superseded_by: Option<R>,
     },
     /// Too many voters failed or refused. The record may still be kept by some.
     Impossible {
@@ -208,16 +230,16 @@ pub enum WriteDecision {
     },
 }
 
-impl Write {
+impl<R: Register> Write<R> {
     /// A write of `record` to these voters.
-    pub fn new(record: NameRecord, voters: impl IntoIterator<Item = NodeId>) -> Self {
+    pub fn new(record: R, voters: impl IntoIterator<Item = NodeId>) -> Self {
         let acks = voters.into_iter().map(|voter| (voter, Ack::Pending)).collect();
         Self { record, acks, newer: None }
     }
 
     /// The record that is being written.
     #[must_use]
-    pub const fn record(&self) -> &NameRecord {
+    pub const fn record(&self) -> &R {
         &self.record
     }
 
@@ -229,8 +251,8 @@ impl Write {
     /// A voter did not store the record; `newest` is what it keeps instead, verified.
     ///
     /// A voter that keeps a newer record has this write behind it and counts as one that keeps it.
-    pub fn not_stored(&mut self, voter: NodeId, newest: Option<NameRecord>) {
-        let covers = |kept: &NameRecord| kept.cmp_newness(&self.record).is_ge();
+    pub fn not_stored(&mut self, voter: NodeId, newest: Option<R>) {
+        let covers = |kept: &R| kept.cmp_newness(&self.record).is_ge();
         let Some(kept) = newest.filter(covers) else {
             return self.settle(voter, Ack::Failed);
         };
@@ -250,7 +272,7 @@ impl Write {
 
     /// Whether the write is done.
     #[must_use]
-    pub fn decide(&self) -> WriteDecision {
+    pub fn decide(&self) -> WriteDecision<R> {
         let needed = write_quorum(self.acks.len());
         let count = |wanted: Ack| self.acks.values().filter(|ack| **ack == wanted).count();
         let kept = count(Ack::Kept);

@@ -6,6 +6,7 @@
 //! and freshness are checked by whoever uses the content.
 
 mod contact;
+mod entry;
 mod record;
 mod signer;
 
@@ -14,6 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::contact::{Contact, MAX_ADDRS, MAX_ZONE_BYTES};
+pub use self::entry::{
+    Fact, FactRecord, MAX_MEMBER_BYTES, MAX_VALUE_BYTES, Member, SetEntry, SetName,
+};
 pub(crate) use self::record::Terms;
 pub use self::record::{NameRecord, ProviderRecord, RecordError};
 pub use self::signer::Signer;
@@ -27,6 +31,10 @@ pub const MAX_NODES: usize = 32;
 pub const MAX_RECORDS_PER_ANSWER: usize = 20;
 /// Most provider records in one `PutProviders`.
 pub const MAX_RECORDS_PER_PUT: usize = 128;
+/// Most entries in one page of a set.
+pub const MAX_ENTRIES_PER_PAGE: usize = 200;
+/// Most bytes of the entries in one page of a set; what is left of a message is for the rest.
+pub const MAX_PAGE_BYTES: usize = 60 * 1024;
 /// Most serials of revoked tokens in one message.
 pub const MAX_REVOKED: usize = 1024;
 
@@ -59,6 +67,20 @@ pub enum Request {
     PutName {
         /// The signed record.
         record: NameRecord,
+    },
+    /// The entries that you keep of the set under `key`, in the order of members. Answer: `Set`.
+    GetSet {
+        /// The key of the set.
+        key: Key,
+        /// Only members that are not before this.
+        from: Member,
+        /// At most so many, and at most [`MAX_ENTRIES_PER_PAGE`].
+        limit: u16,
+    },
+    /// Store this entry if it is newer than yours. Answer: `EntryStored`.
+    PutEntry {
+        /// The signed entry.
+        entry: SetEntry,
     },
     /// Tokens that were revoked. Answer: `Pong`.
     Revoked {
@@ -114,6 +136,22 @@ pub enum Response {
         stored: bool,
         /// The newest that I have when it is another one.
         newest: Option<NameRecord>,
+    },
+    /// A page of a set.
+    Set {
+        /// At most [`MAX_ENTRIES_PER_PAGE`], in the order of members, deleted ones included.
+        entries: Vec<SetEntry>,
+        /// True when I keep members after these.
+        more: bool,
+        /// True when I joined lately: there may be members that I was not given yet.
+        young: bool,
+    },
+    /// Whether the entry was stored durably.
+    EntryStored {
+        /// True when the sent entry is now the one kept here.
+        stored: bool,
+        /// The newest that I have when it is another one.
+        newest: Option<SetEntry>,
     },
     /// I do not answer that.
     Refused {
@@ -181,6 +219,8 @@ impl RequestEnvelope {
                 records.iter().try_for_each(|record| record.provider.check_limits())
             }
             Request::Revoked { serials } => at_most(serials.len(), MAX_REVOKED, "MAX_REVOKED"),
+            Request::PutEntry { entry } => entry.check_limits(),
+            Request::GetSet { from, .. } => from.check_limits(),
             Request::Ping
             | Request::FindNode { .. }
             | Request::FindProviders { .. }
@@ -212,6 +252,11 @@ impl Response {
         let (records, nodes): (&[ProviderRecord], &[Contact]) = match self {
             Self::Nodes { nodes } => (&[], nodes),
             Self::Providers { records, nodes } => (records, nodes),
+            Self::Set { entries, .. } => {
+                at_most(entries.len(), MAX_ENTRIES_PER_PAGE, "MAX_ENTRIES_PER_PAGE")?;
+                return entries.iter().try_for_each(SetEntry::check_limits);
+            }
+            Self::EntryStored { newest: Some(newest), .. } => return newest.check_limits(),
             _ => return Ok(()),
         };
         at_most(records.len(), MAX_RECORDS_PER_ANSWER, "MAX_RECORDS_PER_ANSWER")?;

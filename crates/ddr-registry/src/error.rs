@@ -238,6 +238,7 @@ impl From<UploadError> for ApiError {
             UploadError::NoSpace => {
                 Self::no_space("the disk of this node is full; the upload session is kept")
             }
+            UploadError::Unavailable(why) => Self::unavailable(why),
             UploadError::TooManyUploads => Self::too_many("too many open upload sessions"),
             UploadError::DigestMismatch => Self::oci(
                 StatusCode::BAD_REQUEST,

@@ -111,6 +111,9 @@ pub enum UploadError {
     /// The limit of open sessions is reached. Try later.
     #[error("too many upload sessions are open")]
     TooManyUploads,
+    /// The swarm cannot say whether the content may come in. Try later; the session stays.
+    #[error("{0}")]
+    Unavailable(String),
     /// The disk or the index failed.
     #[error("the store failed: {0}")]
     Io(#[source] io::Error),

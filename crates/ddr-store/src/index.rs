@@ -11,9 +11,11 @@ mod content;
 mod keys;
 mod manifests;
 mod names;
+mod sets;
 
 pub use manifests::{ManifestEntry, StoredManifest};
 pub use names::{MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, NamePage};
+pub use sets::{Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, Outcome, SetPage, SetRows};
 
 use crate::disk::{Disk, OpenMode};
 use crate::error::IndexError;
@@ -31,6 +33,11 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A digest as a key: one byte for the algorithm, then the hash. See `keys`.
 type DigestKey = &'static [u8];
+
+/// Key of a set, and a member of it.
+type Place = ([u8; 32], &'static [u8]);
+/// Rank, and the record: of two the greater holds.
+type Ranked = (u128, &'static [u8]);
 
 /// digest -> bytes in the blob file. A blob file without this row does not exist for readers.
 const BLOBS: TableDefinition<'_, DigestKey, u64> = TableDefinition::new("blobs");
@@ -57,11 +64,13 @@ const REFERRERS: TableDefinition<'_, (&str, DigestKey, DigestKey), &[u8]> =
     TableDefinition::new("referrers");
 /// key of a name -> (stamp, record).
 const NAMES: TableDefinition<'_, [u8; 32], (u128, &[u8])> = TableDefinition::new("names");
+/// (key of a set, member) -> (rank, entry).
+const SETS: TableDefinition<'_, Place, Ranked> = TableDefinition::new("sets");
 /// small values of the node.
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 
 /// How many tables there are.
-const TABLES: usize = 13;
+const TABLES: usize = 14;
 
 /// The database, and how to open it again.
 #[derive(Debug)]
@@ -225,6 +234,7 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), IndexError> {
     transaction.open_table(REPOSITORIES)?;
     transaction.open_table(REFERRERS)?;
     transaction.open_table(NAMES)?;
+    transaction.open_table(SETS)?;
     transaction.open_table(SETTINGS)?;
     Ok(())
 }

@@ -29,8 +29,8 @@ pub use commit::Committed;
 pub use error::{IndexError, OpenError, UploadError};
 pub use fetch::{Fetch, FetchReader, MAX_FETCHES};
 pub use index::{
-    MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage,
-    StoredManifest,
+    Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES,
+    MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, SetPage, SetRows, StoredManifest,
 };
 pub use store::{Store, StoreConfig};
 pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_IDLE_MS, UPLOAD_TTL_MS, Upload};

@@ -3,6 +3,8 @@
 //! Decides nothing: calls about blobs, uploads and fetches stand in their own modules, those
 //! about the index are passed on here.
 
+mod sets;
+
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::error::{IndexError, OpenError};
 use crate::index::{Index, ManifestEntry, NamePage, StoredManifest};

@@ -1,19 +1,22 @@
 //! Names go where they belong: late joiners learn what they are to keep.
 //!
-//! A node that keeps names gives each to the current K closest nodes: on a timer, and soon after a
+//! A node that keeps names and entries of lists gives each to the current K closest nodes: on a timer, and soon after a
 //! new node was met. It remembers whom it told, so a quiet swarm sends nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ddr_proto::id::NodeId;
+use ddr_proto::id::{Key, NodeId};
 use ddr_proto::names;
-use ddr_proto::wire::{Contact, NameRecord};
+use ddr_proto::wire::{Contact, NameRecord, SetEntry};
+use ddr_store::IndexError;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 
-use super::vote::Answer;
+use super::sets::all_of;
+use super::vote::{Answer, Kept};
 use super::{COPIES, Parts, Poll, Voters};
 use crate::blocking;
 
@@ -26,9 +29,9 @@ const PAGE: usize = 256;
 /// Names that are told at once.
 const MAX_AT_ONCE: usize = 8;
 /// Names whose keepers are remembered; the rest is told again each round.
-const MAX_TOLD: usize = 8192;
+const MAX_TOLD: usize = 16_384;
 
-/// Per key: the stamp, and who is known to keep it.
+/// Per name or member: the stamp, and who is known to keep it.
 type Told = BTreeMap<[u8; 32], (u64, BTreeSet<NodeId>)>;
 
 /// Runs rounds until `stop`.
@@ -61,60 +64,137 @@ async fn round(parts: &Parts, told: &mut Told) {
         .filter(|peer| peer.alive)
         .map(|peer| peer.contact)
         .collect();
-    if contacts.is_empty() {
-        return;
+    if let Err(error) = settle_names(parts, &contacts, told).await {
+        return tracing::error!(%error, "names cannot be read");
     }
+    if let Err(error) = settle_sets(parts, &contacts, told).await {
+        tracing::error!(%error, "lists cannot be read");
+    }
+}
+
+async fn settle_names(parts: &Parts, contacts: &[Contact], told: &mut Told) -> io::Result<()> {
     let mut after = None;
     loop {
-        let store = parts.store.clone();
-        let page = match blocking(move || store.names(PAGE, after)).await {
-            Ok(Ok(page)) => page,
-            Ok(Err(error)) => return tracing::error!(%error, "names cannot be read"),
-            Err(error) => return tracing::error!(%error, "names cannot be read"),
-        };
-        let Some((last, _)) = page.last() else { return };
-        after = Some(*last);
-        let records = page.iter().filter_map(|(_, bytes)| NameRecord::from_bytes(bytes).ok());
-        let errands: Vec<_> =
-            records.filter_map(|record| errand(parts, &contacts, told, record)).collect();
-        let mut errands =
-            stream::iter(errands.into_iter().map(|(record, voters)| tell(parts, record, voters)))
-                .buffer_unordered(MAX_AT_ONCE);
-        while let Some((record, keepers)) = errands.next().await {
-            remember(told, &record, keepers);
+        let (store, keeper) = (parts.store.clone(), Arc::clone(&parts.keeper));
+        let page = blocking(move || {
+            let page = store.names(PAGE, after)?;
+            let last = page.last().map(|(key, _)| *key);
+            let records = page.iter().filter_map(|(_, bytes)| NameRecord::from_bytes(bytes).ok());
+            let records: Vec<NameRecord> = records.collect();
+            keeper.drop_ended(&records, &[])?;
+            Ok::<_, IndexError>((records, last))
+        });
+        let (records, last) = page.await??;
+        if last.is_none() {
+            return Ok(());
         }
+        after = last;
+        tell_all(parts, contacts, told, records).await;
+    }
+}
+
+async fn settle_sets(parts: &Parts, contacts: &[Contact], told: &mut Told) -> io::Result<()> {
+    let mut after = None::<([u8; 32], Vec<u8>)>;
+    loop {
+        let (store, keeper) = (parts.store.clone(), Arc::clone(&parts.keeper));
+        let from = after.take();
+        let page = blocking(move || {
+            let from = from.as_ref().map(|(set, member)| (*set, member.as_slice()));
+            let rows = store.sets(PAGE, from)?;
+            let last = rows.last().map(|(set, member, _)| (*set, member.clone()));
+            let entries = rows.iter().filter_map(|(_, _, row)| SetEntry::from_bytes(row).ok());
+            let entries: Vec<SetEntry> = entries.collect();
+            keeper.drop_ended(&[], &entries)?;
+            Ok::<_, IndexError>((entries, last))
+        });
+        let (entries, last) = page.await??;
+        if last.is_none() {
+            return Ok(());
+        }
+        after = last;
+        tell_all(parts, contacts, told, entries).await;
+    }
+}
+
+/// What is told: where it belongs, what it is remembered by, its stamp.
+trait Settled: Kept {
+    fn place(&self) -> Key;
+    fn slot(&self) -> Key;
+    fn stamp(&self) -> u64;
+}
+
+impl Settled for NameRecord {
+    fn place(&self) -> Key {
+        self.key()
+    }
+
+    fn slot(&self) -> Key {
+        self.key()
+    }
+
+    fn stamp(&self) -> u64 {
+        self.stamp
+    }
+}
+
+impl Settled for SetEntry {
+    fn place(&self) -> Key {
+        self.set().key()
+    }
+
+    fn slot(&self) -> Key {
+        Self::slot(self)
+    }
+
+    fn stamp(&self) -> u64 {
+        Self::stamp(self)
+    }
+}
+
+async fn tell_all<R: Settled>(
+    parts: &Parts,
+    contacts: &[Contact],
+    told: &mut Told,
+    records: Vec<R>,
+) {
+    let errands: Vec<_> =
+        records.into_iter().filter_map(|record| errand(parts, contacts, told, record)).collect();
+    let mut errands =
+        stream::iter(errands.into_iter().map(|(record, voters)| tell(parts, record, voters)))
+            .buffer_unordered(MAX_AT_ONCE);
+    while let Some((record, keepers)) = errands.next().await {
+        remember(told, &record, keepers);
     }
 }
 
 /// Who is to be told of `record`, if anybody.
-fn errand(
+fn errand<R: Settled>(
     parts: &Parts,
     contacts: &[Contact],
     told: &Told,
-    record: NameRecord,
-) -> Option<(NameRecord, Voters)> {
-    let key = record.key();
+    record: R,
+) -> Option<(R, Voters)> {
     let own = parts.caller.own();
-    let known = told.get(key.as_bytes()).filter(|(stamp, _)| *stamp == record.stamp);
-    let mut all = names::voters(own, contacts, &key, COPIES);
+    let slot = record.slot();
+    let known = told.get(slot.as_bytes()).filter(|(stamp, _)| *stamp == record.stamp());
+    let mut all = names::voters(own, contacts, &record.place(), COPIES);
     all.retain(|voter| {
         voter.id != own.id && !known.is_some_and(|(_, keepers)| keepers.contains(&voter.id))
     });
-    (!all.is_empty()).then(|| (record, Voters { all, silent: BTreeSet::new() }))
+    (!all.is_empty()).then(|| (record, all_of(all)))
 }
 
 /// Tells `voters`; answers who keeps it or something newer now.
-async fn tell(parts: &Parts, record: NameRecord, voters: Voters) -> (NameRecord, Vec<NodeId>) {
+async fn tell<R: Settled>(parts: &Parts, record: R, voters: Voters) -> (R, Vec<NodeId>) {
     let mut poll = Poll::put(parts, &record, &voters);
     let mut keepers = Vec::new();
     while let Some((voter, answer)) = poll.next().await {
         match answer {
-            Answer::Record(None) => keepers.push(voter),
-            Answer::Record(Some(newer)) => {
+            Answer::Said(None) => keepers.push(voter),
+            Answer::Said(Some(newer)) => {
                 keepers.push(voter);
                 // It is newer than what is kept here: take it.
-                let request = ddr_proto::wire::Request::PutName { record: *newer };
-                parts.keeper.answer(request).await;
+                parts.keeper.answer(newer.put()).await;
             }
             Answer::Abstained | Answer::Failed => {}
         }
@@ -122,14 +202,14 @@ async fn tell(parts: &Parts, record: NameRecord, voters: Voters) -> (NameRecord,
     (record, keepers)
 }
 
-fn remember(told: &mut Told, record: &NameRecord, keepers: Vec<NodeId>) {
-    let key = *record.key().as_bytes();
-    if told.len() >= MAX_TOLD && !told.contains_key(&key) {
+fn remember<R: Settled>(told: &mut Told, record: &R, keepers: Vec<NodeId>) {
+    let slot = *record.slot().as_bytes();
+    if told.len() >= MAX_TOLD && !told.contains_key(&slot) {
         return;
     }
-    let row = told.entry(key).or_insert((record.stamp, BTreeSet::new()));
-    if row.0 != record.stamp {
-        *row = (record.stamp, BTreeSet::new());
+    let row = told.entry(slot).or_insert((record.stamp(), BTreeSet::new()));
+    if row.0 != record.stamp() {
+        *row = (record.stamp(), BTreeSet::new());
     }
     row.1.extend(keepers);
 }

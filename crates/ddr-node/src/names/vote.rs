@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ddr_proto::id::{Key, NodeId};
-use ddr_proto::wire::{NameRecord, RefuseReason, Request, Response};
+use ddr_proto::names::{Register, SetPage};
+use ddr_proto::wire::{Member, NameRecord, RefuseReason, Request, Response, SetEntry, SetName};
 use tokio::task::JoinSet;
 
 use super::{Parts, Voters};
@@ -12,33 +13,119 @@ use super::{Parts, Voters};
 const VOTER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What one voter said.
-pub(crate) enum Answer {
-    /// To a read: what it keeps. To a write: `None` for stored, else what it keeps instead.
-    Record(Option<Box<NameRecord>>),
+pub(crate) enum Answer<T> {
+    /// It answered the question.
+    Said(T),
     /// It joined lately and does not have the name.
     Abstained,
     /// It cannot be reached, refused, or broke the rules.
     Failed,
 }
 
-/// The question under way.
-pub(crate) struct Poll {
-    answers: JoinSet<(NodeId, Answer)>,
+/// What a voter keeps instead of what it was told; `None`: it keeps what it was told.
+pub(crate) type Instead<R> = Option<Box<R>>;
+
+/// What can be told to voters.
+pub(crate) trait Kept: Register + Send + Sync + 'static {
+    /// The request that tells it.
+    fn put(&self) -> Request;
+    /// What the answer to that means.
+    fn told(&self, response: Response) -> Answer<Instead<Self>>;
 }
 
-impl Poll {
+impl Kept for NameRecord {
+    fn put(&self) -> Request {
+        Request::PutName { record: self.clone() }
+    }
+
+    fn told(&self, response: Response) -> Answer<Instead<Self>> {
+        match response {
+            Response::NameStored { stored: true, .. } => Answer::Said(None),
+            Response::NameStored { newest: Some(newest), .. }
+                if speaks_for(&newest, &self.key()) =>
+            {
+                Answer::Said(Some(Box::new(newest)))
+            }
+            _ => Answer::Failed,
+        }
+    }
+}
+
+impl Kept for SetEntry {
+    fn put(&self) -> Request {
+        Request::PutEntry { entry: self.clone() }
+    }
+
+    fn told(&self, response: Response) -> Answer<Instead<Self>> {
+        match response {
+            Response::EntryStored { stored: true, .. } => Answer::Said(None),
+            Response::EntryStored { newest: Some(newest), .. }
+                if newest.slot() == self.slot() && newest.verify().is_ok() =>
+            {
+                Answer::Said(Some(Box::new(newest)))
+            }
+            _ => Answer::Failed,
+        }
+    }
+}
+
+/// The question under way.
+pub(crate) struct Poll<T> {
+    answers: JoinSet<(NodeId, Answer<T>)>,
+}
+
+/// A page of a set from one voter, and whether that voter may lack members.
+pub(crate) type PageAnswer = (SetPage, bool);
+
+impl Poll<Option<NameRecord>> {
     /// Asks every voter that is not silent for the record of `key`.
     pub(crate) fn get(parts: &Parts, key: Key, voters: &Voters) -> Self {
-        Self::ask(parts, voters, &|| Question::Get(key))
+        Self::ask(parts, voters, &Request::GetName { key }, move |own, response| match response {
+            Response::Name { record: Some(record) } => {
+                // What this node keeps it has verified before.
+                if own || speaks_for(&record, &key) {
+                    Answer::Said(Some(record))
+                } else {
+                    Answer::Failed
+                }
+            }
+            Response::Name { record: None } => Answer::Said(None),
+            Response::Refused { reason: RefuseReason::Unsupported } => Answer::Abstained,
+            _ => Answer::Failed,
+        })
     }
+}
 
+impl Poll<PageAnswer> {
+    /// Asks every voter that is not silent for its page of `set`. The entries are not verified.
+    pub(crate) fn page(
+        parts: &Parts,
+        (set, from, limit): (&SetName, &Member, u16),
+        voters: &Voters,
+    ) -> Self {
+        let request = Request::GetSet { key: set.key(), from: from.clone(), limit };
+        let (set, from) = (set.clone(), from.clone());
+        Self::ask(parts, voters, &request, move |_, response| match response {
+            Response::Set { entries, more, young } => {
+                let page = SetPage { entries, more };
+                if page.is_of(&set, &from) { Answer::Said((page, young)) } else { Answer::Failed }
+            }
+            _ => Answer::Failed,
+        })
+    }
+}
+
+impl<R: Kept> Poll<Instead<R>> {
     /// Tells every voter that is not silent to store `record`.
-    pub(crate) fn put(parts: &Parts, record: &NameRecord, voters: &Voters) -> Self {
-        Self::ask(parts, voters, &|| Question::Put(record.clone()))
+    pub(crate) fn put(parts: &Parts, record: &R, voters: &Voters) -> Self {
+        let told = record.clone();
+        Self::ask(parts, voters, &record.put(), move |_, response| told.told(response))
     }
+}
 
+impl<T: Send + 'static> Poll<T> {
     /// The next answer. `None`: all have answered. Safe to cancel.
-    pub(crate) async fn next(&mut self) -> Option<(NodeId, Answer)> {
+    pub(crate) async fn next(&mut self) -> Option<(NodeId, Answer<T>)> {
         loop {
             match self.answers.join_next().await? {
                 Ok(answer) => return Some(answer),
@@ -52,21 +139,27 @@ impl Poll {
         self.answers.detach_all();
     }
 
-    fn ask(parts: &Parts, voters: &Voters, question: &dyn Fn() -> Question) -> Self {
+    fn ask(
+        parts: &Parts,
+        voters: &Voters,
+        request: &Request,
+        understand: impl Fn(bool, Response) -> Answer<T> + Clone + Send + 'static,
+    ) -> Self {
         let mut answers = JoinSet::new();
         for voter in voters.all.iter().filter(|voter| !voters.silent.contains(&voter.id)) {
-            let (voter, question) = (voter.clone(), question());
+            let (voter, request, understand) = (voter.clone(), request.clone(), understand.clone());
             let keeper = parts.keeper.clone();
             let caller = parts.caller.clone();
             if voter.id == caller.own().id {
                 answers.spawn(async move {
-                    let response = keeper.answer(question.request()).await;
-                    (voter.id, question.understand(Some(response)))
+                    let response = keeper.answer(request).await;
+                    (voter.id, understand(true, response))
                 });
             } else {
                 answers.spawn(async move {
-                    let response = caller.call(&voter, question.request(), VOTER_TIMEOUT).await;
-                    (voter.id, question.understand(response))
+                    let response = caller.call(&voter, request, VOTER_TIMEOUT).await;
+                    let answer = response.map_or(Answer::Failed, |said| understand(false, said));
+                    (voter.id, answer)
                 });
             }
         }
@@ -74,43 +167,7 @@ impl Poll {
     }
 }
 
-enum Question {
-    Get(Key),
-    Put(NameRecord),
-}
-
-impl Question {
-    fn request(&self) -> Request {
-        match self {
-            Self::Get(key) => Request::GetName { key: *key },
-            Self::Put(record) => Request::PutName { record: record.clone() },
-        }
-    }
-
-    fn understand(&self, response: Option<Response>) -> Answer {
-        match (self, response) {
-            (Self::Get(key), Some(Response::Name { record: Some(record) })) => {
-                if speaks_for(&record, key) {
-                    Answer::Record(Some(Box::new(record)))
-                } else {
-                    Answer::Failed
-                }
-            }
-            (Self::Get(_), Some(Response::Name { record: None })) => Answer::Record(None),
-            (Self::Get(_), Some(Response::Refused { reason: RefuseReason::Unsupported })) => {
-                Answer::Abstained
-            }
-            (Self::Put(_), Some(Response::NameStored { stored: true, .. })) => Answer::Record(None),
-            (
-                Self::Put(own),
-                Some(Response::NameStored { stored: false, newest: Some(newest) }),
-            ) if speaks_for(&newest, &own.key()) => Answer::Record(Some(Box::new(newest))),
-            _ => Answer::Failed,
-        }
-    }
-}
-
 /// A record from a peer counts only under its own key and signature.
-pub(super) fn speaks_for(record: &NameRecord, key: &Key) -> bool {
+fn speaks_for(record: &NameRecord, key: &Key) -> bool {
     record.key() == *key && record.verify().is_ok()
 }

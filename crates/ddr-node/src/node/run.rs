@@ -17,7 +17,8 @@ use crate::announce::Announcer;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::deleted::Deleted;
-use crate::names::{Keeper, Names, Parts, settle};
+use crate::forget::Forget;
+use crate::names::{self, Keeper, Names, Parts, settle};
 use crate::overlay::{self, OverlayHandle};
 use crate::peers::{MAX_MEMBERS, Peers};
 use crate::pull::{Locator, Pull, Shared};
@@ -72,9 +73,8 @@ impl Tasks {
 struct Loaded {
     peers: Arc<Peers>,
     tokens: Arc<Tokens>,
-    deleted: Arc<Deleted>,
     saved: Vec<SocketAddr>,
-    names: usize,
+    kept: names::Counts,
 }
 
 /// See [`super::Node::start`].
@@ -89,27 +89,33 @@ pub(super) async fn start(config: NodeConfig) -> Result<Inner, StartError> {
     let kad = Kad::new(KadConfig::default(), own.clone(), signer.clone(), seed()?);
     let overlay = overlay::spawn(kad, caller.clone(), clock, Arc::clone(&loaded.peers));
     let (stop, stopped) = watch::channel(false);
-    let shared = Arc::new(Shared {
-        store: config.store.clone(),
-        client,
-        locator: Locator::new(overlay.clone()),
-        peers: Arc::clone(&loaded.peers),
-        announcer: Announcer::new(overlay.clone()),
-        deleted: loaded.deleted,
-        traffic: Arc::new(Sums::default()),
-        own: own.clone(),
-        limits: config.limits.clone(),
-        stopped,
-    });
+    let announcer = Announcer::new(overlay.clone());
+    let locator = Locator::new(overlay.clone());
+    let forget = Arc::new(Forget::new(config.store.clone(), announcer.clone(), locator.clone()));
     let to_join = addresses_to_join(&config.bootstrap, loaded.saved, &own);
+    let (store, joins) = (config.store.clone(), !to_join.is_empty());
     let parts = Arc::new(Parts {
         store: config.store.clone(),
         overlay: overlay.clone(),
         caller,
         peers: Arc::clone(&loaded.peers),
-        keeper: Keeper::new(config.store.clone(), clock, loaded.names, !to_join.is_empty()),
+        keeper: Keeper::new(store, clock, Arc::clone(&forget), loaded.kept, joins),
+        forget: Arc::clone(&forget),
         signer,
         clock,
+    });
+    let shared = Arc::new(Shared {
+        store: config.store.clone(),
+        client,
+        deleted: Arc::new(Deleted::new(Arc::clone(&parts), locator.clone())),
+        forget,
+        locator,
+        peers: Arc::clone(&loaded.peers),
+        announcer,
+        traffic: Arc::new(Sums::default()),
+        own: own.clone(),
+        limits: config.limits.clone(),
+        stopped,
     });
     let pull = Arc::new(Pull::new(Arc::clone(&shared)));
     let names = Arc::new(Names::new(Arc::clone(&parts)));
@@ -229,10 +235,9 @@ async fn load(config: &NodeConfig, clock: Clock) -> Result<Loaded, StartError> {
     let work = move || {
         let peers = Arc::new(Peers::new(clock));
         let saved = peers.restore(&store)?;
-        let names = Keeper::count(&store)?;
-        let deleted = Arc::new(Deleted::load(store.clone(), clock)?);
+        let kept = Keeper::count(&store)?;
         let tokens = Arc::new(Tokens::load(store, swarm, clock)?);
-        Ok::<_, ddr_store::IndexError>(Loaded { peers, tokens, deleted, saved, names })
+        Ok::<_, ddr_store::IndexError>(Loaded { peers, tokens, saved, kept })
     };
     let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
     blocking(work).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))

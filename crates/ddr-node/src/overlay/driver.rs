@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ddr_proto::kad::{CallId, Input, Kad, OpId, Output, RequestId};
@@ -24,8 +25,10 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Starts the task.
 pub(crate) fn spawn(kad: Kad, caller: Caller, clock: Clock, peers: Arc<Peers>) -> OverlayHandle {
     let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
+    let alone = Arc::new(AtomicBool::new(kad.is_alone()));
     let driver = Driver {
         kad,
+        alone: Arc::clone(&alone),
         caller,
         clock,
         peers,
@@ -37,7 +40,7 @@ pub(crate) fn spawn(kad: Kad, caller: Caller, clock: Clock, peers: Arc<Peers>) -
         provides: BTreeMap::new(),
     };
     tokio::spawn(driver.run(inbox));
-    OverlayHandle { commands }
+    OverlayHandle { commands, alone }
 }
 
 /// Something to ask a peer for the core.
@@ -48,6 +51,7 @@ enum Errand {
 
 struct Driver {
     kad: Kad,
+    alone: Arc<AtomicBool>,
     caller: Caller,
     clock: Clock,
     peers: Arc<Peers>,
@@ -129,6 +133,7 @@ impl Driver {
 
     fn input(&mut self, input: Input) {
         self.kad.handle(self.clock.now(), input);
+        self.alone.store(self.kad.is_alone(), Ordering::Release);
         while let Some(output) = self.kad.poll_output() {
             self.output(output);
         }

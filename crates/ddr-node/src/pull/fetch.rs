@@ -314,10 +314,16 @@ impl Job {
         }
         // The digest is proven: clients get the end now, not after the disk has caught up.
         self.slot.proven();
-        let (store, slot) = (self.shared.store.clone(), Arc::clone(&self.slot));
+        let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&self.slot));
         let work = move || {
             fetch.commit()?;
-            slot.repositories().iter().try_for_each(|name| store.link(name, &slot.digest))?;
+            for name in slot.repositories() {
+                shared.store.link(&name, &slot.digest)?;
+                // A delete may have come while the blob did.
+                if shared.deleted.is_marked(&name, &slot.digest)? {
+                    shared.forget.content(&name, &slot.digest)?;
+                }
+            }
             Ok::<_, UploadError>(())
         };
         let committed = blocking(work).await.map_err(|error| End::Failed(error.to_string()))?;

@@ -1,7 +1,8 @@
 //! Finding holders: single flight, a short memory, a budget.
 //!
-//! Decides how long an answer holds: [`POSITIVE_MS`] when somebody has the content,
-//! [`NEGATIVE_MS`] when nobody has. A lookup ends after [`LOOKUP_BUDGET`] whatever the network
+//! Decides how long an answer holds: [`POSITIVE_MS`] when somebody has the content. "Nobody has it"
+//! holds for those who asked and not a moment longer, because a push that has ended since must be
+//! found at once. A lookup ends after [`LOOKUP_BUDGET`] whatever the network
 //! does, so "nobody has it" is a fast answer.
 
 use std::collections::BTreeMap;
@@ -18,8 +19,6 @@ use crate::overlay::{LookupEvent, OverlayHandle};
 
 /// How long an answer with holders holds.
 const POSITIVE_MS: Duration = Duration::from_millis(5000);
-/// How long "nobody" holds.
-const NEGATIVE_MS: Duration = Duration::from_millis(500);
 /// The longest a lookup may take.
 const LOOKUP_BUDGET: Duration = Duration::from_secs(2);
 /// Answers kept; beyond, the oldest goes.
@@ -100,8 +99,7 @@ impl Answer {
             // The lookup runs, unless its task is gone.
             return self.found.has_changed().is_ok();
         }
-        let holds = if found.holders.is_empty() { NEGATIVE_MS } else { POSITIVE_MS };
-        !anew && self.asked.elapsed() < holds
+        !anew && !found.holders.is_empty() && self.asked.elapsed() < POSITIVE_MS
     }
 }
 

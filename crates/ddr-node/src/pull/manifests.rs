@@ -111,16 +111,25 @@ async fn read(mut body: ContentBody) -> Option<Bytes> {
 }
 
 async fn keep(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     repository: &RepositoryName,
     content: ManifestContent,
     manifest: &Manifest,
 ) -> Result<(), ReadError> {
     let digest = content.digest;
     let entry = entry::of(&content, manifest);
-    let (store, repository) = (shared.store.clone(), repository.clone());
-    let stored = blocking(move || store.put_manifest(&repository, &entry, &[])).await;
-    stored.map_err(ReadError::store)?.map_err(ReadError::store)?;
+    let (node, repository) = (Arc::clone(shared), repository.clone());
+    let stored = blocking(move || {
+        node.store.put_manifest(&repository, &entry, &[])?;
+        // A delete may have come while the manifest did, and blobs of it may be deleted.
+        for digest in entry.children.iter().chain([&entry.digest]) {
+            if node.deleted.is_marked(&repository, digest)? {
+                node.forget.content(&repository, digest)?;
+            }
+        }
+        Ok::<_, ddr_store::IndexError>(())
+    });
+    stored.await.map_err(ReadError::store)?.map_err(ReadError::store)?;
     shared.announcer.announce_later(digest);
     Ok(())
 }

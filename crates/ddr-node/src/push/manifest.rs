@@ -7,14 +7,13 @@ use ddr_oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag};
 use futures_util::stream::{self, StreamExt};
 
 use super::Push;
+use crate::names::{Publication, Withdrawal};
 use crate::{
     DeleteError, ManifestContent, PutManifest, PutManifestError, ReadError, blocking, entry,
 };
 
 /// Children that are looked for at once.
 const MAX_CHECKS_AT_ONCE: usize = 8;
-/// Tags read at once when a manifest is deleted.
-const TAG_PAGE: usize = 1000;
 
 /// A manifest to take in: where, under which name, the bytes.
 pub(crate) struct Incoming<'a> {
@@ -45,18 +44,15 @@ impl Push {
         let entry = Arc::new(entry::of(&content, &manifest));
         self.store_manifest(repository, Arc::clone(&entry)).await?;
         self.announcer().announced(&digest, &blobs).await;
-        let mut tags: Vec<&Tag> = incoming.tags.iter().collect();
+        let mut tags: Vec<Tag> = incoming.tags.to_vec();
         if let Reference::Tag(tag) = incoming.reference {
-            tags.push(tag);
+            tags.push(tag.clone());
         }
         tags.sort_unstable();
         tags.dedup();
-        for tag in tags {
-            self.names.write(repository, tag, Some(digest)).await.map_err(|error| match error {
-                ReadError::Unavailable(why) => PutManifestError::Unavailable(why),
-                other => PutManifestError::Store(other.to_string()),
-            })?;
-        }
+        let referrer = entry.subject.clone();
+        let publication = Publication { repository: repository.clone(), digest, tags, referrer };
+        self.names.publish(publication).await.map_err(unavailable)?;
         self.store_again_if_gone(repository, entry).await?;
         Ok(PutManifest { digest, subject: manifest.subject.map(|subject| subject.digest) })
     }
@@ -88,13 +84,14 @@ impl Push {
         repository: &RepositoryName,
         entry: Arc<ddr_store::ManifestEntry>,
     ) -> Result<(), PutManifestError> {
-        let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
         let digest = entry.digest;
-        let stored = blocking(move || {
-            shared.store.put_manifest(&repository, &entry, &[])?;
-            shared.deleted.unmark(&repository, &entry.digest)
-        });
-        stored.await.map_err(PutManifestError::store)??;
+        let store = || {
+            let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
+            let entry = Arc::clone(&entry);
+            let stored = blocking(move || shared.store.put_manifest(&repository, &entry, &[]));
+            async { Ok(stored.await.map_err(PutManifestError::store)??) }
+        };
+        self.shared.deleted.push((repository, &digest), unavailable, store).await?;
         self.shared.locator.forget(&digest);
         Ok(())
     }
@@ -136,39 +133,35 @@ impl Push {
         if self.names.read(repository, tag).await?.is_none() {
             return Ok(false);
         }
-        self.names.write(repository, tag, None).await?;
+        self.names.delete_tag(repository, tag).await?;
         Ok(true)
     }
 
-    /// Names first, then the record, then the content: nothing named is ever missing.
+    /// Names first, then the content: nothing named is ever missing.
     async fn delete_digest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, DeleteError> {
-        let (store, name, wanted) = (self.shared.store.clone(), repository.clone(), *digest);
-        let tags = blocking(move || tags_of(&store, &name, &wanted));
-        let tags = tags.await.map_err(DeleteError::store)?.map_err(DeleteError::store)?;
-        for tag in tags {
-            // Another node may have moved it meanwhile: then it stays.
-            if self.names.read(repository, &tag).await? == Some(*digest) {
-                self.names.write(repository, &tag, None).await?;
-            }
-        }
-        let (shared, name, digest) = (Arc::clone(&self.shared), repository.clone(), *digest);
-        let deleted = blocking(move || {
-            let was = shared.store.delete_manifest(&name, &digest)?.is_some();
-            if was {
-                shared.deleted.mark(&name, &digest)?;
-            }
-            let gone = shared.store.any_manifest(&digest)?.is_none();
-            Ok::<_, ddr_store::IndexError>((was, gone))
-        });
-        let (was, gone) = deleted.await.map_err(DeleteError::store)?.map_err(DeleteError::store)?;
-        if was && gone {
-            self.withdraw(digest).await;
-        }
-        Ok(was)
+        let Some(found) = self.pull.manifest(repository, digest).await? else { return Ok(false) };
+        let manifest = Manifest::parse(Some(&found.media_type), &found.bytes).ok();
+        let subject = manifest.and_then(|manifest| manifest.subject);
+        let withdrawal = Withdrawal {
+            repository: repository.clone(),
+            digest: *digest,
+            subject: subject.map(|subject| subject.digest),
+        };
+        self.names.withdraw(withdrawal).await?;
+        self.shared.deleted.delete(repository, digest).await?;
+        self.names.settle_repository(repository.clone()).await?;
+        Ok(true)
+    }
+}
+
+fn unavailable(error: ReadError) -> PutManifestError {
+    match error {
+        ReadError::Unavailable(why) => PutManifestError::Unavailable(why),
+        other => PutManifestError::Store(other.to_string()),
     }
 }
 
@@ -181,26 +174,6 @@ fn checked_digest(reference: &Reference, bytes: &[u8]) -> Result<Digest, PutMani
                 Ok(actual)
             } else {
                 Err(PutManifestError::DigestMismatch { given: *given, actual: Box::new(actual) })
-            }
-        }
-    }
-}
-
-fn tags_of(
-    store: &ddr_store::Store,
-    repository: &RepositoryName,
-    digest: &Digest,
-) -> Result<Vec<Tag>, ddr_store::IndexError> {
-    let mut found = Vec::new();
-    let mut last: Option<Tag> = None;
-    loop {
-        let page = store.tags(repository, last.as_ref().map(Tag::as_str), TAG_PAGE)?;
-        let page = page.unwrap_or_default();
-        let Some(end) = page.last().cloned() else { return Ok(found) };
-        last = Some(end);
-        for tag in page {
-            if store.tag(repository, &tag)? == Some(*digest) {
-                found.push(tag);
             }
         }
     }

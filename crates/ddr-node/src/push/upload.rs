@@ -84,16 +84,26 @@ impl Upload {
     /// Ends the session: proves the digest, makes the blob durable, links it, announces it.
     /// With the wrong digest the session is gone.
     pub async fn commit(self, digest: &Digest) -> Result<Committed, UploadError> {
-        let held = self.writer.finish().await?;
-        let (shared, repository, digest) = (Arc::clone(&self.shared), self.repository, *digest);
-        let committed = upload_blocking(move || {
-            let committed = held.session.commit(&digest)?;
-            shared.deleted.unmark(&repository, &digest)?;
-            Ok(committed)
-        })
-        .await?;
-        self.shared.locator.forget(&digest);
-        self.shared.announcer.announce_later(digest);
+        let (shared, repository, digest) = (self.shared, self.repository, *digest);
+        // Before the content comes in: then no delete from before counts against it.
+        let (held, settled) =
+            tokio::join!(self.writer.finish(), shared.deleted.pushing(&repository, &digest));
+        let held = held?;
+        settled.map_err(super::unavailable)?;
+        let committed = upload_blocking(move || held.session.commit(&digest)).await?;
+        let link = || {
+            let (store, repository) = (shared.store.clone(), repository.clone());
+            upload_blocking(move || match store.link_present(&repository, &digest)? {
+                true => Ok(()),
+                false => Err(UploadError::Unavailable("the blob was deleted meanwhile".into())),
+            })
+        };
+        let marked = shared.deleted.contains(&repository, &digest);
+        if marked.await.map_err(super::unavailable)? {
+            shared.deleted.push((&repository, &digest), super::unavailable, link).await?;
+        }
+        shared.locator.forget(&digest);
+        shared.announcer.announced(&digest, &[]).await;
         Ok(committed)
     }
 

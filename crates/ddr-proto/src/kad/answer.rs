@@ -56,9 +56,11 @@ impl Kad {
                 nodes: self.nodes_near(&key, &from),
             },
             Request::PutProviders { records } => self.store(from, records),
-            Request::GetName { .. } | Request::PutName { .. } | Request::Revoked { .. } => {
-                Response::Refused { reason: RefuseReason::Unsupported }
-            }
+            Request::GetName { .. }
+            | Request::PutName { .. }
+            | Request::GetSet { .. }
+            | Request::PutEntry { .. }
+            | Request::Revoked { .. } => Response::Refused { reason: RefuseReason::Unsupported },
         }
     }
 

@@ -204,27 +204,36 @@ impl NameRecord {
     }
 }
 
-fn signed_bytes<T: Serialize>(domain: &[u8], fields: &T) -> Vec<u8> {
+pub(super) fn signed_bytes<T: Serialize>(domain: &[u8], fields: &T) -> Vec<u8> {
     postcard::to_extend(fields, domain.to_vec()).expect("every record field has a postcard form")
 }
 
-fn verify(public_key: &[u8; 32], bytes: &[u8], signature: &[u8; 64]) -> Result<(), RecordError> {
+pub(super) fn verify(
+    public_key: &[u8; 32],
+    bytes: &[u8],
+    signature: &[u8; 64],
+) -> Result<(), RecordError> {
     VerifyingKey::from_bytes(public_key)
         .and_then(|key| key.verify_strict(bytes, &Signature::from_bytes(signature)))
         .map_err(|_| RecordError::BadSignature)
 }
 
 /// A signature as two arrays of 32 bytes: serde knows no array of 64.
-mod signature_bytes {
+pub(super) mod signature_bytes {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(value: &[u8; 64], to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::wire) fn serialize<S: Serializer>(
+        value: &[u8; 64],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         let (first, second) = value.split_at(32);
         let half = |bytes: &[u8]| -> [u8; 32] { std::array::from_fn(|i| bytes[i]) };
         (half(first), half(second)).serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 64], D::Error> {
+    pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<[u8; 64], D::Error> {
         let (first, second) = <([u8; 32], [u8; 32])>::deserialize(from)?;
         let mut value = [0; 64];
         value[..32].copy_from_slice(&first);

@@ -280,7 +280,10 @@ fn remove_tags_of(
     Ok(removed)
 }
 
-fn forget_repository_if_empty(t: &WriteTransaction, repository: &str) -> Result<(), IndexError> {
+pub(super) fn forget_repository_if_empty(
+    t: &WriteTransaction,
+    repository: &str,
+) -> Result<(), IndexError> {
     let has_tag = match t.open_table(TAGS)?.range((repository, "")..)?.next() {
         Some(row) => row?.0.value().0 == repository,
         None => false,

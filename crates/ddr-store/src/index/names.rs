@@ -70,6 +70,6 @@ impl Index {
     }
 }
 
-fn check(what: &'static str, len: usize, limit: usize) -> Result<(), IndexError> {
+pub(super) fn check(what: &'static str, len: usize, limit: usize) -> Result<(), IndexError> {
     if len > limit { Err(IndexError::TooLarge { what, limit }) } else { Ok(()) }
 }

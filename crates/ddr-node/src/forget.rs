@@ -1,0 +1,101 @@
+//! Content leaves this node's repositories: the one place where a manifest, a revision or a link
+//! is forgotten.
+//!
+//! Decides nothing: it is told. It must never leave anything in memory that the index no longer
+//! says.
+
+use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::id::Key;
+use ddr_store::{IndexError, Store};
+use tokio::runtime::Handle;
+
+use crate::announce::Announcer;
+use crate::names::Cache;
+use crate::pull::Locator;
+
+/// Tags of the local list that are remembered, in each of two generations: about 10 MB.
+const MAX_LISTED: usize = 65_536;
+
+/// See the module comment.
+pub(crate) struct Forget {
+    store: Store,
+    announcer: Announcer,
+    locator: Locator,
+    /// Per name: what the local list of tags is known to say. `None`: it is not listed.
+    pub(crate) listed: Cache<Option<Digest>>,
+}
+
+impl Forget {
+    pub(crate) fn new(store: Store, announcer: Announcer, locator: Locator) -> Self {
+        Self { store, announcer, locator, listed: Cache::new(MAX_LISTED) }
+    }
+
+    /// `digest` is no longer in `repository` here. Blocks; the announcement is taken back behind
+    /// the caller's back when nothing here holds it any more.
+    pub(crate) fn content(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), IndexError> {
+        let was = unlink(&self.store, repository, digest)?;
+        for tag in &was.tags {
+            self.listed.remove(Key::of_name(repository, tag).as_bytes());
+        }
+        self.locator.forget(digest);
+        if was.here
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (store, announcer, digest) = (self.store.clone(), self.announcer.clone(), *digest);
+            runtime.spawn(withdraw(store, announcer, digest));
+        }
+        Ok(())
+    }
+}
+
+/// What [`unlink`] took away.
+#[derive(Debug, Default)]
+pub(crate) struct Unlinked {
+    here: bool,
+    tags: Vec<ddr_oci::Tag>,
+}
+
+/// Takes `digest` out of `repository` in the store, be it a manifest, a blob or neither. Blocks.
+pub(crate) fn unlink(
+    store: &Store,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Unlinked, IndexError> {
+    let mut was = Unlinked::default();
+    if store.manifest(repository, digest)?.is_some()
+        && let Some(tags) = store.delete_manifest(repository, digest)?
+    {
+        was = Unlinked { here: true, tags };
+    }
+    if store.is_linked(repository, digest)? {
+        was.here |= store.delete_blob(repository, digest)?;
+    }
+    Ok(was)
+}
+
+/// Takes the announcement of `digest` back unless it is still here, or again.
+async fn withdraw(store: Store, announcer: Announcer, digest: Digest) {
+    let held = || {
+        let store = store.clone();
+        crate::blocking(move || is_held(&store, &digest))
+    };
+    if let Ok(Ok(true)) = held().await {
+        return;
+    }
+    announcer.withdraw(&digest).await;
+    match held().await {
+        Ok(Ok(false)) => {}
+        Ok(Ok(true)) => announcer.announce_again(digest),
+        Ok(Err(error)) | Err(error) => {
+            tracing::warn!(%digest, %error, "it is unknown whether withdrawn content is back");
+        }
+    }
+}
+
+fn is_held(store: &Store, digest: &Digest) -> std::io::Result<bool> {
+    Ok(store.blob_size(digest)?.is_some() || store.any_manifest(digest)?.is_some())
+}

@@ -1,0 +1,70 @@
+//! Lists of the whole swarm: tags, repositories, referrers.
+//!
+//! Decides how much of a list is read. What is on it says the set; see [`crate::names`].
+
+use ddr_oci::{Descriptor, Digest, RepositoryName, Tag};
+use ddr_proto::wire::{Fact, FactRecord, Member, SetEntry, SetName};
+
+use crate::node::Inner;
+use crate::{ReadError, blocking};
+
+/// Referrers of one subject that are listed; those with greater digests are left out.
+pub const MAX_REFERRERS: usize = 4096;
+/// Bytes of their descriptors as JSON: past this no more are listed.
+pub const MAX_REFERRERS_BYTES: usize = 16 * 1024 * 1024;
+
+/// See [`crate::Node::tags`].
+pub(crate) async fn tags(
+    node: &Inner,
+    repository: &RepositoryName,
+    last: Option<&str>,
+    limit: usize,
+) -> Result<Option<Vec<Tag>>, ReadError> {
+    let set = SetName::Tags(repository.clone());
+    let tag = |entry| match entry {
+        SetEntry::Tag(record) => Some(record.tag),
+        SetEntry::Fact(_) => None,
+    };
+    let tags = node.names.members(&set, after(last), limit, tag).await?;
+    if !tags.is_empty() || node.names.is_listed(repository).await? {
+        return Ok(Some(tags));
+    }
+    // A manifest without a tag, of which the catalogue may not know.
+    let (store, repository) = (node.shared.store.clone(), repository.clone());
+    let here = blocking(move || store.tags(&repository, None, 1)).await;
+    let here = here.map_err(ReadError::store)?.map_err(ReadError::store)?;
+    Ok(here.map(|_| tags))
+}
+
+/// See [`crate::Node::repositories`].
+pub(crate) async fn repositories(
+    node: &Inner,
+    last: Option<&str>,
+    limit: usize,
+) -> Result<Vec<RepositoryName>, ReadError> {
+    let name = |entry| match entry {
+        SetEntry::Fact(FactRecord { fact: Fact::Repository(name), .. }) => Some(name),
+        _ => None,
+    };
+    node.names.members(&SetName::Repositories, after(last), limit, name).await
+}
+
+/// See [`crate::Node::referrers`].
+pub(crate) async fn referrers(
+    node: &Inner,
+    repository: &RepositoryName,
+    subject: &Digest,
+) -> Result<Vec<Descriptor>, ReadError> {
+    let set = SetName::Referrers(repository.clone(), *subject);
+    let mut bytes = 0;
+    let descriptor = |entry: SetEntry| {
+        let value = entry.value()?;
+        bytes += value.len();
+        Descriptor::from_json(value).ok().filter(|_| bytes <= MAX_REFERRERS_BYTES)
+    };
+    node.names.members(&set, Member::first(), MAX_REFERRERS, descriptor).await
+}
+
+fn after(last: Option<&str>) -> Member {
+    last.map_or_else(Member::first, |last| Member::text(last).successor())
+}

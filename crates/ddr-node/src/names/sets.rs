@@ -1,0 +1,226 @@
+//! Sets of the swarm: read page by page from a majority, changed on a majority.
+//!
+//! Decides what of a page is believed: the newest entry of each member that any voter told and that
+//! a majority keeps. It must never show a member whose entry could be forgotten again, or end a list
+//! because a voter could not be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ddr_proto::id::NodeId;
+use ddr_proto::names::{self, MergedEntry, SetDecision, SetRead};
+use ddr_proto::wire::{
+    Contact, Fact, FactRecord, MAX_ENTRIES_PER_PAGE, MAX_PAGE_BYTES, Member, SetEntry, SetName,
+};
+use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use super::keeper::Keeping;
+use super::vote::{Answer, PageAnswer, Poll};
+use super::{GRACE, LIMIT, MAX_ATTEMPTS, Parts, Voters};
+use crate::{ReadError, blocking};
+
+/// Entries of one page that are written back at once.
+const MAX_WRITES_AT_ONCE: usize = 8;
+/// Pages of one list; beyond, the list is refused. A million members.
+const MAX_PAGES: usize = 1_000_000 / MAX_ENTRIES_PER_PAGE;
+
+/// A page of a set as the swarm keeps it.
+pub(crate) struct Page {
+    /// Deleted members included.
+    pub(crate) entries: Vec<SetEntry>,
+    /// Where the next page begins.
+    pub(crate) next: Option<Member>,
+}
+
+impl Parts {
+    /// A page of `set` from `from` on, at most `limit` members, deleted ones included.
+    pub(crate) async fn read_page(
+        &self,
+        set: &SetName,
+        from: &Member,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
+        let limit = limit.clamp(1, MAX_ENTRIES_PER_PAGE);
+        if self.is_alone() {
+            let (keeper, key, from) = (self.keeper.clone(), set.key(), from.clone());
+            let page = move || keeper.set_page(&key, &from, limit, MAX_PAGE_BYTES);
+            let page = blocking(page).await.map_err(ReadError::store)?.map_err(ReadError::store)?;
+            let next = page.entries.last().filter(|_| page.more);
+            let next = next.map(|last| last.member().successor());
+            return Ok(Page { entries: page.entries, next });
+        }
+        let voters = self.voters(&set.key()).await?;
+        let read = self.ask_page((set, from, limit as u16), &voters).await?;
+        let merged = read.merge();
+        self.settle_page(&merged.entries, &voters).await?;
+        let entries = merged.entries.into_iter().map(|merged| merged.entry).collect();
+        Ok(Page { entries, next: merged.next })
+    }
+
+    /// The members of `set` from `from` on for which `wanted` gives something, at most `limit`.
+    pub(crate) async fn members<T>(
+        &self,
+        set: &SetName,
+        from: Member,
+        limit: usize,
+        mut wanted: impl FnMut(SetEntry) -> Option<T>,
+    ) -> Result<Vec<T>, ReadError> {
+        let (mut found, mut from) = (Vec::new(), from);
+        for _ in 0..MAX_PAGES {
+            if found.len() >= limit {
+                return Ok(found);
+            }
+            let page = self.read_page(set, &from, limit - found.len()).await?;
+            let present = page.entries.into_iter().filter(SetEntry::is_present);
+            found.extend(present.filter_map(&mut wanted));
+            match page.next {
+                Some(next) => from = next,
+                None => return Ok(found),
+            }
+        }
+        Err(ReadError::Busy("members of one list"))
+    }
+
+    /// The entry of one member, if a majority keeps one.
+    pub(crate) async fn read_entry(
+        &self,
+        set: &SetName,
+        member: &Member,
+    ) -> Result<Option<SetEntry>, ReadError> {
+        let page = self.read_page(set, member, 1).await?;
+        Ok(page.entries.into_iter().find(|entry| entry.member() == *member))
+    }
+
+    /// Makes `fact` have `value` on a majority, unless it has it. The entry that holds then.
+    pub(crate) async fn settle_fact(
+        &self,
+        fact: &Fact,
+        value: Option<&Vec<u8>>,
+    ) -> Result<Option<SetEntry>, ReadError> {
+        let (set, member) = (fact.set(), fact.member());
+        for _ in 0..MAX_ATTEMPTS {
+            let kept = self.read_entry(&set, &member).await?;
+            // What nobody ever said does not hold.
+            if kept.as_ref().and_then(SetEntry::value) == value {
+                return Ok(kept);
+            }
+            let stamp = names::next_stamp(kept.as_ref().map(SetEntry::stamp), self.clock.now());
+            let fact = FactRecord::sign(&self.signer, fact.clone(), value.cloned(), stamp);
+            let entry = SetEntry::Fact(fact);
+            if self.write_entry(&entry).await?.is_none() {
+                return Ok(Some(entry));
+            }
+        }
+        Err(self.lost("what was to be noted changes all the time; try again".into()))
+    }
+
+    /// Writes `entry` to a majority; what holds instead, when that is newer.
+    pub(crate) async fn write_entry(
+        &self,
+        entry: &SetEntry,
+    ) -> Result<Option<SetEntry>, ReadError> {
+        let voters = self.voters(&entry.set().key()).await?;
+        self.write_to(entry, &voters).await
+    }
+
+    /// Keeps `entry`, which is verified, on this node too, be it a voter or not.
+    pub(crate) async fn keep_here(&self, entry: SetEntry) -> Result<(), ReadError> {
+        let keeper = self.keeper.clone();
+        let keep = move || keeper.keep(Keeping { entries: vec![entry], ..Keeping::default() });
+        blocking(keep).await.map_err(ReadError::store)?.map_err(ReadError::store)?;
+        Ok(())
+    }
+
+    async fn ask_page(
+        &self,
+        question: (&SetName, &Member, u16),
+        voters: &Voters,
+    ) -> Result<SetRead, ReadError> {
+        let mut read = SetRead::new(voters.all.iter().map(|voter| voter.id));
+        voters.silent.iter().for_each(|silent| read.failed(*silent));
+        let mut poll = Poll::page(self, question, voters);
+        let mut verified = Verified::default();
+        let limit = Instant::now() + LIMIT;
+        let mut grace: Option<Instant> = None;
+        while read.is_open() {
+            let until = grace.map_or(limit, |grace| grace.min(limit));
+            let Ok(Some((voter, answer))) = tokio::time::timeout_at(until, poll.next()).await
+            else {
+                break;
+            };
+            match self.verified(voter, answer, &mut verified).await {
+                Some((page, false)) => read.answered(voter, page),
+                Some((page, true)) => read.answered_young(voter, page),
+                None => read.failed(voter),
+            }
+            if read.decide() == SetDecision::Ready && grace.is_none() {
+                grace = Some(Instant::now() + GRACE);
+            }
+        }
+        read.count_young();
+        match read.decide() {
+            SetDecision::Ready => Ok(read),
+            SetDecision::Wait => {
+                Err(self.lost("too few of the nodes that keep this list answered in time".into()))
+            }
+            SetDecision::Impossible { answered, needed } => Err(self.lost(format!(
+                "{answered} of {} nodes that keep this list answered, {needed} are needed",
+                voters.all.len()
+            ))),
+        }
+    }
+
+    /// The page of a voter, if every entry in it is signed as it says. What this node keeps is
+    /// verified, and what two voters say alike is verified once.
+    async fn verified(
+        &self,
+        voter: NodeId,
+        answer: Answer<PageAnswer>,
+        known: &mut Verified,
+    ) -> Option<PageAnswer> {
+        let Answer::Said((page, young)) = answer else { return None };
+        let unknown: Vec<SetEntry> = page
+            .entries
+            .iter()
+            .filter(|entry| known.get(&entry.member()).is_none_or(|same| !same.contains(entry)))
+            .cloned()
+            .collect();
+        if voter != self.caller.own().id && !unknown.is_empty() {
+            let entries = unknown.clone();
+            let sound = move || entries.iter().all(|entry| entry.verify().is_ok());
+            if !blocking(sound).await.unwrap_or(false) {
+                tracing::debug!(peer = %voter, "a list held an entry with a wrong signature");
+                return None;
+            }
+        }
+        for entry in unknown {
+            known.entry(entry.member()).or_default().push(entry);
+        }
+        Some((page, young))
+    }
+
+    /// Tells the voters that were behind. Waits where fewer than a majority keep an entry.
+    async fn settle_page(&self, entries: &[MergedEntry], voters: &Voters) -> Result<(), ReadError> {
+        let quorum = names::write_quorum(voters.all.len());
+        let mut writes = Vec::new();
+        for merged in entries.iter().filter(|merged| !merged.behind.is_empty()) {
+            let behind = voters.all.iter().filter(|voter| merged.behind.contains(&voter.id));
+            let behind: Vec<Contact> = behind.cloned().collect();
+            let needed = quorum.saturating_sub(merged.kept_by);
+            writes.push(self.write_back(&merged.entry, behind, needed));
+        }
+        let mut writes = stream::iter(writes).buffer_unordered(MAX_WRITES_AT_ONCE);
+        while let Some(written) = writes.next().await {
+            written?;
+        }
+        Ok(())
+    }
+}
+
+/// Entries whose signature was checked, by member. At most one page of each voter.
+type Verified = BTreeMap<Member, Vec<SetEntry>>;
+
+/// Voters of which none is known to be silent.
+pub(super) fn all_of(all: Vec<Contact>) -> Voters {
+    Voters { all, silent: BTreeSet::new() }
+}
