@@ -8,6 +8,7 @@
 
 mod backend;
 mod content;
+mod group;
 mod keys;
 mod manifests;
 mod names;
@@ -20,6 +21,7 @@ pub use sets::{Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, Outcome, SetPage, S
 use crate::disk::{Disk, OpenMode};
 use crate::error::IndexError;
 use backend::Backend;
+use group::Group;
 use redb::{
     Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, TableDefinition,
     WriteTransaction,
@@ -78,6 +80,7 @@ pub(crate) struct Index {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     open: RwLock<Open>,
+    group: Group,
 }
 
 #[derive(Debug)]
@@ -100,7 +103,7 @@ impl Index {
     pub(crate) fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self, IndexOpenError> {
         let database = open_database(disk.as_ref(), &path)?;
         let open = RwLock::new(Open { database: Some(database), generation: 0 });
-        let index = Self { disk, path, open };
+        let index = Self { disk, path, open, group: Group::default() };
         index.create_missing_tables().map_err(|e| match e {
             IndexError::NoSpace => IndexOpenError::Io(io::ErrorKind::StorageFull.into()),
             IndexError::Io(e) => IndexOpenError::Io(e),
@@ -132,22 +135,18 @@ impl Index {
     }
 
     /// Runs `job` in one write transaction, durable when this returns `Ok`. After an error the
-    /// change is not stored, except that after `Io` it may be.
+    /// change is not stored, except that after `Io` it may be. Jobs that come at the same time
+    /// share the transaction, see [`group`]; a job may run twice.
     pub(crate) fn write<T>(
         &self,
         job: impl Fn(&WriteTransaction) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
-        let attempt = |database: &Database| {
-            let transaction = database.begin_write()?;
-            let value = job(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        };
-        let (result, generation) = self.attempt(attempt);
+        let begin = || self.attempt(|database| Ok(database.begin_write()?));
+        let (result, generation) = self.group.write(&begin, &job);
         match result {
             // The failure is an earlier one: this job has not run yet.
             Err(e) if is_earlier_failure(&e) && self.reopen_after(&e, generation) => {
-                self.attempt(attempt).0
+                self.group.write(&begin, &job).0
             }
             Err(e) => {
                 self.reopen_after(&e, generation);
@@ -174,6 +173,11 @@ impl Index {
         if !matches!(error, IndexError::Io(_) | IndexError::NoSpace) {
             return false;
         }
+        // A transaction that is open would write into the file under the new one's feet.
+        self.group.quiet(|| self.open_again(generation))
+    }
+
+    fn open_again(&self, generation: u64) -> bool {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if open.generation != generation {
             return true;
