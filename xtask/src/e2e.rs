@@ -5,16 +5,25 @@
 
 mod artifact;
 mod buildah;
+mod conformance;
 mod containerd;
+mod cosign;
+mod crane;
 mod debian;
 mod docker;
+mod go_client;
+mod helm;
 mod http;
 mod images;
+mod layout;
+mod oras;
 mod podman;
 mod random;
 mod readme;
+mod regctl;
 mod scenario;
 mod skopeo;
+mod splitter;
 mod swarm64;
 
 use std::ffi::OsString;
@@ -30,7 +39,7 @@ use crate::checks::Checks;
 use crate::run;
 use crate::sandbox;
 use crate::swarm::{self, Node};
-use crate::tools;
+use crate::tools::{self, GoTool};
 use crate::workspace::{Workspace, cargo};
 
 pub(crate) use docker::Dockerd;
@@ -39,14 +48,55 @@ pub(crate) use random::Random;
 /// The suites, by the client they use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
+    /// docker with a daemon of its own: build, push, pull, run
     Docker,
+    /// ctr with a hosts.toml: import, push, pull, run
     Containerd,
+    /// podman on runc: push, pull, run
     Podman,
+    /// buildah: build, push, pull, run; an index of three platforms
     Buildah,
+    /// skopeo: copy images and whole indexes, list tags
     Skopeo,
+    /// crane: push, pull, list, copy with mounts, delete
+    Crane,
+    /// oras: files as artifacts, referrers, single blobs, copy, delete
+    Oras,
+    /// regctl: copy, blobs in chunks, artifacts, tags, delete
+    Regctl,
+    /// cosign: sign and verify images and attestations, without any service
+    Cosign,
+    /// helm: package a chart, push, show, pull
+    Helm,
+    /// curl: an artifact with a subject, and its referrers
     Artifact,
+    /// cargo and ddr: the first commands of the README
     Readme,
+    /// OCI conformance program at levels 1.1 and dev: a lone node; writes to A, reads from B
+    Conformance,
+    /// curl and 64 daemons: random pulls, the time of a 404, a third killed at once
     Swarm64,
+}
+
+impl Suite {
+    /// The program that has to be built before the suite runs.
+    fn go_tool(self) -> Option<GoTool> {
+        match self {
+            Self::Crane => Some(GoTool::CRANE),
+            Self::Oras => Some(GoTool::ORAS),
+            Self::Regctl => Some(GoTool::REGCTL),
+            Self::Cosign => Some(GoTool::COSIGN),
+            Self::Helm => Some(GoTool::HELM),
+            Self::Conformance => Some(GoTool::CONFORMANCE),
+            _ => None,
+        }
+    }
+}
+
+/// The suites of this run, in their order.
+fn chosen(args: &E2eArgs) -> impl Iterator<Item = Suite> {
+    let all = Suite::value_variants().iter().copied();
+    all.filter(|suite| args.only.is_empty() || args.only.contains(suite))
 }
 
 /// What every suite is given.
@@ -56,6 +106,8 @@ pub(crate) struct Setup {
     pub(crate) daemon: PathBuf,
     /// Directory of this run; removed afterwards.
     pub(crate) dir: PathBuf,
+    /// Cargo's target directory; what is put there stays.
+    pub(crate) target: PathBuf,
     /// Control group under which containers run.
     pub(crate) cgroup: String,
     /// Image sources, made once.
@@ -73,6 +125,8 @@ pub(crate) fn run(workspace: &Workspace, args: &E2eArgs) -> Result<bool> {
         None => {
             tools::require_root()?;
             tools::ensure_clients()?;
+            let wanted: Vec<GoTool> = chosen(args).filter_map(Suite::go_tool).collect();
+            tools::ensure_go_tools(&workspace.target_directory, &wanted)?;
             run::visible(cargo().args(["build", "--workspace", "--locked"]))?;
             sandbox::enter(workspace, &own_arguments(), args.keep)
         }
@@ -94,16 +148,15 @@ fn inside(workspace: &Workspace, args: &E2eArgs, dir: &Path) -> Result<bool> {
     let context = Setup {
         daemon,
         dir: dir.to_path_buf(),
+        target: workspace.target_directory.clone(),
         cgroup: sandbox::cgroup_parent(dir),
         images: images::prepare(dir, rootfs)?,
         seed,
         long: args.long,
     };
     let mut checks = Checks::default();
-    for suite in Suite::value_variants() {
-        if args.only.is_empty() || args.only.contains(suite) {
-            run_suite(&context, *suite, &mut checks);
-        }
+    for suite in chosen(args) {
+        run_suite(&context, suite, &mut checks);
     }
     Ok(checks.finish())
 }
@@ -120,8 +173,14 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Podman => podman::suite(context, &dir, checks),
             Suite::Buildah => buildah::suite(context, &dir, checks),
             Suite::Skopeo => skopeo::suite(context, &dir, checks),
+            Suite::Crane => crane::suite(context, &dir, checks),
+            Suite::Oras => oras::suite(context, &dir, checks),
+            Suite::Regctl => regctl::suite(context, &dir, checks),
+            Suite::Cosign => cosign::suite(context, &dir, checks),
+            Suite::Helm => helm::suite(context, &dir, checks),
             Suite::Artifact => artifact::suite(context, &dir, checks),
             Suite::Readme => readme::suite(context, &dir, checks),
+            Suite::Conformance => conformance::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
         });
     if let Err(error) = result {

@@ -25,17 +25,27 @@ pub(crate) fn client(program: impl AsRef<OsStr>) -> Command {
 
 /// Runs to the end in silence; standard output on success, everything said on failure.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    Ok(both_outputs(command)?.0)
+}
+
+/// As [`output`]; standard output and standard error.
+pub(crate) fn both_outputs(command: &mut Command) -> Result<(String, String)> {
+    both_outputs_of(command, Stdio::null())
+}
+
+/// As [`both_outputs`], with a standard input.
+pub(crate) fn both_outputs_of(command: &mut Command, input: Stdio) -> Result<(String, String)> {
     let out = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .with_context(|| format!("cannot start {}", shown(command)))?;
     let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
     if !out.status.success() {
-        let stderr = String::from_utf8_lossy(&out.stderr);
         let said = format!("{stdout}{stderr}");
         bail!("{} ended with {}:\n{}", shown(command), out.status, tail(said.trim(), MAX_QUOTED));
     }
-    Ok(stdout)
+    Ok((stdout, stderr))
 }
 
 /// Runs to the end with the terminal as output.

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use crate::checks::{Checks, FAILURE, parse_summary, parse_test_result};
 use crate::run;
 use crate::tidy;
-use crate::tools;
+use crate::tools::{self, GoTool};
 use crate::workspace::{Workspace, cargo};
 
 /// Where the advisories of the Rust ecosystem are kept.
@@ -31,7 +31,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     checks.check("tools", || {
         tools::require_root()?;
         tools::ensure_clients()?;
-        tools::ensure_cargo_deny(workspace)
+        tools::ensure_cargo_deny(workspace)?;
+        tools::ensure_go_tools(&workspace.target_directory, GoTool::ALL)
     });
     step("format");
     checks.check("format", || run::visible(cargo().args(["fmt", "--all", "--check"])));

@@ -3,6 +3,8 @@
 //! A missing one is installed when this runs as root, and what is installed is printed. Otherwise
 //! the task ends with the command to type. Nothing is skipped because a program is missing.
 
+mod go;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -10,6 +12,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::run;
 use crate::workspace::{Workspace, cargo};
+
+pub(crate) use go::{GoTool, ensure as ensure_go_tools};
 
 /// Version of cargo-deny that reads `deny.toml`.
 const CARGO_DENY: &str = "0.20.2";
@@ -59,12 +63,17 @@ pub(crate) fn ensure_clients() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    install_or_explain(&missing, is_root()?)
+}
+
+/// Installs Debian packages as root; otherwise says what root has to type.
+fn install_or_explain(missing: &[&str], root: bool) -> Result<()> {
     let list = missing.join(" ");
-    if !is_root()? {
+    if !root {
         bail!("missing packages; as root: apt-get install --no-install-recommends {list}");
     }
     println!("installing Debian packages: {list}");
-    install(&missing).with_context(|| format!("cannot install {list}"))
+    install(missing).with_context(|| format!("cannot install {list}"))
 }
 
 /// An image from `scratch` can only hold a program that needs no library, and the other busybox

@@ -88,6 +88,13 @@ pub(crate) fn digest_of(registry: &str, repository: &str, reference: &str) -> Re
     Ok(digest.to_owned())
 }
 
+/// Succeeds when a node says that it does not have a manifest.
+pub(crate) fn absent(registry: &str, repository: &str, reference: &str) -> Result<()> {
+    let url = format!("http://{registry}/v2/{repository}/manifests/{reference}");
+    request(&url, &["--head", "--output", "/dev/null", "--header", ACCEPT])?.expect(404)?;
+    Ok(())
+}
+
 /// `sha256:…` of each file, in order.
 pub(crate) fn digests<P: AsRef<Path>>(files: &[P]) -> Result<Vec<String>> {
     let mut command = Command::new("sha256sum");

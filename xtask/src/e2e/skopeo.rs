@@ -36,6 +36,15 @@ pub(super) fn copy_all(from: &str, to: &str) -> Result<()> {
     Ok(())
 }
 
+/// Copies an OCI archive to a registry.
+pub(super) fn push(archive: &Path, reference: &str) -> Result<()> {
+    let mut copy = run::client(SKOPEO);
+    copy.args(["copy", "--dest-tls-verify=false"]);
+    copy.arg(format!("oci-archive:{}", archive.display()));
+    run::output(copy.arg(format!("docker://{reference}")))?;
+    Ok(())
+}
+
 /// A manifest or an index, as it is.
 pub(super) fn raw(reference: &str) -> Result<String> {
     let mut inspect = run::client(SKOPEO);
@@ -57,11 +66,7 @@ impl Client for Skopeo {
     }
 
     fn push(&self, image: &Image, reference: &str) -> Result<()> {
-        let mut copy = run::client(SKOPEO);
-        copy.args(["copy", "--dest-tls-verify=false"]);
-        copy.arg(format!("oci-archive:{}", image.archive.display()));
-        run::output(copy.arg(format!("docker://{reference}")))?;
-        Ok(())
+        push(&image.archive, reference)
     }
 
     fn pull(&self, reference: &str) -> Result<()> {
