@@ -15,6 +15,7 @@ pub mod digest;
 pub mod error;
 pub mod manifest;
 pub mod media_type;
+pub mod multipart;
 pub mod piece_chain;
 pub mod range;
 pub mod reference;

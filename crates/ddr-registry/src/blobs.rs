@@ -38,7 +38,7 @@ pub(crate) async fn get(
     let blob = blob.ok_or_else(|| ApiError::blob_unknown(digest))?;
     let size = blob.size();
     let part = match byte_range(range_header(&call.headers), size) {
-        RangeOutcome::Whole => None,
+        RangeOutcome::Whole | RangeOutcome::Parts(_) => None,
         RangeOutcome::Part { start, end } => Some(start..end),
         RangeOutcome::Unsatisfiable => return Err(ApiError::range_not_satisfiable(size)),
     };

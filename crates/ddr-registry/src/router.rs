@@ -149,7 +149,7 @@ fn dispatch<'a>(
         Request::ManifestDelete { name, reference } => {
             Box::pin(manifests::delete(call, name, reference))
         }
-        Request::Referrers { name, digest, artifact_type } => {
+        Request::Referrers { name, digest, artifact_type, .. } => {
             Box::pin(referrers::list(call, name, digest, artifact_type.as_deref()))
         }
     }
