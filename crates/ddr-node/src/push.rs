@@ -85,7 +85,7 @@ impl Push {
             let store = &shared.store;
             let may = match &from {
                 Some(from) => store.is_linked(from, &digest)?,
-                None => store.is_linked(&repository, &digest)?,
+                None => is_readable_somewhere(store, &digest)?,
             };
             // In one step: a blob that goes meanwhile must not leave a link behind.
             if !may || !store.link_present(&repository, &digest)? {
@@ -132,6 +132,16 @@ impl Push {
             }
         }
     }
+}
+
+/// Whether a repository that the caller may read has the blob.
+///
+/// The client port knows no callers yet, so that is every repository; rules of access belong here.
+fn is_readable_somewhere(
+    store: &ddr_store::Store,
+    digest: &Digest,
+) -> Result<bool, ddr_store::IndexError> {
+    store.is_linked_anywhere(digest)
 }
 
 fn is_held(store: &ddr_store::Store, digest: &Digest) -> std::io::Result<bool> {

@@ -16,6 +16,7 @@ pub mod error;
 pub mod manifest;
 pub mod media_type;
 pub mod multipart;
+mod object;
 pub mod piece_chain;
 pub mod range;
 pub mod reference;

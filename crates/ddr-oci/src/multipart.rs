@@ -67,11 +67,21 @@ impl Multipart {
 
     /// The body from its first byte to its last.
     pub fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
-        let parts = self.parts.iter().enumerate().flat_map(|(place, part)| {
-            [Segment::Text(self.head(place, part)), Segment::Content(part.clone())]
-        });
-        let end = format!("\r\n--{}--\r\n", self.boundary);
-        parts.chain([Segment::Text(end.into_bytes())])
+        (0..).map_while(|at| self.segment(at))
+    }
+
+    /// Segment `at` of the body, counted from 0; `None` after the last.
+    #[must_use]
+    pub fn segment(&self, at: usize) -> Option<Segment> {
+        let (place, is_content) = (at / 2, at % 2 == 1);
+        match self.parts.get(place) {
+            Some(part) if is_content => Some(Segment::Content(part.clone())),
+            Some(part) => Some(Segment::Text(self.head(place, part))),
+            None if place == self.parts.len() && !is_content => {
+                Some(Segment::Text(format!("\r\n--{}--\r\n", self.boundary).into_bytes()))
+            }
+            None => None,
+        }
     }
 
     /// What stands before a part, with the line break that ends the part before it.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ddr_net::{Identity, MemoryNetwork, Swarm};
-use ddr_node::{Node, NodeConfig};
+use ddr_node::{Limits, Node, NodeConfig};
 use ddr_store::disk::{Disk, RealDisk};
 use ddr_store::{Store, StoreConfig};
 use tempfile::TempDir;
@@ -23,8 +23,17 @@ impl TestNode {
         Self::start_on(Arc::new(RealDisk)).await
     }
 
+    /// A node with other bounds.
+    pub(crate) async fn start_with(limits: Limits) -> Self {
+        Self::start_so(Arc::new(RealDisk), limits).await
+    }
+
     /// A node whose store is on `disk`.
     pub(crate) async fn start_on(disk: Arc<dyn Disk>) -> Self {
+        Self::start_so(disk, Limits::default()).await
+    }
+
+    async fn start_so(disk: Arc<dyn Disk>, limits: Limits) -> Self {
         let directory = TempDir::new().unwrap();
         let keys = directory.path().join("identity");
         let identity = Identity::load_or_create(&keys).unwrap();
@@ -41,7 +50,7 @@ impl TestNode {
             advertise: vec![own],
             zone: String::new(),
             bootstrap: Vec::new(),
-            limits: ddr_node::Limits::default(),
+            limits,
         };
         let node = Node::start(config).await.unwrap();
         node.wait_ready().await;
