@@ -14,11 +14,11 @@ use serde::de::IgnoredAny;
 use crate::descriptor::{Descriptor, nullable};
 use crate::digest::Digest;
 use crate::error::ErrorCode;
+use crate::json::{self, Object};
 use crate::media_type::{
     DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_INDEX, OCI_MANIFEST,
     essence, is_non_distributable,
 };
-use crate::object::Object;
 
 /// Largest manifest that is accepted, in bytes (distribution-spec, "Pushing Manifests", asks for
 /// at least 4 MB; containerd refuses more than about 4.39 MB).
@@ -146,6 +146,10 @@ impl Manifest {
         let stated = content_type.map(essence).filter(|stated| !stated.is_empty());
         if stated.is_some_and(is_schema1) {
             return Err(ManifestError::Schema1);
+        }
+        if json::is_too_deep(bytes) {
+            let reason = format!("nested deeper than {} levels", json::MAX_DEPTH);
+            return Err(ManifestError::Json { reason });
         }
         let Object(version): Object<Version> = serde_json::from_slice(bytes).map_err(json_error)?;
         match version.schema_version {

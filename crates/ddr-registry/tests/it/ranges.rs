@@ -1,9 +1,11 @@
 //! Several ranges of a blob in one request, and what depends on the copy that a client has.
 
 use ddr_oci::digest::Digest;
+use ddr_registry::Limits;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::client::{Answer, Connection, eventually};
+use crate::node::TestNode;
 use crate::parts::read_parts;
 use crate::server::{Server, noise};
 
@@ -150,4 +152,20 @@ async fn what_the_client_has_is_not_sent_again() {
     let missing = format!("GET /v2/c/blobs/{}", Digest::sha256(b"missing"));
     let answer = server.send(&missing, &[("if-none-match", "*")], b"").await;
     answer.expect_error(404, "BLOB_UNKNOWN");
+}
+
+#[tokio::test]
+async fn parts_of_a_blob_that_arrives_from_a_peer() {
+    let [one, two] = TestNode::pair().await;
+    let here = Server::around(one, Limits::default()).await;
+    let there = Server::around(two, Limits::default()).await;
+    let content = noise(8_000_000);
+    let digest = here.push_blob("m", &content).await;
+    let target = format!("/v2/m/blobs/{digest}");
+    eventually("the blob is announced", async || there.head(&target).await.status == 200).await;
+    // The last range first: it waits until all is there and proven.
+    let found = parts(&there, &target, "bytes=-100,0-99,4000000-4999999").await;
+    assert!(found[0].1 == content[7_999_900..]);
+    assert!(found[1].1 == content[..100]);
+    assert!(found[2].1 == content[4_000_000..5_000_000]);
 }

@@ -7,6 +7,7 @@ use ddr_registry::Limits;
 use serde_json::{Value, json};
 
 use crate::client::Answer;
+use crate::node::TestNode;
 use crate::server::{Image, Server};
 
 fn manifests(answer: &Answer) -> Vec<Value> {
@@ -185,4 +186,20 @@ async fn entries_of_a_referrers_tag_are_folded_in() {
         assert_eq!(found[0]["annotations"]["made.for"], "a test");
         assert_eq!(answer.header("warning"), None);
     }
+}
+
+#[tokio::test]
+async fn a_referrers_tag_leads_to_what_another_node_holds() {
+    let [one, two] = TestNode::pair().await;
+    let here = Server::around(one, Limits::default()).await;
+    let there = Server::around(two, Limits::default()).await;
+    let subject = Digest::sha256(b"old");
+    let image = artifact(&here, "art", "text/listed", subject).await;
+    here.put_manifest("art", &image.digest().to_string(), &image).await.expect(201);
+    let entry = json!({ "mediaType": OCI_MANIFEST, "digest": image.digest(), "size": 1 });
+    push_tag(&here, "art", &subject, &[entry]).await;
+    let found = manifests(&there.get(&format!("/v2/art/referrers/{subject}")).await);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["artifactType"], "text/listed");
+    assert_eq!(found[0]["size"], image.bytes.len());
 }
