@@ -3,20 +3,23 @@
 //! One function per target takes any bytes and panics if an invariant breaks. Three programs call
 //! them: the fuzz targets beside this file (nightly, `cargo fuzz run TARGET`), the replay of
 //! `corpus/` in `tests/replay.rs` (stable), and the replays in the tests of `ddr-oci` and
-//! `ddr-net`, which take in `oci.rs` and `peer.rs` by their paths.
+//! `ddr-net`, which take in `oci.rs`, `ranges.rs` and `peer.rs` by their paths.
 
 mod oci;
 mod peer;
+mod ranges;
 
 /// Takes any bytes; panics if an invariant breaks.
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus directory.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("digest", oci::digest),
     ("reference", oci::reference),
     ("route", oci::route),
-    ("range", oci::range),
+    ("range", ranges::range),
+    ("content_range", ranges::chunk_place),
+    ("multipart", ranges::multipart),
     ("manifest", oci::manifest),
     ("piece_chain", oci::piece_chain),
     ("wire", peer::wire),

@@ -5,7 +5,6 @@
 
 use ddr_oci::manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestKind};
 use ddr_oci::piece_chain::{ChainHasher, MAX_CHAIN_BYTES, MAX_PIECES, PieceChain};
-use ddr_oci::range::{RangeOutcome, byte_range, content_range};
 use ddr_oci::reference::{ImageReference, Reference, RepositoryName, Tag};
 use ddr_oci::route;
 use ddr_oci::{Descriptor, Digest};
@@ -51,26 +50,17 @@ pub(crate) fn route(data: &[u8]) {
     match route::parse(method, path, query) {
         Ok(request) => {
             assert!(path.starts_with("/v2"));
+            // Clients write the colon of a digest either way.
+            let encoded = path.replace(':', "%3A");
+            if encoded.len() <= route::MAX_PATH_BYTES {
+                assert_eq!(route::parse(method, &encoded, query).as_ref(), Ok(&request));
+            }
             assert_eq!(route::parse(method, path, query), Ok(request));
         }
         Err(error) => {
             assert!(matches!(error.status(), 400 | 404 | 405 | 414));
             assert!(!error.code().as_str().is_empty());
         }
-    }
-}
-
-/// A range header after a size: `SIZE HEADER`; also read as a content range.
-pub(crate) fn range(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    let (size, header) = text.split_once(' ').unwrap_or(("", text));
-    let size = size.parse().unwrap_or(data.len() as u64);
-    if let RangeOutcome::Part { start, end } = byte_range(Some(header), size) {
-        assert!(start < end && end <= size);
-    }
-    if let Some((start, last)) = content_range(header) {
-        assert!(start <= last && last < u64::MAX);
-        assert!(header.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
     }
 }
 

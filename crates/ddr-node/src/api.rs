@@ -26,6 +26,8 @@ pub struct PutManifest {
     pub digest: Digest,
     /// The subject that the manifest names, for the `OCI-Subject` header.
     pub subject: Option<Digest>,
+    /// Blobs that the manifest needs and that nobody has, in its order, for a `Warning`.
+    pub unknown_blobs: Vec<Digest>,
 }
 
 /// Why content or a name could not be read. Absent is not an error: that is `Ok(None)`.
@@ -63,7 +65,9 @@ pub enum PutManifestError {
         /// The digest of the bytes.
         actual: Box<Digest>,
     },
-    /// Blobs that the manifest needs and that nobody has (404 `MANIFEST_BLOB_UNKNOWN`).
+    /// Blobs that the manifest needs and that nobody has, where
+    /// [`Limits::require_blobs`](crate::Limits::require_blobs) is set (404
+    /// `MANIFEST_BLOB_UNKNOWN`).
     #[error("{} blobs of the manifest are unknown, first {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     BlobsUnknown(Vec<Digest>),
     /// The manifest is stored, but its tags could not be written on a majority of the nodes

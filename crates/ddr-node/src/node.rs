@@ -72,11 +72,13 @@ pub struct Limits {
     pub max_blob_bytes: u64,
     /// Downloads that may run at once; more are refused as busy.
     pub max_fetches: usize,
+    /// Refuse a manifest whose blobs nobody has; else it is stored, and the answer names them.
+    pub require_blobs: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_blob_bytes: MAX_BLOB_BYTES, max_fetches: MAX_FETCHES }
+        Self { max_blob_bytes: MAX_BLOB_BYTES, max_fetches: MAX_FETCHES, require_blobs: false }
     }
 }
 
@@ -193,8 +195,8 @@ impl Node {
         self.inner.push.upload(repository, id).await
     }
 
-    /// Links a blob that is on this disk to `repository`, if `from` links it. False: the client
-    /// has to upload it. Without `from` only what `repository` links already is found.
+    /// Links a blob that is on this disk to `repository`, if `from` links it, or without `from`
+    /// any repository that the caller may read. False: the client has to upload it.
     pub async fn mount(
         &self,
         repository: &RepositoryName,

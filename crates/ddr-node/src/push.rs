@@ -79,8 +79,7 @@ impl Push {
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<bool, UploadError> {
-        let source = from.unwrap_or(repository);
-        if !self.may_mount(source, digest).await? {
+        if !self.may_mount(from, digest).await? {
             return Ok(false);
         }
         let link = || {
@@ -92,15 +91,20 @@ impl Push {
         self.shared.deleted.push((repository, digest), unavailable, link).await
     }
 
-    /// Whether the blob is here and `source` links it.
+    /// Whether the blob is here, and linked by `source` or, without one, by any repository that
+    /// the caller may read.
     async fn may_mount(
         &self,
-        source: &RepositoryName,
+        source: Option<&RepositoryName>,
         digest: &Digest,
     ) -> Result<bool, UploadError> {
-        let (store, source, digest) = (self.shared.store.clone(), source.clone(), *digest);
+        let (store, source, digest) = (self.shared.store.clone(), source.cloned(), *digest);
         upload_blocking(move || {
-            Ok(store.is_linked(&source, &digest)? && store.blob_size(&digest)?.is_some())
+            let readable = match &source {
+                Some(source) => store.is_linked(source, &digest)?,
+                None => is_readable_somewhere(&store, &digest)?,
+            };
+            Ok(readable && store.blob_size(&digest)?.is_some())
         })
         .await
     }
@@ -125,4 +129,14 @@ pub(crate) fn unavailable(error: crate::ReadError) -> UploadError {
         crate::ReadError::Unavailable(why) => UploadError::Unavailable(why),
         other => UploadError::Io(std::io::Error::other(other.to_string())),
     }
+}
+
+/// Whether a repository that the caller may read has the blob.
+///
+/// The client port knows no callers yet, so that is every repository; rules of access belong here.
+fn is_readable_somewhere(
+    store: &ddr_store::Store,
+    digest: &Digest,
+) -> Result<bool, ddr_store::IndexError> {
+    store.is_linked_anywhere(digest)
 }

@@ -13,8 +13,10 @@
 pub mod descriptor;
 pub mod digest;
 pub mod error;
+mod json;
 pub mod manifest;
 pub mod media_type;
+pub mod multipart;
 pub mod piece_chain;
 pub mod range;
 pub mod reference;

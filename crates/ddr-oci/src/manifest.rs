@@ -14,6 +14,7 @@ use serde::de::IgnoredAny;
 use crate::descriptor::{Descriptor, nullable};
 use crate::digest::Digest;
 use crate::error::ErrorCode;
+use crate::json::{self, Object};
 use crate::media_type::{
     DOCKER_LIST, DOCKER_MANIFEST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_INDEX, OCI_MANIFEST,
     essence, is_non_distributable,
@@ -119,10 +120,10 @@ pub struct Manifest {
 struct Document {
     schema_version: Option<u64>,
     media_type: Option<String>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
+    config: Option<Object<Descriptor>>,
+    layers: Option<Vec<Object<Descriptor>>>,
+    manifests: Option<Vec<Object<Descriptor>>>,
+    subject: Option<Object<Descriptor>>,
     artifact_type: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     annotations: BTreeMap<String, String>,
@@ -146,13 +147,18 @@ impl Manifest {
         if stated.is_some_and(is_schema1) {
             return Err(ManifestError::Schema1);
         }
-        let version: Version = serde_json::from_slice(bytes).map_err(json_error)?;
+        if json::is_too_deep(bytes) {
+            let reason = format!("nested deeper than {} levels", json::MAX_DEPTH);
+            return Err(ManifestError::Json { reason });
+        }
+        let Object(version): Object<Version> = serde_json::from_slice(bytes).map_err(json_error)?;
         match version.schema_version {
             Some(2) => {}
             Some(1) => return Err(ManifestError::Schema1),
             _ => return Err(ManifestError::SchemaVersion),
         }
-        let document: Document = serde_json::from_slice(bytes).map_err(json_error)?;
+        let Object(document): Object<Document> =
+            serde_json::from_slice(bytes).map_err(json_error)?;
         document.check(stated)
     }
 
@@ -210,10 +216,10 @@ impl Document {
         Ok(Manifest {
             media_type: media_type.to_owned(),
             kind,
-            config: self.config,
-            layers: self.layers.unwrap_or_default(),
-            manifests: self.manifests.unwrap_or_default(),
-            subject: self.subject,
+            config: self.config.map(|Object(config)| config),
+            layers: descriptors(self.layers),
+            manifests: descriptors(self.manifests),
+            subject: self.subject.map(|Object(subject)| subject),
             artifact_type: self.artifact_type.filter(|stated| !stated.is_empty()),
             annotations: self.annotations,
         })
@@ -228,6 +234,10 @@ impl Document {
             (false, false) => Err(ManifestError::MediaType),
         }
     }
+}
+
+fn descriptors(list: Option<Vec<Object<Descriptor>>>) -> Vec<Descriptor> {
+    list.unwrap_or_default().into_iter().map(|Object(descriptor)| descriptor).collect()
 }
 
 fn kind_of(media_type: &str) -> Result<ManifestKind, ManifestError> {

@@ -146,6 +146,10 @@ pub enum Request {
         digest: Digest,
         /// Only referrers of this type; never empty.
         artifact_type: Option<String>,
+        /// Most descriptors wanted.
+        n: Option<u64>,
+        /// Referrers after this one, in byte order of the digests.
+        last: Option<Digest>,
     },
 }
 
@@ -186,7 +190,7 @@ pub enum RouteError {
     #[error("upload session unknown: the id is malformed")]
     UploadUnknown,
     /// Malformed `n` or `last`.
-    #[error("invalid page: n must be a number, last at most 255 bytes")]
+    #[error("invalid page: n must be a number, last an entry of the list, at most 255 bytes")]
     PageInvalid,
     /// A parameter is too long or is given twice with different values.
     #[error("invalid query parameter")]

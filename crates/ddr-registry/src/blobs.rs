@@ -5,23 +5,30 @@
 
 use ddr_node::ReadError;
 use ddr_oci::digest::Digest;
-use ddr_oci::range::{RangeOutcome, byte_range};
+use ddr_oci::range::RangeOutcome;
 use ddr_oci::reference::RepositoryName;
-use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Method, StatusCode};
 
+use crate::conditions;
 use crate::error::ApiError;
+use crate::multipart;
 use crate::respond::{self, DOCKER_CONTENT_DIGEST, Reply, ReplyBody};
 use crate::router::Call;
 
-/// GET and HEAD. One range is served as 206; a HEAD has none (RFC 9110, section 14.2).
+/// What a blob is: nobody knows more.
+const BLOB_TYPE: &str = "application/octet-stream";
+
+/// GET and HEAD. One range is served as 206, several as 206 in parts; a HEAD has none (RFC 9110,
+/// section 14.2).
 pub(crate) async fn get(
     call: &Call,
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Reply, ApiError> {
     let node = &call.shared.node;
-    if call.method == Method::HEAD {
+    let has_it = conditions::has_it(&call.headers, digest);
+    if call.method == Method::HEAD || has_it {
         let size = match node.stat_blob(name, digest).await {
             // A client asks this before a push, and gives the push up on any other answer: what
             // cannot be had now is better pushed again.
@@ -31,15 +38,23 @@ pub(crate) async fn get(
             Ok(Some(size)) => size,
             Err(error) => return Err(error.into()),
         };
+        if has_it {
+            return Ok(conditions::not_modified(digest));
+        }
         let reply = respond::with_body(StatusCode::OK, ReplyBody::empty(), size);
         return Ok(described(reply, digest));
     }
     let blob = node.open_blob(name, digest).await?;
     let blob = blob.ok_or_else(|| ApiError::blob_unknown(digest))?;
     let size = blob.size();
-    let part = match byte_range(range_header(&call.headers), size) {
+    let part = match conditions::range(&call.method, &call.headers, digest, size) {
         RangeOutcome::Whole => None,
         RangeOutcome::Part { start, end } => Some(start..end),
+        RangeOutcome::Parts(parts) => {
+            let mut reply = multipart::reply(blob, digest, BLOB_TYPE, parts);
+            about(&mut reply, digest);
+            return Ok(reply);
+        }
         RangeOutcome::Unsatisfiable => return Err(ApiError::range_not_satisfiable(size)),
     };
     let (status, range) = match &part {
@@ -69,17 +84,16 @@ pub(crate) async fn delete(
     }
 }
 
-/// Several `Range` fields, or one that is no text, ask for nothing that can be served in part.
-fn range_header(headers: &HeaderMap) -> Option<&str> {
-    let mut fields = headers.get_all(RANGE).iter();
-    let field = fields.next()?;
-    if fields.next().is_some() { None } else { field.to_str().ok() }
+fn described(mut reply: Reply, digest: &Digest) -> Reply {
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(BLOB_TYPE));
+    about(&mut reply, digest);
+    reply
 }
 
-fn described(mut reply: Reply, digest: &Digest) -> Reply {
+/// The fields that do not depend on how much of the blob is sent.
+fn about(reply: &mut Reply, digest: &Digest) {
     let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(DOCKER_CONTENT_DIGEST, respond::value(&digest.to_string()));
-    reply
+    headers.insert(ETAG, conditions::entity_tag(digest));
 }

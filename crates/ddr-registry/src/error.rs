@@ -98,6 +98,21 @@ impl ApiError {
         Self::oci(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
     }
 
+    /// No `Host`, two of them, or one that is none (RFC 9112, section 3.2).
+    pub(crate) fn host_malformed() -> Self {
+        let message = "a request has one Host field, which is a name or an address";
+        Self::oci(StatusCode::BAD_REQUEST, ErrorCode::Unsupported, message)
+    }
+
+    /// The request was meant for another machine (RFC 9110, section 15.5.20).
+    pub(crate) fn host_of_others(name: &str) -> Self {
+        let message = format!(
+            "{name} is not a name of this registry: use localhost or an address, \
+             or add it to hosts under [registry] in the configuration"
+        );
+        Self::oci(StatusCode::MISDIRECTED_REQUEST, ErrorCode::Denied, message)
+    }
+
     pub(crate) fn name_unknown(name: &RepositoryName) -> Self {
         Self::oci(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "repository not known")
             .detail(json!({ "name": name.as_str() }))
@@ -113,9 +128,9 @@ impl ApiError {
             .detail(json!({ "reference": reference.to_string() }))
     }
 
-    /// A byte range outside of a blob of `size` bytes (RFC 9110, section 15.5.17).
+    /// A byte range outside of content of `size` bytes (RFC 9110, section 15.5.17).
     pub(crate) fn range_not_satisfiable(size: u64) -> Self {
-        let message = format!("no byte of the range is within the {size} bytes of the blob");
+        let message = format!("no byte of the range is within the {size} bytes");
         Self::oci(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid, message)
             .header(http::header::CONTENT_RANGE, respond::value(&format!("bytes */{size}")))
     }

@@ -13,11 +13,15 @@
 mod blobs;
 mod body;
 mod catalog;
+mod conditions;
 mod connection;
 mod error;
+mod fallback;
+mod host;
 pub mod limits;
 mod manifests;
 mod metrics;
+mod multipart;
 mod page;
 mod referrers;
 mod respond;
@@ -25,6 +29,7 @@ mod router;
 mod server;
 mod tags;
 mod uploads;
+mod warning;
 
 pub use limits::Limits;
 pub use metrics::describe as describe_metrics;

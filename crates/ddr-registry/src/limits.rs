@@ -33,6 +33,13 @@ pub const RETRY_AFTER_S: u64 = 2;
 /// Manifests that are received and stored at once; more wait for their turn. Bounds what they
 /// take in memory, [`ddr_oci::manifest::MAX_MANIFEST_BYTES`] each.
 pub const MAX_MANIFEST_PUTS: usize = 32;
+/// Bytes of descriptors in one page of referrers; one that is larger stands alone. The
+/// specification wants the whole no larger than a manifest.
+pub const MAX_REFERRERS_BYTES: usize = 4 * 1024 * 1024 - 1024;
+/// Entries of a referrers tag that are looked at; what the rest says is not in the answer.
+pub const MAX_FALLBACK_ENTRIES: usize = 1024;
+/// Such entries that are read at once.
+pub const MAX_FALLBACK_READS: usize = 8;
 
 /// How long to wait for whom, and how many to serve. [`Limits::default`] is for production; tests
 /// shorten the waits.
@@ -54,6 +61,9 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Names in one page; default [`MAX_PAGE`].
     pub page: usize,
+    /// Names, in lower case, by which clients may call this registry, beside addresses,
+    /// `localhost` and names that nobody else can own; default none.
+    pub hosts: Vec<String>,
 }
 
 impl Default for Limits {
@@ -66,6 +76,7 @@ impl Default for Limits {
             write_progress_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(15),
             page: MAX_PAGE,
+            hosts: Vec::new(),
         }
     }
 }

@@ -6,18 +6,23 @@ use std::sync::Arc;
 
 use ddr_oci::digest::Digest;
 use ddr_oci::manifest::MAX_MANIFEST_BYTES;
+use ddr_oci::range::RangeOutcome;
 use ddr_oci::reference::{Reference, RepositoryName, Tag};
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderName, LOCATION};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION,
+};
 
+use crate::conditions;
 use crate::error::ApiError;
 use crate::respond::{self, DOCKER_CONTENT_DIGEST, Reply};
 use crate::router::Call;
+use crate::warning;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
-/// GET and HEAD. A `Range` is not looked at: a manifest is sent whole.
+/// GET and HEAD. One range is served as 206; of several the whole is sent, which is never large.
 pub(crate) async fn get(
     call: &Call,
     name: &RepositoryName,
@@ -25,9 +30,27 @@ pub(crate) async fn get(
 ) -> Result<Reply, ApiError> {
     let found = call.shared.node.manifest(name, reference).await?;
     let manifest = found.ok_or_else(|| ApiError::manifest_unknown(reference))?;
-    let media_type = respond::value(&manifest.media_type);
-    let mut reply = respond::bytes(StatusCode::OK, media_type, manifest.bytes);
-    reply.headers_mut().insert(DOCKER_CONTENT_DIGEST, digest_value(&manifest.digest));
+    if conditions::has_it(&call.headers, &manifest.digest) {
+        return Ok(conditions::not_modified(&manifest.digest));
+    }
+    let size = manifest.bytes.len() as u64;
+    let (status, range) =
+        match conditions::range(&call.method, &call.headers, &manifest.digest, size) {
+            RangeOutcome::Whole | RangeOutcome::Parts(_) => (StatusCode::OK, 0..size),
+            RangeOutcome::Part { start, end } => (StatusCode::PARTIAL_CONTENT, start..end),
+            RangeOutcome::Unsatisfiable => return Err(ApiError::range_not_satisfiable(size)),
+        };
+    // Both ends are within the bytes, whose length is a usize.
+    let bytes = manifest.bytes.slice(range.start as usize..range.end as usize);
+    let mut reply = respond::bytes(status, respond::value(&manifest.media_type), bytes);
+    let headers = reply.headers_mut();
+    headers.insert(DOCKER_CONTENT_DIGEST, digest_value(&manifest.digest));
+    headers.insert(ETAG, conditions::entity_tag(&manifest.digest));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if status == StatusCode::PARTIAL_CONTENT {
+        let covered = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+        headers.insert(CONTENT_RANGE, respond::value(&covered));
+    }
     Ok(reply)
 }
 
@@ -57,6 +80,11 @@ pub(crate) async fn put(
     for tag in tags {
         headers.append(OCI_TAG, respond::value(tag.as_str()));
     }
+    let unknown = &stored.unknown_blobs;
+    if !unknown.is_empty() {
+        let intro = format!("{} blobs of this manifest are not known here", unknown.len());
+        warning::add(&mut reply, &warning::list(&intro, unknown));
+    }
     Ok(reply)
 }
 
@@ -73,6 +101,6 @@ pub(crate) async fn delete(
     }
 }
 
-fn digest_value(digest: &Digest) -> http::HeaderValue {
+fn digest_value(digest: &Digest) -> HeaderValue {
     respond::value(&digest.to_string())
 }

@@ -170,8 +170,8 @@ pub(crate) fn with_body(status: StatusCode, body: ReplyBody, len: u64) -> Reply 
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(DOCKER_API_VERSION, HeaderValue::from_static("registry/2.0"));
-    // RFC 9110, section 8.6: a 204 has no Content-Length.
-    if status != StatusCode::NO_CONTENT {
+    // RFC 9110, section 8.6: a 204 has no Content-Length, a 304 not that of its own body.
+    if status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
     }
     reply

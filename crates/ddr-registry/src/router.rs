@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ddr_oci::range::MAX_RANGE_HEADER_BYTES;
 use ddr_oci::route::{self, Request};
 use futures_util::future::{BoxFuture, ready};
 use http::Method;
-use http::header::{EXPECT, HeaderMap, ORIGIN};
+use http::header::{EXPECT, HeaderMap, HeaderName, ORIGIN, RANGE};
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 
@@ -19,7 +20,7 @@ use crate::error::ApiError;
 use crate::limits::MAX_HEADER_BYTES;
 use crate::respond::{self, Reply};
 use crate::server::Shared;
-use crate::{blobs, catalog, manifests, metrics, referrers, tags, uploads};
+use crate::{blobs, catalog, host, manifests, metrics, referrers, tags, uploads};
 
 /// Bytes of the request target that are written to the log.
 const MAX_LOGGED_TARGET: usize = 512;
@@ -89,6 +90,8 @@ async fn route(
     } else if head.headers.contains_key(ORIGIN) {
         // The port has no authentication: a page in a browser on this machine must not push here.
         Err(ApiError::from_web_page())
+    } else if let Err(error) = host::check(&head, &client.shared.limits.hosts) {
+        Err(error)
     } else {
         route::parse(head.method.as_str(), head.uri.path(), head.uri.query()).map_err(Into::into)
     };
@@ -149,8 +152,10 @@ fn dispatch<'a>(
         Request::ManifestDelete { name, reference } => {
             Box::pin(manifests::delete(call, name, reference))
         }
-        Request::Referrers { name, digest, artifact_type } => {
-            Box::pin(referrers::list(call, name, digest, artifact_type.as_deref()))
+        Request::Referrers { name, digest, artifact_type, n, last } => {
+            let artifact_type = artifact_type.as_deref();
+            let asked = referrers::Asked { artifact_type, n: *n, last: last.as_ref() };
+            Box::pin(referrers::list(call, name, digest, asked))
         }
     }
 }
@@ -187,8 +192,14 @@ const fn label(request: &Request) -> &'static str {
     }
 }
 
-/// Bytes of the header fields as they stand on the wire; the route parser bounds the target.
+/// Bytes of the header fields as they stand on the wire; the route parser bounds the target. A
+/// `Range` has a limit of its own, because podman asks for a thousand parts of a layer in one.
 fn header_bytes(headers: &HeaderMap) -> usize {
     const SEPARATORS: usize = ": \r\n".len();
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + SEPARATORS).sum()
+    let counts = |name: &HeaderName, len: usize| *name != RANGE || len > MAX_RANGE_HEADER_BYTES;
+    headers
+        .iter()
+        .filter(|(name, value)| counts(name, value.len()))
+        .map(|(name, value)| name.as_str().len() + value.len() + SEPARATORS)
+        .sum()
 }

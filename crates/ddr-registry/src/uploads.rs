@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::respond::{self, Reply};
 use crate::router::Call;
 
-/// A blob to mount, and the repository it is said to be in.
+/// A blob to mount, and the repository it is said to be in, if any is.
 pub(crate) type Mount = (Digest, Option<RepositoryName>);
 
 /// POST: mounts a blob, takes a whole blob, or opens a session.

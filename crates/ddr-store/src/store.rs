@@ -138,6 +138,14 @@ impl Store {
         self.inner.index.is_linked(repository, digest)
     }
 
+    /// Whether any repository may read the content.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn is_linked_anywhere(&self, digest: &Digest) -> Result<bool, IndexError> {
+        self.inner.index.is_linked_anywhere(digest)
+    }
+
     /// Stores a manifest in a repository, links its children, lists it with its subject and sets
     /// tags: all or nothing.
     ///

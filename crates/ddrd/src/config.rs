@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
-pub use settings::{LogFormat, Settings};
+pub use settings::{LogFormat, RegistrySettings, Settings};
 
 /// Where docker, containerd and podman look for a registry that needs no set-up.
 pub const DEFAULT_REGISTRY: SocketAddr =
@@ -23,6 +23,8 @@ pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr:
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 /// Bytes of a zone name; the same bound as on the wire.
 pub const MAX_ZONE_BYTES: usize = 32;
+/// Names by which clients may call the registry, beside those of this machine.
+pub const MAX_REGISTRY_HOSTS: usize = 64;
 
 /// Every setting with its default filled in, checked once.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,6 +43,10 @@ pub struct Config {
     pub join: Option<String>,
     /// Failure zone of this node, such as a rack or a room; may be empty.
     pub zone: String,
+    /// Manifests whose blobs nobody has are refused.
+    pub require_blobs: bool,
+    /// Names by which clients may call the registry, beside those of this machine; in lower case.
+    pub registry_hosts: Vec<String>,
     /// `tracing` filter such as `info` or `info,ddr_node=debug`.
     pub log: String,
     /// How log lines look.
@@ -92,6 +98,11 @@ pub enum ConfigError {
         "zone {0:?} is not a zone name: use at most {MAX_ZONE_BYTES} letters, digits, '.', '_', '-'"
     )]
     Zone(String),
+    /// A name by which no client can call the registry.
+    #[error(
+        "[registry] hosts {0:?} is not a host name: use at most {MAX_REGISTRY_HOSTS} names of letters, digits, '.', '-', '_', without a port"
+    )]
+    Host(String),
     /// The log filter does not parse.
     #[error("log {filter:?} is not a log filter ({reason}): use a level such as info or debug")]
     Log {
@@ -130,6 +141,8 @@ impl Config {
             peer_advertise: settings.peer_advertise,
             join: settings.join,
             zone: settings.zone.unwrap_or_default(),
+            require_blobs: settings.registry.require_blobs.unwrap_or_default(),
+            registry_hosts: hosts(settings.registry.hosts.unwrap_or_default())?,
             log: settings.log.unwrap_or_else(|| "info".into()),
             log_format: settings.log_format.unwrap_or_default(),
         };
@@ -151,6 +164,20 @@ impl Config {
         }
         crate::telemetry::filter(&self.log).map(drop)
     }
+}
+
+/// The names in lower case and without the dot at the end, as requests are compared with them.
+fn hosts(names: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    if names.len() > MAX_REGISTRY_HOSTS {
+        return Err(ConfigError::Host(format!("{} names", names.len())));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    let name = |name: String| {
+        let bare = name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase();
+        let good = (1..=253).contains(&bare.len()) && bare.chars().all(plain);
+        if good { Ok(bare) } else { Err(ConfigError::Host(name)) }
+    };
+    names.into_iter().map(name).collect()
 }
 
 /// Plain HTTP without authentication may only be reached from this machine (design decision 6).
@@ -234,6 +261,17 @@ mod tests {
         assert!(zone("eu-1.rack_7").is_ok());
         assert!(matches!(zone(&"z".repeat(33)), Err(ConfigError::Zone(_))));
         assert!(matches!(zone("a b"), Err(ConfigError::Zone(_))));
+        let hosts = |names: &[&str]| {
+            let hosts = Some(names.iter().map(ToString::to_string).collect());
+            let registry = RegistrySettings { hosts, ..RegistrySettings::default() };
+            resolve(Settings { registry, ..Settings::default() })
+        };
+        let named = hosts(&["Registry.Example.", "ddr"]).unwrap();
+        assert_eq!(named.registry_hosts, ["registry.example", "ddr"]);
+        for bad in ["", ".", "a:5000", "a/b", "a b", "*"] {
+            assert!(matches!(hosts(&[bad]), Err(ConfigError::Host(_))), "{bad}");
+        }
+        assert!(matches!(hosts(&["a"; MAX_REGISTRY_HOSTS + 1]), Err(ConfigError::Host(_))));
         let log = Settings { log: Some("a=b=c".into()), ..Settings::default() };
         assert!(matches!(resolve(log), Err(ConfigError::Log { .. })));
         let any = Settings { peer_advertise: "0.0.0.0:1".parse().ok(), ..Settings::default() };

@@ -1,5 +1,6 @@
 //! `PUT` and `DELETE` of a manifest.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,15 +34,21 @@ impl Push {
         let repository = incoming.repository;
         let manifest = Manifest::parse(incoming.content_type, &incoming.bytes)?;
         let digest = checked_digest(incoming.reference, &incoming.bytes)?;
-        let blobs: Vec<Digest> = manifest.required_blobs().map(|blob| blob.digest).collect();
-        self.check_blobs(repository, &blobs).await?;
+        let mut seen = BTreeSet::new();
+        let blobs = manifest.required_blobs().map(|blob| blob.digest);
+        let blobs: Vec<Digest> = blobs.filter(|digest| seen.insert(*digest)).collect();
+        let unknown_blobs = self.check_blobs(repository, &blobs).await?;
         let content = ManifestContent {
             digest,
             media_type: manifest.media_type.clone(),
             bytes: incoming.bytes,
         };
         // The tags go into the local list only after a majority keeps them.
-        let entry = Arc::new(entry::of(&content, &manifest));
+        let mut entry = entry::of(&content, &manifest);
+        // To name a digest is no licence to read it: what was not found is not linked.
+        let unknown: BTreeSet<&Digest> = unknown_blobs.iter().collect();
+        entry.children.retain(|child| !unknown.contains(child));
+        let entry = Arc::new(entry);
         self.store_manifest(repository, Arc::clone(&entry)).await?;
         self.announcer().announced(&digest, &blobs).await;
         let mut tags: Vec<Tag> = incoming.tags.to_vec();
@@ -54,14 +61,16 @@ impl Push {
         let publication = Publication { repository: repository.clone(), digest, tags, referrer };
         self.names.publish(publication).await.map_err(unavailable)?;
         self.store_again_if_gone(repository, entry).await?;
-        Ok(PutManifest { digest, subject: manifest.subject.map(|subject| subject.digest) })
+        let subject = manifest.subject.map(|subject| subject.digest);
+        Ok(PutManifest { digest, subject, unknown_blobs })
     }
 
+    /// Those of `blobs` that nobody has in `repository`, which is an error where all are required.
     async fn check_blobs(
         &self,
         repository: &RepositoryName,
         blobs: &[Digest],
-    ) -> Result<(), PutManifestError> {
+    ) -> Result<Vec<Digest>, PutManifestError> {
         let checks = blobs
             .iter()
             .copied()
@@ -76,7 +85,10 @@ impl Push {
                 Err(error) => return Err(PutManifestError::Unavailable(error.to_string())),
             }
         }
-        if unknown.is_empty() { Ok(()) } else { Err(PutManifestError::BlobsUnknown(unknown)) }
+        if unknown.is_empty() || !self.shared.limits.require_blobs {
+            return Ok(unknown);
+        }
+        Err(PutManifestError::BlobsUnknown(unknown))
     }
 
     async fn store_manifest(

@@ -40,6 +40,12 @@ fn parse(content_type: Option<&str>, document: &Value) -> Result<Manifest, Manif
     Manifest::parse(content_type, document.to_string().as_bytes())
 }
 
+/// A descriptor as the list of its fields.
+fn in_a_list(descriptor: &Value) -> Value {
+    let field = |name: &str| descriptor[name].clone();
+    json!([field("mediaType"), field("digest"), field("size"), [], {}, null, null, null])
+}
+
 #[test]
 fn image_has_config_and_layers() {
     let read = parse(Some(OCI_MANIFEST), &image()).unwrap();
@@ -149,6 +155,12 @@ fn broken_json_and_fields_are_named() {
         with(image(), "annotations", json!({"a": 1})).to_string(),
         with(image(), "schemaVersion", json!("2")).to_string(),
         with(image(), "subject", json!([])).to_string(),
+        // The parser would take the members of a list for the fields of an object.
+        with(image(), "config", in_a_list(&image()["config"])).to_string(),
+        with(image(), "subject", in_a_list(&image()["config"])).to_string(),
+        with(image(), "layers", json!([in_a_list(&image()["config"])])).to_string(),
+        json!([2]).to_string(),
+        json!([2, OCI_MANIFEST, image()["config"], [], null, null, null, null, null]).to_string(),
         image().to_string().replacen('{', r#"{"layers":[],"#, 1),
         "[".repeat(100_000),
     ] {

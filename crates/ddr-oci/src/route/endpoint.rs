@@ -90,7 +90,10 @@ impl<'a> Endpoint<'a> {
                 read_only(method)?;
                 let name = name.check()?;
                 let digest = checked_digest(&digest)?;
-                Ok(Request::Referrers { name, digest, artifact_type: query.artifact_type()? })
+                let artifact_type = query.artifact_type()?;
+                let (n, last) = query.page()?;
+                let last = last.map(|last| last.parse().map_err(|_| RouteError::PageInvalid));
+                Ok(Request::Referrers { name, digest, artifact_type, n, last: last.transpose()? })
             }
             Self::Blob { name, digest } => blob(method, &name, &digest),
             Self::Uploads { name } => upload_start(method, &name, query),

@@ -263,7 +263,13 @@ fn artifact_types_keep_their_plus() {
     let ask = |query: &str| get(&format!("/v2/a/referrers/sha256:{HEX}?artifactType={query}"));
     let answer = |artifact_type: Option<&str>| {
         let artifact_type = artifact_type.map(str::to_owned);
-        Ok(Request::Referrers { name: name("a"), digest: digest(), artifact_type })
+        Ok(Request::Referrers {
+            name: name("a"),
+            digest: digest(),
+            artifact_type,
+            n: None,
+            last: None,
+        })
     };
     assert_eq!(ask("application/vnd.x+json"), answer(Some("application/vnd.x+json")));
     assert_eq!(ask("application%2Fvnd.x%2Bjson"), answer(Some("application/vnd.x+json")));

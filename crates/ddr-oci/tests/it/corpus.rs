@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{replay, targets};
+use crate::{ranges, replay, targets};
 
 fn replay(name: &str, target: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
@@ -26,7 +26,17 @@ fn route() {
 
 #[test]
 fn range() {
-    replay("range", targets::range);
+    replay("range", ranges::range);
+}
+
+#[test]
+fn content_range() {
+    replay("content_range", ranges::chunk_place);
+}
+
+#[test]
+fn multipart() {
+    replay("multipart", ranges::multipart);
 }
 
 #[test]

@@ -144,6 +144,15 @@ fn lists() -> Vec<Row> {
         name: name(),
         digest,
         artifact_type: artifact_type.map(str::to_owned),
+        n: None,
+        last: None,
+    };
+    let next = Request::Referrers {
+        name: name(),
+        digest,
+        artifact_type: None,
+        n: Some(2),
+        last: Some(digest),
     };
     let tags = "/v2/team/app/tags/list";
     vec![
@@ -155,6 +164,12 @@ fn lists() -> Vec<Row> {
             read,
             format!("/v2/team/app/referrers/{digest}?artifactType=application%2Fvnd.x%2Bjson"),
             referrers(Some("application/vnd.x+json")),
+        ),
+        row(
+            "end-12a page",
+            read,
+            format!("/v2/team/app/referrers/{digest}?n=2&last={digest}"),
+            next,
         ),
         row("catalog", read, "/v2/_catalog", Request::Catalog { n: None, last: None }),
         row(

@@ -5,6 +5,8 @@
 mod corpus;
 mod endpoints;
 mod properties;
+#[path = "../../../../fuzz/src/ranges.rs"]
+mod ranges;
 #[path = "../../../../fuzz/src/replay.rs"]
 mod replay;
 mod rules;

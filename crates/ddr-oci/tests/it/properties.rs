@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::targets;
+use crate::{ranges, targets};
 
 fn name() -> impl Strategy<Value = RepositoryName> {
     // The words of the API are names too.
@@ -58,11 +58,15 @@ fn request() -> impl Strategy<Value = Request> {
         (name(), n(), last()).prop_map(|(name, n, last)| Request::TagList { name, n, last }),
         (name(), digest()).prop_map(|(name, digest)| Request::Blob { name, digest }),
         (name(), reference()).prop_map(|(name, reference)| Request::Manifest { name, reference }),
-        (name(), digest(), kind).prop_map(|(name, digest, artifact_type)| Request::Referrers {
-            name,
-            digest,
-            artifact_type
-        }),
+        (name(), digest(), kind, n(), option::of(digest())).prop_map(
+            |(name, digest, artifact_type, n, last)| Request::Referrers {
+                name,
+                digest,
+                artifact_type,
+                n,
+                last
+            }
+        ),
     ];
     let uploads = prop_oneof![
         (name(), option::of(digest()), algorithm, mount).prop_map(
@@ -110,7 +114,8 @@ fn encode(text: &str) -> String {
 fn line(request: &Request) -> (&'static str, String, Vec<(&'static str, String)>) {
     let page = |n: &Option<u64>, last: &Option<String>| {
         let n = n.map(|n| ("n", n.to_string()));
-        n.into_iter().chain(last.clone().map(|last| ("last", last))).collect()
+        let all = n.into_iter().chain(last.clone().map(|last| ("last", last)));
+        all.collect::<Vec<_>>()
     };
     let uploads = |name: &RepositoryName, id: &str| format!("/v2/{name}/blobs/uploads/{id}");
     match request {
@@ -149,9 +154,10 @@ fn line(request: &Request) -> (&'static str, String, Vec<(&'static str, String)>
         Request::ManifestDelete { name, reference } => {
             ("DELETE", format!("/v2/{name}/manifests/{reference}"), vec![])
         }
-        Request::Referrers { name, digest, artifact_type } => {
-            let kind = artifact_type.clone().map(|kind| ("artifactType", kind));
-            ("GET", format!("/v2/{name}/referrers/{digest}"), kind.into_iter().collect())
+        Request::Referrers { name, digest, artifact_type, n, last } => {
+            let mut query = page(n, &last.map(|last| last.to_string()));
+            query.extend(artifact_type.clone().map(|kind| ("artifactType", kind)));
+            ("GET", format!("/v2/{name}/referrers/{digest}"), query)
         }
     }
 }
@@ -243,6 +249,22 @@ proptest! {
     }
 
     #[test]
+    fn sets_of_ranges_hold_what_was_asked_for(
+        set in vec((option::of(0..60_u64), option::of(0..60_u64)), 1..8),
+        size in 0..50_u64,
+        huge in any::<u64>(),
+    ) {
+        let text = |at: &Option<u64>| at.map(|at| at.to_string()).unwrap_or_default();
+        let set: Vec<_> = set.iter().map(|(a, b)| format!("{}-{}", text(a), text(b))).collect();
+        let header = format!("bytes={}", set.join(","));
+        ranges::range(format!("{size} {header}").as_bytes());
+        ranges::range(format!("{huge} {header}").as_bytes());
+        let mut input = format!("{header}\n").into_bytes();
+        input.extend(content(huge, size as usize));
+        ranges::multipart(&input);
+    }
+
+    #[test]
     fn descriptors_and_indexes_round_trip(
         digests in vec((digest(), any::<u64>(), option::of("[a-z/+]{1,20}")), 0..5),
         key in "\\PC{0,10}",
@@ -265,7 +287,7 @@ proptest! {
         targets::digest(&data);
         targets::reference(&data);
         targets::route(&data);
-        targets::range(&data);
+        ranges::range(&data);
         targets::manifest(&data);
         targets::piece_chain(&data);
     }
@@ -274,7 +296,7 @@ proptest! {
     fn decoders_survive_likely_text(data in "(GET|PUT|9)? ?/?(v2|a|[:@%&=?/,.-]|bytes|sha256|[0-9]|blobs|é){0,30}") {
         targets::reference(data.as_bytes());
         targets::route(data.as_bytes());
-        targets::range(data.as_bytes());
+        ranges::range(data.as_bytes());
     }
 }
 

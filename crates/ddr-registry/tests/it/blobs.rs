@@ -62,7 +62,7 @@ async fn ranges() {
         answer.expect_error(416, "SIZE_INVALID");
         assert_eq!(answer.header("content-range"), Some("bytes */100"), "{range}");
     }
-    for range in ["bytes=0-1,5-6", "lines=0-1", "bytes=a-b", "bytes", "bytes=1-\u{e9}"] {
+    for range in ["lines=0-1", "bytes=a-b", "bytes", "bytes=1-\u{e9}"] {
         let answer = server.send(&target, &[("range", range)], b"").await.expect(200);
         assert_eq!(answer.body, content, "{range}");
         assert_eq!(answer.header("content-range"), None);

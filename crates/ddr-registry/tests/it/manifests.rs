@@ -2,7 +2,7 @@
 
 use ddr_oci::digest::{Algorithm, Digest};
 use ddr_oci::manifest::MAX_MANIFEST_BYTES;
-use ddr_oci::media_type::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+use ddr_oci::media_type::{DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
 use serde_json::json;
 
 use crate::client::Connection;
@@ -49,10 +49,33 @@ async fn whatever_is_accepted_the_type_stays() {
         assert_eq!(answer.header("content-type"), Some(DOCKER_MANIFEST));
         assert_eq!(answer.body, image.bytes);
     }
-    // Some clients ask for a range of a manifest: the whole is a right answer.
+}
+
+#[tokio::test]
+async fn a_range_of_a_manifest() {
+    let server = Server::start().await;
+    let image = server.image("d", "ranged").await;
+    server.put_manifest("d", "latest", &image).await.expect(201);
+    let len = image.bytes.len();
     let line = "GET /v2/d/manifests/latest";
-    let answer = server.send(line, &[("range", "bytes=0-")], b"").await.expect(200);
-    assert_eq!(answer.body, image.bytes);
+    for (range, part) in [("bytes=0-", 0..len), ("bytes=5-9", 5..10), ("bytes=-7", len - 7..len)] {
+        let answer = server.send(line, &[("range", range)], b"").await.expect(206);
+        let covered = format!("bytes {}-{}/{len}", part.start, part.end - 1);
+        assert_eq!(answer.header("content-range"), Some(covered.as_str()));
+        assert_eq!(answer.header("content-type"), Some(OCI_MANIFEST));
+        assert_eq!(answer.header("docker-content-digest"), Some(&*image.digest().to_string()));
+        assert_eq!(answer.body, image.bytes[part]);
+    }
+    let answer = server.send(line, &[("range", &format!("bytes={len}-"))], b"").await;
+    answer.expect_error(416, "SIZE_INVALID");
+    assert_eq!(answer.header("content-range"), Some(&*format!("bytes */{len}")));
+    for range in ["bytes=0-1,3-4", "lines=1-2"] {
+        let answer = server.send(line, &[("range", range)], b"").await.expect(200);
+        assert_eq!(answer.body, image.bytes);
+        assert_eq!(answer.header("accept-ranges"), Some("bytes"));
+    }
+    let head = server.send("HEAD /v2/d/manifests/latest", &[("range", "bytes=0-1")], b"").await;
+    assert_eq!(head.expect(200).header("content-length"), Some(&*len.to_string()));
 }
 
 #[tokio::test]
@@ -126,8 +149,54 @@ async fn what_is_no_manifest_is_refused() {
 }
 
 #[tokio::test]
-async fn missing_blobs_are_named() {
+async fn a_manifest_whose_blobs_are_missing_is_taken_with_a_warning() {
     let server = Server::start().await;
+    let image = server.image("full", "x").await;
+    let full = server.put_manifest("full", "latest", &image).await.expect(201);
+    assert_eq!(full.header("warning"), None);
+    let answer = server.put_manifest("sparse", "latest", &image).await.expect(201);
+    let warning = answer.header("warning").unwrap();
+    let expected = "299 - \"2 blobs of this manifest are not known here: sha256:";
+    assert!(warning.starts_with(expected) && warning.ends_with('"'), "{warning}");
+    assert_eq!(server.get("/v2/sparse/manifests/latest").await.expect(200).body, image.bytes);
+
+    // To name a blob of another repository is no licence to read it.
+    let manifest: serde_json::Value = serde_json::from_slice(&image.bytes).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    server.get(&format!("/v2/full/blobs/{layer}")).await.expect(200);
+    server.get(&format!("/v2/sparse/blobs/{layer}")).await.expect_error(404, "BLOB_UNKNOWN");
+    // Once pushed it is there.
+    server.push_blob("sparse", "x".repeat(10).as_bytes()).await;
+    server.get(&format!("/v2/sparse/blobs/{layer}")).await.expect(200);
+    let again = server.put_manifest("sparse", "latest", &image).await.expect(201);
+    assert!(again.header("warning").unwrap().starts_with("299 - \"1 blobs of"));
+}
+
+#[tokio::test]
+async fn a_warning_of_many_blobs_keeps_its_limit() {
+    let server = Server::start().await;
+    let config = server.push_blob("many", b"{}").await;
+    let layer = |n: usize| {
+        let digest = Digest::sha256(&n.to_le_bytes());
+        json!({ "mediaType": OCI_LAYER, "digest": digest, "size": 8 })
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": { "mediaType": OCI_CONFIG, "digest": config, "size": 2 },
+        "layers": (0..300).map(layer).collect::<Vec<_>>(),
+    });
+    let image = Image { bytes: manifest.to_string().into_bytes(), media_type: OCI_MANIFEST };
+    let answer = server.put_manifest("many", "latest", &image).await.expect(201);
+    let warning = answer.header("warning").unwrap();
+    assert!(warning.starts_with("299 - \"300 blobs") && warning.len() <= 4096, "{warning}");
+}
+
+#[tokio::test]
+async fn missing_blobs_are_named_where_they_are_required() {
+    let limits = ddr_node::Limits { require_blobs: true, ..ddr_node::Limits::default() };
+    let node = crate::node::TestNode::start_with(limits).await;
+    let server = Server::around(node, ddr_registry::Limits::default()).await;
     let image = server.image("full", "x").await;
     let answer = server.put_manifest("empty", "latest", &image).await;
     let error = answer.expect_error(404, "MANIFEST_BLOB_UNKNOWN");

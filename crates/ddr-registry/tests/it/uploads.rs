@@ -121,16 +121,23 @@ async fn a_known_blob_is_mounted() {
 }
 
 #[tokio::test]
-async fn a_mount_without_from_is_an_upload_or_a_mount() {
+async fn a_mount_without_from_finds_the_blob_itself() {
     let server = Server::start().await;
     let digest = server.push_blob("from/here", b"content").await;
-    let answer = server.post(&format!("/v2/to/c/blobs/uploads/?mount={digest}"), b"").await;
-    if answer.status == 201 {
+    for query in [format!("mount={digest}"), format!("from=&mount={digest}")] {
+        let answer = server.post(&format!("/v2/to/c/blobs/uploads/?{query}"), b"").await;
         expect_created(&answer, "to/c", &digest);
         assert_eq!(server.get(&format!("/v2/to/c/blobs/{digest}")).await.body, b"content");
-    } else {
-        expect_session(&answer, "to/c");
+        server.delete(&format!("/v2/to/c/blobs/{digest}")).await.expect(202);
     }
+    // What nobody has any more cannot be mounted, whoever names it.
+    let image = server.image("names", "x").await;
+    let manifest: serde_json::Value = serde_json::from_slice(&image.bytes).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    server.put_manifest("names", "latest", &image).await.expect(201);
+    server.delete(&format!("/v2/names/blobs/{layer}")).await.expect(202);
+    let answer = server.post(&format!("/v2/to/c/blobs/uploads/?mount={layer}"), b"").await;
+    expect_session(&answer, "to/c");
 }
 
 #[tokio::test]

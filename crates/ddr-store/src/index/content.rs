@@ -116,6 +116,16 @@ impl Index {
         })
     }
 
+    pub(crate) fn is_linked_anywhere(&self, digest: &Digest) -> Result<bool, IndexError> {
+        self.read(|t| {
+            let key = Key::of(digest);
+            Ok(match t.open_table(LINKED_BY)?.range((key.get(), "")..)?.next() {
+                Some(row) => row?.0.value().0 == key.get(),
+                None => false,
+            })
+        })
+    }
+
     /// Removes a link. Where that was the last and no lease holds at `now_ms`, the row of the
     /// blob goes too and the digest is doomed, in the same transaction.
     pub(crate) fn unlink(

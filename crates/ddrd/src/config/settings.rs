@@ -56,6 +56,11 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", env = "DDR_ZONE")]
     pub zone: Option<String>,
 
+    /// What the registry asks of its clients.
+    #[command(flatten)]
+    #[serde(default)]
+    pub registry: RegistrySettings,
+
     /// Log level (error, warn, info, debug, trace) or a filter such as info,ddr_node=debug
     /// [default: info]
     #[arg(long, value_name = "FILTER", env = "DDR_LOG")]
@@ -64,6 +69,39 @@ pub struct Settings {
     /// Log lines for people or for machines [default: human]
     #[arg(long, value_name = "FORMAT", env = "DDR_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+}
+
+/// The table `[registry]` of the file. Rarely needed, so the flags are not listed in the help.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, clap::Args)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RegistrySettings {
+    /// Refuse manifests whose blobs are not known [default: false]
+    #[arg(
+        long = "registry-require-blobs",
+        value_name = "BOOL",
+        env = "DDR_REGISTRY_REQUIRE_BLOBS",
+        hide = true
+    )]
+    pub require_blobs: Option<bool>,
+
+    /// Names beside those of this machine by which clients call the registry
+    #[arg(
+        long = "registry-hosts",
+        value_name = "NAMES",
+        env = "DDR_REGISTRY_HOSTS",
+        value_delimiter = ',',
+        hide = true
+    )]
+    pub hosts: Option<Vec<String>>,
+}
+
+impl RegistrySettings {
+    fn over(self, below: Self) -> Self {
+        Self {
+            require_blobs: self.require_blobs.or(below.require_blobs),
+            hosts: self.hosts.or(below.hosts),
+        }
+    }
 }
 
 impl Settings {
@@ -98,6 +136,7 @@ impl Settings {
             peer_advertise: self.peer_advertise.or(below.peer_advertise),
             join: self.join.or(below.join),
             zone: self.zone.or(below.zone),
+            registry: self.registry.over(below.registry),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }
@@ -122,10 +161,13 @@ mod tests {
     fn every_key_is_read() {
         let text = "data-dir = '/d'\nregistry-listen = '127.0.0.1:1'\npeer-listen = '[::]:2'\n\
                     admin-listen = '127.0.0.1:3'\npeer-advertise = '192.0.2.1:4'\njoin = '@f'\n\
-                    zone = 'z'\nlog = 'debug'\nlog-format = 'json'\n";
+                    zone = 'z'\nlog = 'debug'\nlog-format = 'json'\n\
+                    [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);
         assert_eq!(settings.log_format, Some(LogFormat::Json));
+        assert_eq!(settings.registry.require_blobs, Some(true));
+        assert_eq!(settings.registry.hosts, Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(settings.peer_listen, "[::]:2".parse().ok());
     }
 

@@ -62,7 +62,10 @@ impl Running {
             draining: AtomicBool::new(false),
         });
         let (stop_registry, stopped) = oneshot::channel();
-        let limits = ddr_registry::Limits::default();
+        let limits = ddr_registry::Limits {
+            hosts: config.registry_hosts.clone(),
+            ..ddr_registry::Limits::default()
+        };
         let serving = ddr_registry::serve(registry, node.node.clone(), limits, stopped);
         let registry = tokio::spawn(serving);
         let token = join_token::provide(&config.data_dir, &node.node, node.advertise).await;
@@ -136,7 +139,10 @@ async fn start_node(
         advertise: vec![advertise],
         zone: config.zone.clone(),
         bootstrap,
-        limits: ddr_node::Limits::default(),
+        limits: ddr_node::Limits {
+            require_blobs: config.require_blobs,
+            ..ddr_node::Limits::default()
+        },
     })
     .await?;
     Ok(Started { node, peers, advertise })
