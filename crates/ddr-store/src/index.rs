@@ -6,12 +6,18 @@
 //! After an I/O error the database refuses all further work until it is opened again. The index
 //! does that by itself on the next call, so a disk that was full for a while costs no restart.
 
+mod audit;
 mod backend;
 mod content;
+mod garbage;
 mod keys;
 mod manifests;
 mod names;
+mod reach;
+mod untagged;
 
+pub(crate) use audit::AuditTable;
+pub(crate) use garbage::{Cursor, Looked, Rules};
 pub use manifests::{ManifestEntry, StoredManifest};
 pub use names::{MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, NamePage};
 
@@ -61,7 +67,7 @@ const NAMES: TableDefinition<'_, [u8; 32], (u128, &[u8])> = TableDefinition::new
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 
 /// How many tables there are.
-const TABLES: usize = 13;
+const TABLES: usize = 13 + reach::REACH_TABLES;
 
 /// The database, and how to open it again.
 #[derive(Debug)]
@@ -226,5 +232,5 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), IndexError> {
     transaction.open_table(REFERRERS)?;
     transaction.open_table(NAMES)?;
     transaction.open_table(SETTINGS)?;
-    Ok(())
+    reach::create_tables(transaction)
 }
