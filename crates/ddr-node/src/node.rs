@@ -23,6 +23,9 @@ use crate::pull::{Pull, Shared};
 use crate::push::{Incoming, Push};
 use crate::status::MAX_SOURCES;
 use crate::tokens::Tokens;
+use crate::upkeep::{
+    GcRequest, JobBusy, JobKind, JobStatus, Upkeep, UpkeepSettings, VerifyRequest,
+};
 use crate::{
     Blob, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
     PutManifest, PutManifestError, ReadError, StartError, Status, TokenError, TokenInfo, Upload,
@@ -72,11 +75,17 @@ pub struct Limits {
     pub max_blob_bytes: u64,
     /// Downloads that may run at once; more are refused as busy.
     pub max_fetches: usize,
+    /// Collection of garbage and verification in the background.
+    pub upkeep: UpkeepSettings,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_blob_bytes: MAX_BLOB_BYTES, max_fetches: MAX_FETCHES }
+        Self {
+            max_blob_bytes: MAX_BLOB_BYTES,
+            max_fetches: MAX_FETCHES,
+            upkeep: UpkeepSettings::default(),
+        }
     }
 }
 
@@ -98,6 +107,7 @@ pub(crate) struct Inner {
     pub(crate) pull: Arc<Pull>,
     pub(crate) names: Arc<Names>,
     push: Push,
+    upkeep: Upkeep,
     overlay: OverlayHandle,
     peers: Arc<Peers>,
     tokens: Arc<Tokens>,
@@ -333,6 +343,27 @@ impl Node {
     /// The repositories of the local index.
     pub async fn images(&self) -> Result<Vec<ImageStatus>, ReadError> {
         images::images(self.store()).await
+    }
+
+    /// Begins to collect garbage. One run at a time; one in the background makes room.
+    pub async fn start_gc(&self, request: GcRequest) -> Result<JobStatus, JobBusy> {
+        self.inner.upkeep.start_gc(request).await
+    }
+
+    /// Begins to verify the store, and to bring back from peers what was lost. One run at a time;
+    /// one in the background makes room.
+    pub async fn start_verify(&self, request: VerifyRequest) -> Result<JobStatus, JobBusy> {
+        self.inner.upkeep.start_verify(request).await
+    }
+
+    /// The run of a kind that goes on, or the last one since the start.
+    pub fn job(&self, kind: JobKind) -> JobStatus {
+        self.inner.upkeep.status(kind)
+    }
+
+    /// Asks the run of a kind to end soon; whether one was under way.
+    pub fn stop_job(&self, kind: JobKind) -> bool {
+        self.inner.upkeep.stop(kind)
     }
 
     /// Makes a join token that works for `ttl`, at most [`crate::tokens::MAX_TTL`]. The text is a

@@ -36,7 +36,7 @@ pub use index::{
     MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage,
     StoredManifest,
 };
-pub use store::{Store, StoreConfig};
+pub use store::{Store, StoreConfig, now_ms};
 pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_IDLE_MS, UPLOAD_TTL_MS, Upload};
 pub use uses::{MAX_LINGERING, MAX_PENDING_TOUCHES, Pin};
 pub use verify::{MAX_LISTED, Verify, VerifyOptions, VerifyPhase, VerifyReport, VerifyStep};

@@ -147,6 +147,33 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Links after `last` whose content is not here, at most `limit`.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn links_without_content(
+        &self,
+        last: Option<(RepositoryName, Digest)>,
+        limit: usize,
+    ) -> Result<Vec<(RepositoryName, Digest)>, IndexError> {
+        let mut cursor = last.map(|(name, digest)| {
+            let (_, key) = crate::index::Index::cursor_after(&digest);
+            (name.to_string(), key)
+        });
+        let mut found = Vec::new();
+        loop {
+            let page = self.inner.index.audit(AuditTable::Links, cursor.as_ref())?;
+            found.extend(page.dangling);
+            if found.len() >= limit || page.next.is_none() {
+                found.truncate(limit);
+                return Ok(found);
+            }
+            cursor = page.next;
+        }
+    }
+}
+
 impl Verify {
     /// What it is at.
     pub fn phase(&self) -> VerifyPhase {

@@ -13,6 +13,8 @@ use crate::{
 
 /// Children that are looked for at once.
 const MAX_CHECKS_AT_ONCE: usize = 8;
+/// Looks at the blobs of a manifest that come and go before it is refused.
+const MAX_LOOKS: usize = 4;
 /// Tags read at once when a manifest is deleted.
 const TAG_PAGE: usize = 1000;
 
@@ -43,7 +45,7 @@ impl Push {
         };
         // The tags go into the local list only after a majority keeps them.
         let entry = Arc::new(entry::of(&content, &manifest));
-        self.store_manifest(repository, Arc::clone(&entry)).await?;
+        self.store_over(repository, Arc::clone(&entry), &blobs).await?;
         self.announcer().announced(&digest, &blobs).await;
         let mut tags: Vec<&Tag> = incoming.tags.iter().collect();
         if let Reference::Tag(tag) = incoming.reference {
@@ -83,20 +85,61 @@ impl Push {
         if unknown.is_empty() { Ok(()) } else { Err(PutManifestError::BlobsUnknown(unknown)) }
     }
 
+    /// Stores the manifest in one step with a second look at its blobs: what was seen here may
+    /// have been collected or deleted since. What is not here must be with a peer.
+    async fn store_over(
+        &self,
+        repository: &RepositoryName,
+        entry: Arc<ddr_store::ManifestEntry>,
+        blobs: &[Digest],
+    ) -> Result<(), PutManifestError> {
+        let mut expected = blobs.to_vec();
+        let mut gone = Vec::new();
+        for _ in 0..MAX_LOOKS {
+            gone = self.try_store(repository, Arc::clone(&entry), expected.clone()).await?;
+            if gone.is_empty() {
+                return Ok(());
+            }
+            for digest in &gone {
+                match self.pull.size_elsewhere(repository, digest).await {
+                    Ok(Some(_)) => expected.retain(|one| one != digest),
+                    // It may have been pushed again meanwhile.
+                    Ok(None) => self.check_blobs(repository, &[*digest]).await?,
+                    Err(ReadError::Store(why)) => return Err(PutManifestError::Store(why)),
+                    Err(error) => return Err(PutManifestError::Unavailable(error.to_string())),
+                }
+            }
+        }
+        Err(PutManifestError::BlobsUnknown(gone))
+    }
+
     async fn store_manifest(
         &self,
         repository: &RepositoryName,
         entry: Arc<ddr_store::ManifestEntry>,
     ) -> Result<(), PutManifestError> {
+        self.try_store(repository, entry, Vec::new()).await.map(drop)
+    }
+
+    /// Stores the manifest unless some of `expected` are not here; those.
+    async fn try_store(
+        &self,
+        repository: &RepositoryName,
+        entry: Arc<ddr_store::ManifestEntry>,
+        expected: Vec<Digest>,
+    ) -> Result<Vec<Digest>, PutManifestError> {
         let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
         let digest = entry.digest;
         let stored = blocking(move || {
-            shared.store.put_manifest(&repository, &entry, &[])?;
-            shared.deleted.unmark(&repository, &entry.digest)
+            let gone = shared.store.put_manifest_over(&repository, &entry, &[], &expected)?;
+            if gone.is_empty() {
+                shared.deleted.unmark(&repository, &entry.digest)?;
+            }
+            Ok::<_, ddr_store::IndexError>(gone)
         });
-        stored.await.map_err(PutManifestError::store)??;
+        let gone = stored.await.map_err(PutManifestError::store)??;
         self.shared.locator.forget(&digest);
-        Ok(())
+        Ok(gone)
     }
 
     /// A delete by digest may have taken the manifest away while its tags were written: then they
