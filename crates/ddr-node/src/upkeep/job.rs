@@ -77,7 +77,10 @@ pub struct JobBusy;
 pub(super) struct Board(watch::Sender<JobStatus>);
 
 /// The right to run, and to tell how it stands. Dropped without an end, the run has failed.
-pub(super) struct Job(watch::Sender<JobStatus>);
+pub(super) struct Job {
+    board: watch::Sender<JobStatus>,
+    id: u64,
+}
 
 /// How a run ended well: to its end, or stopped.
 pub(super) struct Ended {
@@ -118,7 +121,8 @@ impl Board {
 
     /// Begins a run if none is under way.
     pub(super) fn begin(&self, background: bool) -> Option<Job> {
-        let begun = self.0.send_if_modified(|status| {
+        let mut begun = None;
+        self.0.send_if_modified(|status| {
             if status.state == JobState::Running {
                 return false;
             }
@@ -126,9 +130,10 @@ impl Board {
             *status = Self::new(kind).status();
             (status.id, status.state, status.background) = (id, JobState::Running, background);
             status.started_ms = now_ms();
+            begun = Some(id);
             true
         });
-        begun.then(|| Job(self.0.clone()))
+        begun.map(|id| Job { board: self.0.clone(), id })
     }
 
     /// Begins a run that an operator asked for.
@@ -152,16 +157,16 @@ impl Board {
 
 impl Job {
     pub(super) fn status(&self) -> JobStatus {
-        self.0.borrow().clone()
+        self.board.borrow().clone()
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.0.borrow().stop
+        self.board.borrow().stop
     }
 
     /// Waits, unless it is asked to stop.
     pub(super) async fn pause(&self, time: Duration) {
-        let mut status = self.0.subscribe();
+        let mut status = self.board.subscribe();
         let _ = tokio::time::timeout(time, status.wait_for(|status| status.stop)).await;
     }
 
@@ -174,14 +179,14 @@ impl Job {
         let phase = serde_json::to_value(phase).ok();
         let phase = phase.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
         let report = serde_json::to_value(report).unwrap_or_default();
-        self.0.send_modify(|status| {
+        self.board.send_modify(|status| {
             (status.phase, status.done, status.total) = (phase, done, total);
             status.report = report;
         });
     }
 
     pub(super) fn end(&self, ended: Result<Ended, String>) {
-        self.0.send_modify(|status| {
+        self.board.send_modify(|status| {
             status.ended_ms = now_ms();
             status.state = match &ended {
                 Ok(Ended { stopped: true, .. }) => JobState::Stopped,
@@ -196,7 +201,12 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        if self.0.borrow().state == JobState::Running {
+        // Another run may have begun since this one ended.
+        let runs = {
+            let status = self.board.borrow();
+            status.state == JobState::Running && status.id == self.id
+        };
+        if runs {
             self.end(Err("the run was cut off".into()));
         }
     }
@@ -220,7 +230,13 @@ mod tests {
         let job = taken.expect("the background made room");
         assert!(board.take_over(Duration::from_secs(5)).await.is_err());
         assert_eq!((board.status().id, board.status().background), (2, false));
+        let id = board.status().id;
+        job.end(Ok(Ended { stopped: false, damage: false }));
+        let next = board.begin(false).expect("it has ended");
         drop(job);
+        assert_eq!(board.status().state, JobState::Running, "a late drop ends no other run");
+        assert_eq!(board.status().id, id + 1);
+        drop(next);
         assert_eq!(board.status().state, JobState::Failed);
         let job = board.begin(true).expect("it has ended");
         let stubborn = board.take_over(Duration::from_secs(5)).await;

@@ -21,6 +21,8 @@ use crate::blocking;
 const SETTING: &str = "scrub";
 /// How often that is written.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// How long after its start a node begins to verify in the background.
+const FIRST_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Pause after each step in the background, besides that for its bytes.
 const STEP_PAUSE: Duration = Duration::from_millis(20);
 /// Wait before the background tries again after somebody else's run or a failure.
@@ -86,6 +88,7 @@ impl Upkeep {
         if settings.scrub_rate == Some(0) {
             return;
         }
+        tokio::time::sleep(FIRST_AFTER).await;
         loop {
             let mut place = self.place().await;
             if place.done {

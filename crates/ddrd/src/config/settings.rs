@@ -56,6 +56,19 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", env = "DDR_ZONE")]
     pub zone: Option<String>,
 
+    /// How often garbage is collected; 0s for never [default: 1h]
+    #[arg(long, value_name = "TIME", env = "DDR_GC_INTERVAL")]
+    pub gc_interval: Option<String>,
+
+    /// How long content that no manifest needs stays after its last use [default: 24h]
+    #[arg(long, value_name = "TIME", env = "DDR_GC_GRACE")]
+    pub gc_grace: Option<String>,
+
+    /// Bytes a second that are verified in the background, such as 5MiB; 0 for none [default: what
+    /// it takes to read everything in a week]
+    #[arg(long, value_name = "RATE", env = "DDR_SCRUB_RATE")]
+    pub scrub_rate: Option<String>,
+
     /// Log level (error, warn, info, debug, trace) or a filter such as info,ddr_node=debug
     /// [default: info]
     #[arg(long, value_name = "FILTER", env = "DDR_LOG")]
@@ -98,6 +111,9 @@ impl Settings {
             peer_advertise: self.peer_advertise.or(below.peer_advertise),
             join: self.join.or(below.join),
             zone: self.zone.or(below.zone),
+            gc_interval: self.gc_interval.or(below.gc_interval),
+            gc_grace: self.gc_grace.or(below.gc_grace),
+            scrub_rate: self.scrub_rate.or(below.scrub_rate),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }
@@ -122,7 +138,8 @@ mod tests {
     fn every_key_is_read() {
         let text = "data-dir = '/d'\nregistry-listen = '127.0.0.1:1'\npeer-listen = '[::]:2'\n\
                     admin-listen = '127.0.0.1:3'\npeer-advertise = '192.0.2.1:4'\njoin = '@f'\n\
-                    zone = 'z'\nlog = 'debug'\nlog-format = 'json'\n";
+                    zone = 'z'\nlog = 'debug'\nlog-format = 'json'\n\
+                    gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);
         assert_eq!(settings.log_format, Some(LogFormat::Json));

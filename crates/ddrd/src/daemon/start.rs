@@ -59,6 +59,7 @@ impl Running {
             peers: node.peers,
             admin: admin_addr,
             data_dir: config.data_dir.clone(),
+            gc_grace: config.upkeep.gc_grace,
             draining: AtomicBool::new(false),
         });
         let (stop_registry, stopped) = oneshot::channel();
@@ -136,7 +137,7 @@ async fn start_node(
         advertise: vec![advertise],
         zone: config.zone.clone(),
         bootstrap,
-        limits: ddr_node::Limits::default(),
+        limits: ddr_node::Limits { upkeep: config.upkeep, ..ddr_node::Limits::default() },
     })
     .await?;
     Ok(Started { node, peers, advertise })
