@@ -31,6 +31,7 @@ mod push;
 mod seed;
 pub mod status;
 pub mod tokens;
+pub mod upkeep;
 mod writer;
 
 use std::io;
@@ -45,6 +46,7 @@ pub use ddr_store::{Committed, UploadError};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
 pub use node::{Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
 pub use push::Upload;
+pub use upkeep::{GcRequest, JobBusy, JobKind, JobState, JobStatus, UpkeepSettings, VerifyRequest};
 
 /// Runs disk work where it may block. The error is of the task itself: it panicked.
 pub(crate) async fn blocking<T: Send + 'static>(

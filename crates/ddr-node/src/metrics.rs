@@ -20,6 +20,20 @@ pub const NAME_READ_SECONDS: &str = "ddr_name_read_seconds";
 pub const NAME_WRITE_SECONDS: &str = "ddr_name_write_seconds";
 /// Reads and writes of names that found too few voters.
 pub const NAME_QUORUM_LOST: &str = "ddr_name_quorum_lost_total";
+/// Collections of garbage.
+pub const GC_RUNS: &str = "ddr_gc_runs_total";
+/// Blobs that they removed.
+pub const GC_BLOBS: &str = "ddr_gc_removed_blobs_total";
+/// Bytes of these.
+pub const GC_BYTES: &str = "ddr_gc_freed_bytes_total";
+/// Bytes read to verify the store.
+pub const VERIFIED_BYTES: &str = "ddr_verified_bytes_total";
+/// Blobs and manifests that were found damaged.
+pub const CORRUPT: &str = "ddr_corrupt_total";
+/// Blobs and manifests that came back from peers.
+pub const REPAIRED: &str = "ddr_repaired_total";
+/// Blobs and manifests that were lost and did not come back, as of the last verification.
+pub const LOST: &str = "ddr_lost";
 /// Nodes in the routing table.
 pub const PEERS: &str = "ddr_peers";
 
@@ -36,5 +50,12 @@ pub fn describe() {
     describe_histogram!(NAME_READ_SECONDS, "Seconds that reads of names took");
     describe_histogram!(NAME_WRITE_SECONDS, "Seconds that writes of names took");
     describe_counter!(NAME_QUORUM_LOST, "Reads and writes of names that found too few voters");
+    describe_counter!(GC_RUNS, "Collections of garbage");
+    describe_counter!(GC_BLOBS, "Blobs that the collection of garbage removed");
+    describe_counter!(GC_BYTES, "Bytes of blobs that the collection of garbage removed");
+    describe_counter!(VERIFIED_BYTES, "Bytes read to verify the store");
+    describe_counter!(CORRUPT, "Blobs and manifests that were found damaged");
+    describe_counter!(REPAIRED, "Lost blobs and manifests that came back from peers");
+    describe_gauge!(LOST, "Lost blobs and manifests, as of the last verification");
     describe_gauge!(PEERS, "Nodes in the routing table");
 }

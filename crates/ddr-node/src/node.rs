@@ -23,6 +23,9 @@ use crate::pull::{Pull, Shared};
 use crate::push::{Incoming, Push};
 use crate::status::MAX_SOURCES;
 use crate::tokens::Tokens;
+use crate::upkeep::{
+    GcRequest, JobBusy, JobKind, JobStatus, Upkeep, UpkeepSettings, VerifyRequest,
+};
 use crate::{
     Blob, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
     PutManifest, PutManifestError, ReadError, StartError, Status, TokenError, TokenInfo, Upload,
@@ -74,11 +77,18 @@ pub struct Limits {
     pub max_fetches: usize,
     /// Refuse a manifest whose blobs nobody has; else it is stored, and the answer names them.
     pub require_blobs: bool,
+    /// Collection of garbage and verification in the background.
+    pub upkeep: UpkeepSettings,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_blob_bytes: MAX_BLOB_BYTES, max_fetches: MAX_FETCHES, require_blobs: false }
+        Self {
+            max_blob_bytes: MAX_BLOB_BYTES,
+            max_fetches: MAX_FETCHES,
+            require_blobs: false,
+            upkeep: UpkeepSettings::default(),
+        }
     }
 }
 
@@ -100,6 +110,7 @@ pub(crate) struct Inner {
     pub(crate) pull: Arc<Pull>,
     pub(crate) names: Arc<Names>,
     push: Push,
+    upkeep: Upkeep,
     overlay: OverlayHandle,
     peers: Arc<Peers>,
     tokens: Arc<Tokens>,
@@ -329,6 +340,27 @@ impl Node {
     /// The repositories of the local index.
     pub async fn images(&self) -> Result<Vec<ImageStatus>, ReadError> {
         images::images(self.store()).await
+    }
+
+    /// Begins to collect garbage. One run at a time; one in the background makes room.
+    pub async fn start_gc(&self, request: GcRequest) -> Result<JobStatus, JobBusy> {
+        self.inner.upkeep.start_gc(request).await
+    }
+
+    /// Begins to verify the store, and to bring back from peers what was lost. One run at a time;
+    /// one in the background makes room.
+    pub async fn start_verify(&self, request: VerifyRequest) -> Result<JobStatus, JobBusy> {
+        self.inner.upkeep.start_verify(request).await
+    }
+
+    /// The run of a kind that goes on, or the last one since the start.
+    pub fn job(&self, kind: JobKind) -> JobStatus {
+        self.inner.upkeep.status(kind)
+    }
+
+    /// Asks the run of a kind to end soon; whether one was under way.
+    pub fn stop_job(&self, kind: JobKind) -> bool {
+        self.inner.upkeep.stop(kind)
     }
 
     /// Makes a join token that works for `ttl`, at most [`crate::tokens::MAX_TTL`]. The text is a

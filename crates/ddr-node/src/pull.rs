@@ -11,6 +11,7 @@ mod probe;
 mod progress;
 mod slot;
 mod source;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +41,10 @@ use slot::Slot;
 const MAX_QUESTIONS: usize = 1024;
 /// Rounds of "is it here now" before a read gives up: each ends with another reader's outcome.
 const MAX_ROUNDS: usize = 4;
+
+/// How long content that was fetched stays for whoever comes with its manifest, milliseconds: ten
+/// minutes. The grace window begins when it is linked; this holds without one, too.
+const FETCHED_STAYS_MS: u64 = 10 * 60 * 1000;
 
 /// What clients are told of a fetch that failed.
 const FETCH_FAILED: &str = "the blob could not be fetched from the nodes that hold it; try again";
@@ -161,6 +166,7 @@ impl Pull {
         });
         let local = local.await.map_err(ReadError::store)?.map_err(ReadError::store)?;
         if let Some(stored) = local {
+            self.shared.store.touch(repository, digest);
             let (media_type, bytes) = (stored.media_type, stored.bytes.into());
             return Ok(Some(ManifestContent { digest: *digest, media_type, bytes }));
         }
@@ -183,13 +189,18 @@ impl Pull {
             if !store.is_linked(&repository, &digest)? {
                 return Ok(None);
             }
+            store.touch(&repository, &digest);
             store.blob(&digest)
         };
         let reader = blocking(work).await.map_err(ReadError::store)?;
         Ok(reader.map_err(ReadError::store)?.map(Blob::stored))
     }
 
-    async fn size_elsewhere(&self, repository: &RepositoryName, digest: &Digest) -> SizeAnswer {
+    pub(crate) async fn size_elsewhere(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> SizeAnswer {
         if self.shared.deleted.contains(repository, digest).await? {
             return Ok(None);
         }
@@ -266,12 +277,13 @@ impl Pull {
         let slot = Arc::new(Slot::new(*digest, repository.clone()));
         slots.insert(*digest, Arc::clone(&slot));
         let leave = Leave { running: Arc::clone(&self.running), slot: Arc::clone(&slot) };
+        let pin = self.shared.store.pin(digest, FETCHED_STAYS_MS);
         let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
         let fetched = Arc::clone(&slot);
         // A runtime that ends drops the task inside `spawn`, and `leave` takes this lock.
         drop(slots);
         tokio::spawn(async move {
-            let _leave = leave;
+            let (_leave, _pin) = (leave, pin);
             let mut stopped = shared.stopped.clone();
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => {}

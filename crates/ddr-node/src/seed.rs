@@ -121,8 +121,14 @@ impl Seed {
         turn: Option<OwnedSemaphorePermit>,
     ) -> ContentReply {
         let (store, digest) = (self.store.clone(), request.digest);
+        // A question keeps the content here for a while, an answer for as long as it takes.
+        let pin = store.pin(&digest, 0);
         let work = move || {
-            if store.is_linked(&repository, &digest)? { store.blob(&digest) } else { Ok(None) }
+            if !store.is_linked(&repository, &digest)? {
+                return Ok(None);
+            }
+            store.touch(&repository, &digest);
+            store.blob(&digest)
         };
         let blob = match blocking(work).await {
             Ok(Ok(Some(reader))) => Blob::stored(reader),
@@ -143,7 +149,7 @@ impl Seed {
             .stream(range.clone())
             .inspect(move |chunk| {
                 // The turn is held until the stream is dropped.
-                let _held = &turn;
+                let _held = (&turn, &pin);
                 if let Ok(bytes) = chunk {
                     traffic.served(bytes.len() as u64);
                     metrics::counter!(crate::metrics::SERVED_BYTES).increment(bytes.len() as u64);

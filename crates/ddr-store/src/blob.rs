@@ -51,7 +51,7 @@ impl BlobReader {
 }
 
 /// What stands at the place of a blob.
-enum Place {
+pub(crate) enum Place {
     /// No row.
     Absent,
     Whole(BlobReader),
@@ -60,7 +60,7 @@ enum Place {
 }
 
 impl Inner {
-    fn place_of(&self, digest: &Digest) -> io::Result<Place> {
+    pub(crate) fn place_of(&self, digest: &Digest) -> io::Result<Place> {
         let Some(size) = self.index.blob_size(digest)? else { return Ok(Place::Absent) };
         let file = match self.disk.open(&self.layout.blob(digest), OpenMode::Read) {
             Ok(file) => file,
@@ -118,7 +118,7 @@ impl Inner {
     }
 
     /// The chain in a chain file; `None` where there is no file or no such chain in it.
-    fn read_chain(&self, digest: &Digest, size: u64) -> io::Result<Option<PieceChain>> {
+    pub(crate) fn read_chain(&self, digest: &Digest, size: u64) -> io::Result<Option<PieceChain>> {
         let file = match self.disk.open(&self.layout.chain(digest), OpenMode::Read) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -158,7 +158,7 @@ impl Inner {
         Ok(Some(chain))
     }
 
-    fn keep_chain(&self, digest: &Digest, chain: &PieceChain) -> io::Result<()> {
+    pub(crate) fn keep_chain(&self, digest: &Digest, chain: &PieceChain) -> io::Result<()> {
         if self.look(digest)?.is_none() {
             return Ok(());
         }

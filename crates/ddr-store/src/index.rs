@@ -6,14 +6,20 @@
 //! After an I/O error the database refuses all further work until it is opened again. The index
 //! does that by itself on the next call, so a disk that was full for a while costs no restart.
 
+mod audit;
 mod backend;
 mod content;
+mod garbage;
 mod group;
 mod keys;
 mod manifests;
 mod names;
+mod reach;
 mod sets;
+mod untagged;
 
+pub(crate) use audit::AuditTable;
+pub(crate) use garbage::{Cursor, Looked, Rules};
 pub use manifests::{ManifestEntry, StoredManifest};
 pub use names::{MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, NamePage};
 pub use sets::{Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, Outcome, SetPage, SetRows};
@@ -72,7 +78,7 @@ const SETS: TableDefinition<'_, Place, Ranked> = TableDefinition::new("sets");
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 
 /// How many tables there are.
-const TABLES: usize = 14;
+const TABLES: usize = 14 + reach::REACH_TABLES;
 
 /// The database, and how to open it again.
 #[derive(Debug)]
@@ -240,5 +246,5 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), IndexError> {
     transaction.open_table(NAMES)?;
     transaction.open_table(SETS)?;
     transaction.open_table(SETTINGS)?;
-    Ok(())
+    reach::create_tables(transaction)
 }

@@ -7,7 +7,7 @@
 //! invariants and the orders that follow from them.
 //!
 //! All calls block; an asynchronous caller runs them on threads of their own. What is
-//! deliberately absent: garbage collection, scrubbing and eviction.
+//! deliberately absent: eviction.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod commit;
 pub mod disk;
 mod error;
 mod fetch;
+mod gc;
 mod index;
 mod layout;
 mod open;
@@ -23,14 +24,19 @@ mod recover;
 mod staged;
 mod store;
 mod upload;
+mod uses;
+mod verify;
 
 pub use blob::BlobReader;
 pub use commit::Committed;
 pub use error::{IndexError, OpenError, UploadError};
 pub use fetch::{Fetch, FetchReader, MAX_FETCHES};
+pub use gc::{Gc, GcOptions, GcPhase, GcReport, GcStep};
 pub use index::{
     Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES,
     MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, SetPage, SetRows, StoredManifest,
 };
-pub use store::{Store, StoreConfig};
+pub use store::{Store, StoreConfig, now_ms};
 pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_IDLE_MS, UPLOAD_TTL_MS, Upload};
+pub use uses::{MAX_LINGERING, MAX_PENDING_TOUCHES, Pin};
+pub use verify::{MAX_LISTED, Verify, VerifyOptions, VerifyPhase, VerifyReport, VerifyStep};

@@ -10,6 +10,7 @@ use crate::error::{IndexError, OpenError};
 use crate::index::{Index, ManifestEntry, NamePage, StoredManifest};
 use crate::layout::{Layout, RandomId};
 use crate::upload::Session;
+use crate::uses::Uses;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::{RepositoryName, Tag};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) sessions: Mutex<BTreeMap<RandomId, Session>>,
     /// Digests being fetched, at most `MAX_FETCHES`.
     pub(crate) fetching: Mutex<BTreeSet<Digest>>,
+    /// What is in use just now, and uses that are not written yet.
+    pub(crate) uses: Uses,
     /// Shard directories whose own name is durable, at most 512.
     pub(crate) durable_dirs: Mutex<BTreeSet<PathBuf>>,
     shards: [Mutex<()>; SHARDS],
@@ -71,6 +74,7 @@ impl Inner {
             index,
             sessions: Mutex::default(),
             fetching: Mutex::default(),
+            uses: Uses::default(),
             durable_dirs: Mutex::default(),
             shards: std::array::from_fn(|_| Mutex::new(())),
             _lock: lock,
@@ -79,9 +83,18 @@ impl Inner {
 
     /// Excludes all others that would place or remove this blob.
     pub(crate) fn hold(&self, digest: &Digest) -> MutexGuard<'_, ()> {
-        let shard = digest.as_bytes().first().map_or(0, |&byte| usize::from(byte) % SHARDS);
-        lock(&self.shards[shard])
+        lock(&self.shards[shard_of(digest)])
     }
+
+    /// As [`Inner::hold`] for many. The caller holds none: they are locked in one order.
+    pub(crate) fn hold_all(&self, digests: &[Digest]) -> Vec<MutexGuard<'_, ()>> {
+        let shards = digests.iter().map(shard_of).collect::<BTreeSet<_>>();
+        shards.into_iter().map(|shard| lock(&self.shards[shard])).collect()
+    }
+}
+
+fn shard_of(digest: &Digest) -> usize {
+    digest.as_bytes().first().map_or(0, |&byte| usize::from(byte) % SHARDS)
 }
 
 /// Locks; a panic of another holder leaves nothing half-done in what these locks guard.
@@ -89,8 +102,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Unix time in milliseconds.
-pub(crate) fn now_ms() -> u64 {
+/// Unix time in milliseconds, as the store notes uses by.
+pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -157,7 +170,23 @@ impl Store {
         entry: &ManifestEntry,
         tags: &[Tag],
     ) -> Result<(), IndexError> {
-        self.inner.index.put_manifest(repository, entry, tags)
+        self.inner.index.put_manifest(repository, entry, tags, &[]).map(drop)
+    }
+
+    /// As [`Store::put_manifest`], unless some of `expected` are not linked in the repository or
+    /// not here: then nothing is stored, and those are the answer. In one step, so that what was
+    /// seen here cannot be taken away between the look and the manifest.
+    ///
+    /// # Errors
+    /// As [`Store::put_manifest`].
+    pub fn put_manifest_over(
+        &self,
+        repository: &RepositoryName,
+        entry: &ManifestEntry,
+        tags: &[Tag],
+        expected: &[Digest],
+    ) -> Result<Vec<Digest>, IndexError> {
+        self.inner.index.put_manifest(repository, entry, tags, expected)
     }
 
     /// A manifest of a repository.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod guard;
+mod jobs;
 mod routes;
 
 use std::net::SocketAddr;
@@ -46,6 +47,8 @@ pub struct Admin {
     pub admin: SocketAddr,
     /// The data directory.
     pub data_dir: PathBuf,
+    /// The grace window of a collection that names none.
+    pub gc_grace: Duration,
     /// True once the process drains.
     pub draining: AtomicBool,
 }

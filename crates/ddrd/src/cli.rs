@@ -6,11 +6,14 @@
 mod admin;
 mod demo;
 mod find;
+mod gc;
 mod images;
+mod job;
 mod out;
 mod peers;
 mod status;
 mod token;
+mod verify;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -29,6 +32,8 @@ Examples:
   ddr status                       what the daemon on this machine does
   ddr find team/app:1.0            who holds an image
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
+  ddr gc --dry-run                 what would be freed
+  ddr verify                       check every byte against its digest
   ddr --admin 127.0.0.1:6002 peers --json
 
 Exit status: 0 done, 1 failed, 2 wrong usage.";
@@ -62,6 +67,10 @@ enum Command {
     /// Make, list and revoke join tokens
     #[command(subcommand)]
     Token(token::Token),
+    /// Collect what no manifest needs any more
+    Gc(gc::Gc),
+    /// Check everything that is stored, and repair it from other nodes
+    Verify(verify::Verify),
     /// Start three nodes here, push an image to one, pull it from another, clean up
     Demo(demo::Demo),
 }
@@ -84,6 +93,12 @@ pub enum CliError {
     /// Nothing was found.
     #[error("nobody holds {0}")]
     NotFound(String),
+    /// A verification found damage that is still there.
+    #[error("{0}")]
+    Damage(String),
+    /// The user broke off; the daemon goes on.
+    #[error("the run goes on in the daemon; stop it with: ddr {0} --stop")]
+    GoesOn(&'static str),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -123,6 +138,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Images => images::run(&admin).await,
         Command::Find(find) => find::run(&admin, find).await,
         Command::Token(token) => token::run(&admin, token).await,
+        Command::Gc(gc) => gc::run(&admin, gc).await,
+        Command::Verify(verify) => verify::run(&admin, verify).await,
         Command::Demo(demo) => demo::run(demo).await,
     }
 }

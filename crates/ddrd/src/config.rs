@@ -8,6 +8,11 @@ mod settings;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ddr_node::UpkeepSettings;
+
+use crate::{amount, duration};
 
 pub use settings::{LogFormat, RegistrySettings, Settings};
 
@@ -21,6 +26,8 @@ pub const DEFAULT_PEERS: SocketAddr =
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5002));
 /// Bytes that a configuration file may have.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+/// The shortest grace window of the background: uses are noted to ten minutes.
+pub const MIN_GC_GRACE: Duration = Duration::from_secs(20 * 60);
 /// Bytes of a zone name; the same bound as on the wire.
 pub const MAX_ZONE_BYTES: usize = 32;
 /// Names by which clients may call the registry, beside those of this machine.
@@ -47,6 +54,8 @@ pub struct Config {
     pub require_blobs: bool,
     /// Names by which clients may call the registry, beside those of this machine; in lower case.
     pub registry_hosts: Vec<String>,
+    /// Collection of garbage and verification in the background.
+    pub upkeep: UpkeepSettings,
     /// `tracing` filter such as `info` or `info,ddr_node=debug`.
     pub log: String,
     /// How log lines look.
@@ -111,6 +120,14 @@ pub enum ConfigError {
         /// The parser's words.
         reason: String,
     },
+    /// A time or rate of upkeep is none.
+    #[error("{setting}: {reason}")]
+    Upkeep {
+        /// The setting, as its flag is called.
+        setting: &'static str,
+        /// What would be right.
+        reason: String,
+    },
     /// No place for data could be derived.
     #[error("no home directory is known: give --data-dir")]
     NoDataDir,
@@ -143,6 +160,11 @@ impl Config {
             zone: settings.zone.unwrap_or_default(),
             require_blobs: settings.registry.require_blobs.unwrap_or_default(),
             registry_hosts: hosts(settings.registry.hosts.unwrap_or_default())?,
+            upkeep: upkeep(
+                settings.gc_interval.as_deref(),
+                settings.gc_grace.as_deref(),
+                settings.scrub_rate.as_deref(),
+            )?,
             log: settings.log.unwrap_or_else(|| "info".into()),
             log_format: settings.log_format.unwrap_or_default(),
         };
@@ -178,6 +200,28 @@ fn hosts(names: Vec<String>) -> Result<Vec<String>, ConfigError> {
         if good { Ok(bare) } else { Err(ConfigError::Host(name)) }
     };
     names.into_iter().map(name).collect()
+}
+
+fn upkeep(
+    interval: Option<&str>,
+    grace: Option<&str>,
+    rate: Option<&str>,
+) -> Result<UpkeepSettings, ConfigError> {
+    let wrong = |setting| move |reason| ConfigError::Upkeep { setting, reason };
+    let span = |setting, text: Option<&str>, default| {
+        text.map_or(Ok(default), |text| duration::span(text).map_err(wrong(setting)))
+    };
+    let default = UpkeepSettings::default();
+    let gc_grace = span("gc-grace", grace, default.gc_grace)?;
+    if gc_grace < MIN_GC_GRACE {
+        let reason = "the background keeps content for at least 20m after its last use".into();
+        return Err(wrong("gc-grace")(reason));
+    }
+    Ok(UpkeepSettings {
+        gc_interval: span("gc-interval", interval, default.gc_interval)?,
+        gc_grace,
+        scrub_rate: rate.map(amount::rate_or_zero).transpose().map_err(wrong("scrub-rate"))?,
+    })
 }
 
 /// Plain HTTP without authentication may only be reached from this machine (design decision 6).

@@ -14,6 +14,19 @@ pub const MAX_TTL: Duration = ddr_node::tokens::MAX_TTL;
 ///
 /// A line that says what would be right.
 pub fn ttl(text: &str) -> Result<Duration, String> {
+    let span = span(text)?;
+    if (MIN_TTL..=MAX_TTL).contains(&span) {
+        return Ok(span);
+    }
+    Err(format!("{text} is outside 1m to 90d"))
+}
+
+/// Parses a span: a whole number with a unit of `s`, `m`, `h` or `d`.
+///
+/// # Errors
+///
+/// A line that says what would be right.
+pub fn span(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time such as 30m, 24h or 7d");
     let unit = text.chars().next_back().ok_or_else(wrong)?;
     let seconds = match unit {
@@ -28,11 +41,16 @@ pub fn ttl(text: &str) -> Result<Duration, String> {
         return Err(wrong());
     }
     let count: u64 = digits.parse().map_err(|_| wrong())?;
-    let span = Duration::from_secs(count.saturating_mul(seconds));
-    if (MIN_TTL..=MAX_TTL).contains(&span) {
-        return Ok(span);
-    }
-    Err(format!("{text} is outside 1m to 90d"))
+    Ok(Duration::from_secs(count.saturating_mul(seconds)))
+}
+
+/// Checks that a text is a span and keeps it as it is.
+///
+/// # Errors
+///
+/// See [`span`].
+pub fn span_text(text: &str) -> Result<String, String> {
+    span(text).map(|_| text.to_owned())
 }
 
 /// A span in at most two units, such as `3d 4h` or `12s`.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod amount;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -26,6 +26,7 @@ use crate::push::Push;
 use crate::seed::{MAX_SERVING, Seed};
 use crate::status::Sums;
 use crate::tokens::Tokens;
+use crate::upkeep::Upkeep;
 use crate::{StartError, blocking};
 
 /// How often peers are saved, abandoned uploads ended and revoked tokens told on.
@@ -119,7 +120,9 @@ pub(super) async fn start(config: NodeConfig) -> Result<Inner, StartError> {
     });
     let pull = Arc::new(Pull::new(Arc::clone(&shared)));
     let names = Arc::new(Names::new(Arc::clone(&parts)));
+    let upkeep = Upkeep::new(Arc::clone(&shared), Arc::clone(&pull), overlay.clone());
     let inner = Inner {
+        upkeep,
         push: Push::new(Arc::clone(&shared), Arc::clone(&pull), Arc::clone(&names)),
         shared,
         pull,
@@ -159,6 +162,8 @@ fn run_tasks(
     let joining = join(Arc::clone(&parts), to_join, Arc::clone(&inner.joined));
     let tasks = &inner.tasks;
     tasks.add(serve(carrier, service, ServeLimits::default(), stopped()));
+    let settings = inner.shared.limits.upkeep;
+    tasks.add(inner.upkeep.clone().run(settings, stopped()));
     tasks.add(settle::run(Arc::clone(&parts), stopped()));
     tasks.add(until(stopped(), housekeeping(parts, Arc::clone(&inner.tokens))));
     tasks.add(until(stopped(), async move {

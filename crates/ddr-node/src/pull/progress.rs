@@ -83,6 +83,15 @@ impl Arriving {
         }
     }
 
+    /// Waits for the end, good or bad.
+    pub(crate) async fn wait_ended(&mut self) -> Phase {
+        let ended = |progress: &Progress| !matches!(progress.phase, Phase::Running);
+        match self.progress.wait_for(ended).await {
+            Ok(progress) => progress.phase.clone(),
+            Err(_) => gone().phase,
+        }
+    }
+
     /// Waits until byte `at` of `range` may be read; answers the reader and the end of what may
     /// be read.
     pub(crate) async fn wait_beyond(

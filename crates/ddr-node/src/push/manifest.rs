@@ -15,6 +15,8 @@ use crate::{
 
 /// Children that are looked for at once.
 const MAX_CHECKS_AT_ONCE: usize = 8;
+/// Looks at the blobs of a manifest that come and go before it is refused.
+const MAX_LOOKS: usize = 4;
 
 /// A manifest to take in: where, under which name, the bytes.
 pub(crate) struct Incoming<'a> {
@@ -49,7 +51,9 @@ impl Push {
         let unknown: BTreeSet<&Digest> = unknown_blobs.iter().collect();
         entry.children.retain(|child| !unknown.contains(child));
         let entry = Arc::new(entry);
-        self.store_manifest(repository, Arc::clone(&entry)).await?;
+        let known: Vec<Digest> =
+            blobs.iter().filter(|blob| !unknown.contains(blob)).copied().collect();
+        self.store_over(repository, Arc::clone(&entry), &known).await?;
         self.announcer().announced(&digest, &blobs).await;
         let mut tags: Vec<Tag> = incoming.tags.to_vec();
         if let Reference::Tag(tag) = incoming.reference {
@@ -91,21 +95,66 @@ impl Push {
         Err(PutManifestError::BlobsUnknown(unknown))
     }
 
+    /// Stores the manifest in one step with a second look at its blobs: what was seen here may
+    /// have been collected or deleted since. What is not here must be with a peer.
+    async fn store_over(
+        &self,
+        repository: &RepositoryName,
+        entry: Arc<ddr_store::ManifestEntry>,
+        blobs: &[Digest],
+    ) -> Result<(), PutManifestError> {
+        let mut expected = blobs.to_vec();
+        let mut gone = Vec::new();
+        for _ in 0..MAX_LOOKS {
+            gone = self.try_store(repository, Arc::clone(&entry), expected.clone()).await?;
+            if gone.is_empty() {
+                return Ok(());
+            }
+            for digest in &gone {
+                match self.pull.size_elsewhere(repository, digest).await {
+                    Ok(Some(_)) => expected.retain(|one| one != digest),
+                    // It may have been pushed again meanwhile.
+                    Ok(None) => {
+                        let unknown = self.check_blobs(repository, &[*digest]).await?;
+                        if !unknown.is_empty() {
+                            return Err(PutManifestError::BlobsUnknown(unknown));
+                        }
+                    }
+                    Err(ReadError::Store(why)) => return Err(PutManifestError::Store(why)),
+                    Err(error) => return Err(PutManifestError::Unavailable(error.to_string())),
+                }
+            }
+        }
+        Err(PutManifestError::BlobsUnknown(gone))
+    }
+
     async fn store_manifest(
         &self,
         repository: &RepositoryName,
         entry: Arc<ddr_store::ManifestEntry>,
     ) -> Result<(), PutManifestError> {
+        self.try_store(repository, entry, Vec::new()).await.map(drop)
+    }
+
+    /// Stores the manifest unless some of `expected` are not here; those.
+    async fn try_store(
+        &self,
+        repository: &RepositoryName,
+        entry: Arc<ddr_store::ManifestEntry>,
+        expected: Vec<Digest>,
+    ) -> Result<Vec<Digest>, PutManifestError> {
         let digest = entry.digest;
         let store = || {
             let (shared, repository) = (Arc::clone(&self.shared), repository.clone());
-            let entry = Arc::clone(&entry);
-            let stored = blocking(move || shared.store.put_manifest(&repository, &entry, &[]));
+            let (entry, expected) = (Arc::clone(&entry), expected.clone());
+            let stored = blocking(move || {
+                shared.store.put_manifest_over(&repository, &entry, &[], &expected)
+            });
             async { Ok(stored.await.map_err(PutManifestError::store)??) }
         };
-        self.shared.deleted.push((repository, &digest), unavailable, store).await?;
+        let gone = self.shared.deleted.push((repository, &digest), unavailable, store).await?;
         self.shared.locator.forget(&digest);
-        Ok(())
+        Ok(gone)
     }
 
     /// A delete by digest may have taken the manifest away while its tags were written: then they

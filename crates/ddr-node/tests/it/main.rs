@@ -6,3 +6,4 @@ mod gate;
 mod names;
 mod pull;
 mod push;
+mod upkeep;

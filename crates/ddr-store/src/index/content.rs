@@ -1,7 +1,7 @@
 //! Rows about blobs: that they are there, who may read them, what keeps them.
 
 use super::keys::{self, Key};
-use super::{BLOBS, DOOMED, Index, LEASES, LINKED_BY, LINKS};
+use super::{BLOBS, DOOMED, DigestKey, Index, LEASES, LINKED_BY, LINKS, reach};
 use crate::error::IndexError;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
@@ -48,10 +48,11 @@ impl Index {
             let key = Key::of(digest);
             t.open_table(BLOBS)?.insert(key.get(), size)?;
             t.open_table(DOOMED)?.remove(key.get())?;
-            if let Some(repository) = repository {
-                link(t, repository, digest)?;
+            reach::found(t, key.get())?;
+            match repository {
+                Some(repository) => link(t, repository, digest),
+                None => reach::touch(t, reach::NO_REPOSITORY, key.get()),
             }
-            Ok(())
         })
     }
 
@@ -63,7 +64,7 @@ impl Index {
             for digest in digests {
                 blobs.remove(Key::of(digest).get())?;
             }
-            Ok(())
+            reach::lose(t, digests)
         })
     }
 
@@ -134,25 +135,7 @@ impl Index {
         digest: &Digest,
         now_ms: u64,
     ) -> Result<Unlinked, IndexError> {
-        self.write(|t| {
-            let key = Key::of(digest);
-            let was_linked =
-                t.open_table(LINKS)?.remove((repository.as_str(), key.get()))?.is_some();
-            let mut linked_by = t.open_table(LINKED_BY)?;
-            linked_by.remove((key.get(), repository.as_str()))?;
-            let other = match linked_by.range((key.get(), "")..)?.next() {
-                Some(row) => row?.0.value().0 == key.get(),
-                None => false,
-            };
-            let lease = t.open_table(LEASES)?.get(key.get())?.map(|until| until.value());
-            let held = other || lease.is_some_and(|until| until > now_ms);
-            let remove_file =
-                was_linked && !held && t.open_table(BLOBS)?.remove(key.get())?.is_some();
-            if remove_file {
-                t.open_table(DOOMED)?.insert(key.get(), ())?;
-            }
-            Ok(Unlinked { was_linked, remove_file })
-        })
+        self.write(|t| unlink(t, repository.as_str(), Key::of(digest).get(), now_ms))
     }
 
     pub(crate) fn lease(&self, digest: &Digest, until_ms: u64) -> Result<(), IndexError> {
@@ -198,5 +181,41 @@ pub(super) fn link(
     let key = Key::of(digest);
     t.open_table(LINKS)?.insert((repository.as_str(), key.get()), ())?;
     t.open_table(LINKED_BY)?.insert((key.get(), repository.as_str()), ())?;
-    Ok(())
+    reach::touch(t, repository.as_str(), key.get())
+}
+
+/// Removes a link, and the row of the blob with the last one; see [`Index::unlink`].
+pub(super) fn unlink(
+    t: &WriteTransaction,
+    repository: &str,
+    key: &[u8],
+    now_ms: u64,
+) -> Result<Unlinked, IndexError> {
+    let was_linked = t.open_table(LINKS)?.remove((repository, key))?.is_some();
+    let mut linked_by = t.open_table(LINKED_BY)?;
+    linked_by.remove((key, repository))?;
+    let lease = t.open_table(LEASES)?.get(key)?.map(|until| until.value());
+    let held = has_link(&linked_by, key)? || lease.is_some_and(|until| until > now_ms);
+    let remove_file = was_linked && !held && doom(t, key)?;
+    Ok(Unlinked { was_linked, remove_file })
+}
+
+/// Removes the row of a blob and notes that its files must go; whether there was one.
+pub(super) fn doom(t: &WriteTransaction, key: &[u8]) -> Result<bool, IndexError> {
+    let was_here = t.open_table(BLOBS)?.remove(key)?.is_some();
+    if was_here {
+        t.open_table(DOOMED)?.insert(key, ())?;
+    }
+    Ok(was_here)
+}
+
+/// Whether any repository links a digest.
+pub(super) fn has_link(
+    linked_by: &impl ReadableTable<(DigestKey, &'static str), ()>,
+    key: &[u8],
+) -> Result<bool, IndexError> {
+    Ok(match linked_by.range((key, "")..)?.next() {
+        Some(row) => row?.0.value().0 == key,
+        None => false,
+    })
 }

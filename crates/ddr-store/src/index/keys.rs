@@ -42,6 +42,19 @@ pub(super) fn digest(key: &[u8]) -> Result<Digest, IndexError> {
     parsed.ok_or_else(|| IndexError::Damaged("a key is not a digest".into()))
 }
 
+/// The digest keys that stand one after the other in `list`.
+pub(super) fn split(mut list: &[u8]) -> Result<Vec<&[u8]>, IndexError> {
+    let mut keys = Vec::new();
+    while let Some(&algorithm) = list.first() {
+        let len = 1 + if algorithm == SHA512 { 64 } else { 32 };
+        let damaged = || IndexError::Damaged("a list of digests ends short".into());
+        let (key, rest) = list.split_at_checked(len).ok_or_else(damaged)?;
+        keys.push(key);
+        list = rest;
+    }
+    Ok(keys)
+}
+
 /// A repository or tag that was valid when it was stored.
 pub(super) fn name<T: FromStr>(text: &str) -> Result<T, IndexError>
 where

@@ -1,7 +1,9 @@
 //! Rows about manifests: their bytes, the repositories and tags that name them, their referrers.
 
 use super::keys::{self, Key};
-use super::{Index, MANIFESTS, REFERRERS, REPOSITORIES, REVISION_OF, REVISIONS, TAGS, content};
+use super::{
+    Index, MANIFESTS, REFERRERS, REPOSITORIES, REVISION_OF, REVISIONS, TAGS, content, reach,
+};
 use crate::error::IndexError;
 use ddr_oci::digest::Digest;
 use ddr_oci::manifest::MAX_MANIFEST_BYTES;
@@ -38,16 +40,22 @@ pub struct StoredManifest {
 }
 
 impl Index {
+    /// Stores a manifest unless some of `expected` are not linked and here; those that are not.
     pub(crate) fn put_manifest(
         &self,
         repository: &RepositoryName,
         entry: &ManifestEntry,
         tags: &[Tag],
-    ) -> Result<(), IndexError> {
+        expected: &[Digest],
+    ) -> Result<Vec<Digest>, IndexError> {
         check(entry)?;
         let key = Key::of(&entry.digest);
         let name = repository.as_str();
         self.write(|t| {
+            let gone = reach::gone(t, name, expected)?;
+            if !gone.is_empty() {
+                return Ok(gone);
+            }
             let value = (entry.media_type.as_str(), entry.bytes.as_slice());
             t.open_table(MANIFESTS)?.insert(key.get(), value)?;
             let subject = entry.subject.as_ref().map(|(subject, _)| Key::of(subject));
@@ -59,6 +67,8 @@ impl Index {
                 let row = (name, subject, key.get());
                 t.open_table(REFERRERS)?.insert(row, descriptor.as_slice())?;
             }
+            reach::refer(t, name, key.get(), entry)?;
+            reach::touch(t, name, key.get())?;
             for child in &entry.children {
                 content::link(t, repository, child)?;
             }
@@ -66,7 +76,7 @@ impl Index {
             for tag in tags {
                 table.insert((name, tag.as_str()), key.get())?;
             }
-            Ok(())
+            Ok(Vec::new())
         })
     }
 
@@ -98,30 +108,7 @@ impl Index {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Vec<Tag>>, IndexError> {
-        let key = Key::of(digest);
-        let name = repository.as_str();
-        self.write(|t| {
-            let Some(subject) =
-                t.open_table(REVISIONS)?.remove((name, key.get()))?.map(|row| row.value().to_vec())
-            else {
-                return Ok(None);
-            };
-            if !subject.is_empty() {
-                t.open_table(REFERRERS)?.remove((name, subject.as_slice(), key.get()))?;
-            }
-            let mut revision_of = t.open_table(REVISION_OF)?;
-            revision_of.remove((key.get(), name))?;
-            let elsewhere = match revision_of.range((key.get(), "")..)?.next() {
-                Some(row) => row?.0.value().0 == key.get(),
-                None => false,
-            };
-            if !elsewhere {
-                t.open_table(MANIFESTS)?.remove(key.get())?;
-            }
-            let tags = remove_tags_of(t, name, key.get())?;
-            forget_repository_if_empty(t, name)?;
-            Ok(Some(tags))
-        })
+        self.write(|t| remove(t, repository.as_str(), Key::of(digest).get()))
     }
 
     pub(crate) fn tag(
@@ -254,6 +241,35 @@ fn check(entry: &ManifestEntry) -> Result<(), IndexError> {
         return Err(IndexError::DigestMismatch);
     }
     Ok(())
+}
+
+/// Removes a manifest from a repository; see [`Index::delete_manifest`].
+pub(super) fn remove(
+    t: &WriteTransaction,
+    name: &str,
+    key: &[u8],
+) -> Result<Option<Vec<Tag>>, IndexError> {
+    let Some(subject) =
+        t.open_table(REVISIONS)?.remove((name, key))?.map(|row| row.value().to_vec())
+    else {
+        return Ok(None);
+    };
+    if !subject.is_empty() {
+        t.open_table(REFERRERS)?.remove((name, subject.as_slice(), key))?;
+    }
+    reach::forget(t, name, key)?;
+    let mut revision_of = t.open_table(REVISION_OF)?;
+    revision_of.remove((key, name))?;
+    let elsewhere = match revision_of.range((key, "")..)?.next() {
+        Some(row) => row?.0.value().0 == key,
+        None => false,
+    };
+    if !elsewhere {
+        t.open_table(MANIFESTS)?.remove(key)?;
+    }
+    let tags = remove_tags_of(t, name, key)?;
+    forget_repository_if_empty(t, name)?;
+    Ok(Some(tags))
 }
 
 /// Removes the tags of a repository that name a digest.

@@ -5,6 +5,8 @@
 mod behaviour;
 mod crash;
 mod faults;
+mod gc;
 mod model;
 mod start;
 mod support;
+mod verify;

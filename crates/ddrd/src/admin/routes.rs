@@ -8,7 +8,7 @@ use http::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use super::answer::{self, Answer};
-use super::{Admin, guard};
+use super::{Admin, guard, jobs};
 use crate::duration;
 
 /// Bytes of a query string.
@@ -47,6 +47,9 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     if let Some(token) = path.strip_prefix("/api/v1/tokens") {
         return tokens(admin, request.method(), token, query).await;
+    }
+    if let Some(kind) = jobs::kind(path) {
+        return jobs::answer(admin, kind, request.method(), query).await;
     }
     match path {
         "/" | "/healthz" | "/readyz" | "/metrics" | "/api/v1/status" | "/api/v1/peers"
@@ -162,13 +165,13 @@ async fn page(admin: &Admin) -> String {
     }
     page.push_str(
         "\n/healthz  /readyz  /metrics\n/api/v1/status  /api/v1/peers  /api/v1/images\n\
-         /api/v1/find?q=REF|DIGEST  /api/v1/tokens\n",
+         /api/v1/find?q=REF|DIGEST  /api/v1/tokens  /api/v1/gc  /api/v1/verify\n",
     );
     page
 }
 
 /// The first value of `name` in a query string, percent-decoded.
-fn parameter(query: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
     percent_decode(value)

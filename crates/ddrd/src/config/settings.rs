@@ -56,6 +56,19 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", env = "DDR_ZONE")]
     pub zone: Option<String>,
 
+    /// How often garbage is collected; 0s for never [default: 1h]
+    #[arg(long, value_name = "TIME", env = "DDR_GC_INTERVAL")]
+    pub gc_interval: Option<String>,
+
+    /// How long content that no manifest needs stays after its last use [default: 24h]
+    #[arg(long, value_name = "TIME", env = "DDR_GC_GRACE")]
+    pub gc_grace: Option<String>,
+
+    /// Bytes a second that are verified in the background, such as 5MiB; 0 for none [default: what
+    /// it takes to read everything in a week]
+    #[arg(long, value_name = "RATE", env = "DDR_SCRUB_RATE")]
+    pub scrub_rate: Option<String>,
+
     /// What the registry asks of its clients.
     #[command(flatten)]
     #[serde(default)]
@@ -137,6 +150,9 @@ impl Settings {
             join: self.join.or(below.join),
             zone: self.zone.or(below.zone),
             registry: self.registry.over(below.registry),
+            gc_interval: self.gc_interval.or(below.gc_interval),
+            gc_grace: self.gc_grace.or(below.gc_grace),
+            scrub_rate: self.scrub_rate.or(below.scrub_rate),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }
@@ -162,6 +178,7 @@ mod tests {
         let text = "data-dir = '/d'\nregistry-listen = '127.0.0.1:1'\npeer-listen = '[::]:2'\n\
                     admin-listen = '127.0.0.1:3'\npeer-advertise = '192.0.2.1:4'\njoin = '@f'\n\
                     zone = 'z'\nlog = 'debug'\nlog-format = 'json'\n\
+                     gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n\
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);

@@ -59,6 +59,7 @@ impl Running {
             peers: node.peers,
             admin: admin_addr,
             data_dir: config.data_dir.clone(),
+            gc_grace: config.upkeep.gc_grace,
             draining: AtomicBool::new(false),
         });
         let (stop_registry, stopped) = oneshot::channel();
@@ -141,6 +142,7 @@ async fn start_node(
         bootstrap,
         limits: ddr_node::Limits {
             require_blobs: config.require_blobs,
+            upkeep: config.upkeep,
             ..ddr_node::Limits::default()
         },
     })

@@ -1,0 +1,172 @@
+//! Garbage is collected.
+//!
+//! Decides what the store cannot know: which manifests other nodes' tags reach, that content which
+//! a manifest here needs and only others hold is asked for (so that they keep it), and that what
+//! went is no longer announced.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::id::Key;
+use ddr_proto::wire::NameRecord;
+use ddr_store::{Gc, GcOptions, Store, now_ms};
+use futures_util::stream::{self, StreamExt};
+
+use super::job::{Ended, Job};
+use super::{GcRequest, JobKind, Upkeep, UpkeepSettings};
+use crate::blocking;
+
+/// Pause between two steps in the background.
+const STEP_PAUSE: Duration = Duration::from_millis(50);
+/// Withdrawals and questions under way at once.
+const MAX_AT_ONCE: usize = 8;
+/// Links whose holders are asked before one run.
+const MAX_ASKED: usize = 4096;
+/// How long asking may take in all.
+const ASK_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Name records read at once.
+const NAME_PAGE: usize = 1024;
+
+impl Upkeep {
+    /// Collects every `gc_interval`, give or take a tenth.
+    pub(super) async fn collect_regularly(&self, settings: UpkeepSettings) {
+        let UpkeepSettings { gc_interval, gc_grace: grace, .. } = settings;
+        if gc_interval.is_zero() {
+            return;
+        }
+        loop {
+            tokio::time::sleep(jittered(gc_interval)).await;
+            let Some(job) = self.board(JobKind::Gc).begin(true) else { continue };
+            let request = GcRequest { grace, untagged: false, dry_run: false };
+            let ended = self.collect(&job, request, true).await;
+            if let Err(error) = &ended {
+                tracing::warn!(error, "garbage was not collected");
+            }
+            job.end(ended);
+        }
+    }
+
+    pub(super) async fn collect(
+        &self,
+        job: &Job,
+        request: GcRequest,
+        background: bool,
+    ) -> Result<Ended, String> {
+        if background {
+            self.ask_for_what_is_elsewhere().await;
+        }
+        let store = self.shared.store.clone();
+        let tagged = match request.untagged {
+            true => {
+                blocking(move || tagged_elsewhere(&store)).await.map_err(text)?.map_err(text)?
+            }
+            false => BTreeSet::new(),
+        };
+        let mut gc = self.shared.store.gc(GcOptions {
+            now_ms: now_ms(),
+            grace_ms: u64::try_from(request.grace.as_millis()).unwrap_or(u64::MAX),
+            untagged: request.untagged,
+            dry_run: request.dry_run,
+            tagged,
+        });
+        loop {
+            let step = blocking(move || {
+                let step = gc.step();
+                let progress = gc.progress().unwrap_or_default();
+                (gc, step, progress)
+            });
+            let (back, step, progress) = step.await.map_err(text)?;
+            gc = back;
+            job.tell(&gc.phase(), progress, &gc.report());
+            let step = step.map_err(text)?;
+            self.withdraw(step.removed).await;
+            let stopped = job.is_stopped() || self.is_stopping();
+            if step.done || stopped {
+                note(&gc, request);
+                return Ok(Ended { stopped: stopped && !step.done, damage: false });
+            }
+            if background {
+                job.pause(STEP_PAUSE).await;
+            }
+        }
+    }
+
+    /// Takes announcements back, unless the content is here after all.
+    async fn withdraw(&self, digests: Vec<Digest>) {
+        let withdrawals = digests.into_iter().map(|digest| async move {
+            if !self.is_held(digest).await {
+                self.overlay.withdraw(Key::of_content(&digest)).await;
+                if self.is_held(digest).await {
+                    self.shared.announcer.announce_again(digest);
+                }
+            }
+        });
+        stream::iter(withdrawals).for_each_concurrent(MAX_AT_ONCE, |withdrawal| withdrawal).await;
+    }
+
+    async fn is_held(&self, digest: Digest) -> bool {
+        let store = self.shared.store.clone();
+        let held = blocking(move || {
+            Ok::<_, std::io::Error>(
+                store.blob_size(&digest)?.is_some() || store.any_manifest(&digest)?.is_some(),
+            )
+        });
+        // What cannot be read now stays announced: a peer that asks gets a no.
+        held.await.is_ok_and(|held| held.unwrap_or(true))
+    }
+
+    /// A manifest that was pushed here may need blobs that only another node holds, in whose
+    /// tables nothing refers to them. A question is a use, so it keeps them there.
+    async fn ask_for_what_is_elsewhere(&self) {
+        if !self.has_peers().await {
+            return;
+        }
+        let store = self.shared.store.clone();
+        let wanted = match blocking(move || store.links_without_content(None, MAX_ASKED)).await {
+            Ok(Ok(wanted)) => wanted,
+            Ok(Err(error)) => return tracing::warn!(%error, "links cannot be listed"),
+            Err(error) => return tracing::warn!(%error, "links cannot be listed"),
+        };
+        let questions = wanted.into_iter().map(|(name, digest)| async move {
+            let answer = self.pull.size_elsewhere(&name, &digest).await;
+            tracing::debug!(%name, %digest, ?answer, "asked for what only others hold");
+        });
+        let all = stream::iter(questions).for_each_concurrent(MAX_AT_ONCE, |question| question);
+        if tokio::time::timeout(ASK_LIMIT, all).await.is_err() {
+            tracing::warn!("not every holder of content that is needed here was asked in time");
+        }
+    }
+}
+
+/// The manifests that the name records kept here point to: tags that the local list may lack.
+fn tagged_elsewhere(store: &Store) -> std::io::Result<BTreeSet<(RepositoryName, Digest)>> {
+    let (mut tagged, mut after) = (BTreeSet::new(), None);
+    loop {
+        let page = store.names(NAME_PAGE, after)?;
+        let Some((last, _)) = page.last() else { return Ok(tagged) };
+        after = Some(*last);
+        let records = page.iter().filter_map(|(_, bytes)| NameRecord::from_bytes(bytes).ok());
+        tagged.extend(records.filter_map(|record| Some((record.repository, record.digest?))));
+    }
+}
+
+fn note(gc: &Gc, request: GcRequest) {
+    let report = gc.report();
+    tracing::info!(?request, ?report, "garbage was collected");
+    if !request.dry_run {
+        metrics::counter!(crate::metrics::GC_RUNS).increment(1);
+        metrics::counter!(crate::metrics::GC_BLOBS).increment(report.blobs_removed);
+        metrics::counter!(crate::metrics::GC_BYTES).increment(report.bytes_freed);
+    }
+}
+
+/// A time between nine and eleven tenths of `time`.
+fn jittered(time: Duration) -> Duration {
+    let chance = getrandom::u32().unwrap_or(u32::MAX / 2);
+    time.mul_f64(0.9 + 0.2 * f64::from(chance) / f64::from(u32::MAX))
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

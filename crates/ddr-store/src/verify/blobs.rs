@@ -1,0 +1,159 @@
+//! Blobs against their digests, and their chain files against the blobs.
+//!
+//! Decides that a blob is damaged only after it was read a second time, whole and under the lock
+//! of its digest: the file may have been replaced, deleted, or merely failed to be read.
+
+use super::{Verify, VerifyPhase, VerifyStep};
+use crate::blob::{BlobReader, Place};
+use crate::index::Index;
+use crate::store::Inner;
+use ddr_oci::digest::{Algorithm, Digest, Hasher};
+use ddr_oci::piece_chain::{ChainHasher, PieceChain};
+use std::io;
+
+/// Bytes read in one step.
+const STEP_BYTES: usize = 1024 * 1024;
+
+/// A blob that is being read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    digest: Digest,
+    reader: BlobReader,
+    offset: u64,
+    hash: Hash,
+}
+
+#[derive(Debug)]
+enum Hash {
+    /// With the chain on the way.
+    Sha256(Box<ChainHasher>),
+    Sha512(Box<Hasher>),
+}
+
+impl Verify {
+    /// Goes on with the blob at hand, or with the next.
+    pub(super) fn blobs(&mut self) -> io::Result<VerifyStep> {
+        if let Some(reading) = self.reading.take() {
+            return self.read_on(reading);
+        }
+        let next = self.store.inner.index.blobs_after(self.cursor.as_ref(), 1)?;
+        let Some(digest) = next.first().copied() else {
+            self.enter(VerifyPhase::Manifests);
+            return Ok(VerifyStep::default());
+        };
+        let place = self.store.inner.place_of(&digest)?;
+        match place {
+            // Deleted between the two looks.
+            Place::Absent => self.cursor = Some(Index::cursor_after(&digest)),
+            Place::Damaged => {
+                let is_damaged = self.store.inner.put_aside_if_rotten(&digest)?;
+                self.passed(&digest);
+                if is_damaged {
+                    self.corrupt(&digest);
+                }
+            }
+            Place::Whole(_) if self.options.fast => {
+                self.store.inner.check_chain_file(&digest, &mut self.report.chains_repaired)?;
+                self.passed(&digest);
+            }
+            Place::Whole(reader) => {
+                let hash = match digest.algorithm() {
+                    Algorithm::Sha256 => Hash::Sha256(Box::new(ChainHasher::new())),
+                    Algorithm::Sha512 => Hash::Sha512(Box::new(Hasher::new(Algorithm::Sha512))),
+                };
+                self.reading = Some(Reading { digest, reader, offset: 0, hash });
+            }
+        }
+        Ok(VerifyStep::default())
+    }
+
+    fn passed(&mut self, digest: &Digest) {
+        self.report.blobs += 1;
+        self.cursor = Some(Index::cursor_after(digest));
+    }
+
+    fn read_on(&mut self, mut reading: Reading) -> io::Result<VerifyStep> {
+        let mut buffer = vec![0; STEP_BYTES];
+        let read = reading.reader.read_at(reading.offset, &mut buffer);
+        if let Ok(n) = read
+            && n > 0
+        {
+            match &mut reading.hash {
+                Hash::Sha256(hasher) => hasher.update(&buffer[..n]),
+                Hash::Sha512(hasher) => hasher.update(&buffer[..n]),
+            }
+            reading.offset += n as u64;
+            self.report.bytes += n as u64;
+            self.reading = Some(reading);
+            return Ok(VerifyStep { done: false, bytes: n as u64 });
+        }
+        let digest = reading.digest;
+        let (found, chain) = match reading.hash {
+            Hash::Sha256(hasher) => {
+                let (found, chain) = hasher.finish();
+                (found, Some(chain))
+            }
+            Hash::Sha512(hasher) => (hasher.finish(), None),
+        };
+        let inner = &self.store.inner;
+        if read.is_ok() && found == digest {
+            if let Some(chain) = chain {
+                let repaired = inner.check_chain(&digest, &chain)?;
+                self.report.chains_repaired += u64::from(repaired);
+            }
+            self.passed(&digest);
+            return Ok(VerifyStep::default());
+        }
+        let size = reading.reader.size();
+        let is_damaged = inner.put_aside_if_rotten(&digest)?;
+        self.passed(&digest);
+        if is_damaged {
+            self.corrupt(&digest);
+        }
+        Ok(VerifyStep { done: false, bytes: size })
+    }
+}
+
+impl Inner {
+    /// Reads a blob again, alone; whether it was damaged, and is in quarantine now.
+    fn put_aside_if_rotten(&self, digest: &Digest) -> io::Result<bool> {
+        let _held = self.hold(digest);
+        match self.place_of(digest)? {
+            Place::Absent => Ok(false),
+            Place::Whole(reader) if reader.is_sound(digest) => Ok(false),
+            Place::Whole(_) | Place::Damaged => {
+                self.put_aside_blob(digest, "its bytes do not have its digest")?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether the chain file of a blob had to be written again.
+    fn check_chain(&self, digest: &Digest, chain: &PieceChain) -> io::Result<bool> {
+        if chain.pieces() <= 1 {
+            return Ok(false);
+        }
+        let _held = self.hold(digest);
+        let Some(reader) = self.look(digest)? else { return Ok(false) };
+        if self.read_chain(digest, reader.size())?.as_ref() == Some(chain) {
+            return Ok(false);
+        }
+        self.keep_chain(digest, chain)?;
+        Ok(true)
+    }
+
+    /// The same where the blob is not read: a damaged file goes, and is made again when needed.
+    fn check_chain_file(&self, digest: &Digest, repaired: &mut u64) -> io::Result<()> {
+        let _held = self.hold(digest);
+        let path = self.layout.chain(digest);
+        if digest.algorithm() != Algorithm::Sha256 || !self.is_file(&path)? {
+            return Ok(());
+        }
+        if let Some(reader) = self.look(digest)?
+            && self.read_chain(digest, reader.size())?.is_none()
+        {
+            *repaired += 1;
+        }
+        Ok(())
+    }
+}
