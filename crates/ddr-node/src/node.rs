@@ -24,7 +24,7 @@ use crate::push::{Incoming, Push};
 use crate::status::MAX_SOURCES;
 use crate::tokens::Tokens;
 use crate::{
-    Blob, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
+    Blob, Budget, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
     PutManifest, PutManifestError, ReadError, StartError, Status, TokenError, TokenInfo, Upload,
     blocking, images,
 };
@@ -72,11 +72,17 @@ pub struct Limits {
     pub max_blob_bytes: u64,
     /// Downloads that may run at once; more are refused as busy.
     pub max_fetches: usize,
+    /// Bytes of all buffers that hold content on its way, to clients, to peers and from clients.
+    pub buffer_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_blob_bytes: MAX_BLOB_BYTES, max_fetches: MAX_FETCHES }
+        Self {
+            max_blob_bytes: MAX_BLOB_BYTES,
+            max_fetches: MAX_FETCHES,
+            buffer_bytes: crate::budget::BUFFER_BYTES,
+        }
     }
 }
 
@@ -130,6 +136,11 @@ impl Node {
     pub async fn wait_ready(&self) {
         let mut joined = self.inner.joined.subscribe();
         let _ = joined.wait_for(|joined| *joined).await;
+    }
+
+    /// The memory for bytes on their way, of which the receiving of content takes its part too.
+    pub fn buffers(&self) -> &Budget {
+        &self.inner.shared.buffers
     }
 
     /// Size of a blob: local and linked under `repository`, else as a holder tells it. `None`:
