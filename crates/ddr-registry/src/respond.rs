@@ -107,10 +107,10 @@ impl ReplyBody {
 
     /// All of a file at once: its bytes take no memory, and the connection sends them in turns.
     fn file(&mut self) -> Option<Piece> {
-        let Source::File { part, lane } = std::mem::replace(&mut self.source, Source::Empty) else {
-            return None;
-        };
-        Some(lane.piece(part, Box::new(std::mem::take(&mut self.held))))
+        let Source::File { part, lane } = &self.source else { return None };
+        let piece = lane.piece(part.clone(), Box::new(std::mem::take(&mut self.held)));
+        self.source = Source::Empty;
+        Some(piece)
     }
 
     /// Takes the bytes away and leaves the headers: the answer to HEAD.
