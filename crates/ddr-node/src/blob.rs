@@ -1,7 +1,8 @@
 //! A blob to read from: on this disk, or arriving.
 //!
-//! Decides how bytes go from the disk to a client: one producer task per stream, chunks of
-//! [`CHUNK_BYTES`], at most [`CHUNKS_AHEAD`] ahead of the client. It must never hand out a byte of
+//! Decides how bytes go from the disk to a client: pieces of a buffer that the [`Budget`] grants,
+//! read at once when the system has them in memory, else on a thread that may wait for the disk;
+//! the next piece is read when the client has taken the last one. It must never hand out a byte of
 //! an arriving blob that its fetch still holds back.
 
 use std::io;
@@ -12,20 +13,19 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use ddr_store::BlobReader;
 use futures_core::Stream;
-use tokio::sync::mpsc;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 
+use crate::blocking;
+use crate::budget::{Budget, Buffer, Reader};
 use crate::pull::Arriving;
-
-/// Bytes read from disk at once.
-const CHUNK_BYTES: u64 = 256 * 1024;
-/// Chunks that wait for a slow client, besides the one in the producer's hand.
-const CHUNKS_AHEAD: usize = 2;
 
 /// A blob of known size. Cheap to clone. Streams of one blob are independent.
 #[derive(Clone, Debug)]
 pub struct Blob {
     size: u64,
     source: Source,
+    buffers: Budget,
 }
 
 #[derive(Clone, Debug)]
@@ -35,12 +35,12 @@ enum Source {
 }
 
 impl Blob {
-    pub(crate) fn stored(reader: BlobReader) -> Self {
-        Self { size: reader.size(), source: Source::Stored(reader) }
+    pub(crate) fn stored(reader: BlobReader, buffers: Budget) -> Self {
+        Self { size: reader.size(), source: Source::Stored(reader), buffers }
     }
 
-    pub(crate) fn arriving(size: u64, arriving: Arriving) -> Self {
-        Self { size, source: Source::Arriving(arriving) }
+    pub(crate) fn arriving(size: u64, arriving: Arriving, buffers: Budget) -> Self {
+        Self { size, source: Source::Arriving(arriving), buffers }
     }
 
     /// Size of the whole blob in bytes.
@@ -48,80 +48,102 @@ impl Blob {
         self.size
     }
 
+    /// The reader of a blob that is whole on this disk; `None` for one that arrives, and for a
+    /// disk whose files the system does not know.
+    pub fn stored_file(&self) -> Option<&BlobReader> {
+        match &self.source {
+            Source::Stored(reader) => reader.file().and(Some(reader)),
+            Source::Arriving(_) => None,
+        }
+    }
+
     /// The bytes of `range`, cut to the blob. An error item is the last one: the blob could not
     /// be completed, and what was sent is not proven.
     pub fn stream(&self, range: Range<u64>) -> BlobStream {
         let range = range.start.min(self.size)..range.end.min(self.size);
-        let (tell, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        if !range.is_empty() {
-            tokio::spawn(produce(self.source.clone(), range, tell));
-        }
-        BlobStream { chunks }
+        let at = range.start;
+        let reading =
+            Reading { source: self.source.clone(), range, at, pieces: self.buffers.reader() };
+        BlobStream { pieces: stream::unfold(reading, Reading::step).boxed() }
     }
 }
 
 /// The bytes of a blob in order. Ends after the range, or with one error.
-#[derive(Debug)]
 pub struct BlobStream {
-    chunks: mpsc::Receiver<io::Result<Bytes>>,
+    pieces: BoxStream<'static, io::Result<Bytes>>,
+}
+
+impl std::fmt::Debug for BlobStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobStream").finish_non_exhaustive()
+    }
 }
 
 impl Stream for BlobStream {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.chunks.poll_recv(cx)
+        self.pieces.as_mut().poll_next(cx)
     }
 }
 
-async fn produce(mut source: Source, range: Range<u64>, tell: mpsc::Sender<io::Result<Bytes>>) {
-    let mut at = range.start;
-    while at < range.end {
-        let chunk = tokio::select! {
-            () = tell.closed() => return,
-            chunk = source.chunk(at, &range) => chunk,
+/// One stream's place in the blob.
+struct Reading {
+    source: Source,
+    range: Range<u64>,
+    at: u64,
+    pieces: Reader,
+}
+
+impl Reading {
+    async fn step(mut self) -> Option<(io::Result<Bytes>, Self)> {
+        if self.at >= self.range.end {
+            return None;
+        }
+        let piece = self.piece().await;
+        self.at = match &piece {
+            Ok(bytes) => self.at + bytes.len() as u64,
+            Err(_) => self.range.end,
         };
-        let failed = chunk.is_err();
-        if let Ok(bytes) = &chunk {
-            at += bytes.len() as u64;
-        }
-        if tell.send(chunk).await.is_err() || failed {
-            return;
-        }
+        Some((piece, self))
     }
-}
 
-impl Source {
-    /// The next bytes of `range` from `at`, at least one. Waits for an arriving blob.
-    async fn chunk(&mut self, at: u64, range: &Range<u64>) -> io::Result<Bytes> {
-        match self {
-            Self::Stored(reader) => {
+    /// The next bytes, at least one. Waits for an arriving blob, then for a buffer.
+    async fn piece(&mut self) -> io::Result<Bytes> {
+        let (at, end) = (self.at, self.range.end);
+        match &mut self.source {
+            Source::Stored(reader) => {
+                let mut buffer = self.pieces.buffer(end - at).await;
+                // Never waits, so it may be done here: a hop to another thread costs more.
+                if let Some(count) = reader.read_cached(at, buffer.space())? {
+                    return filled(buffer, count);
+                }
                 let reader = reader.clone();
-                read(at, range.end, move |at, buffer| reader.read_at(at, buffer)).await
+                read(buffer, move |buffer| reader.read_at(at, buffer)).await
             }
-            Self::Arriving(arriving) => {
-                let (reader, visible) = arriving.wait_beyond(at, range).await?;
-                let end = range.end.min(visible);
-                read(at, end, move |at, buffer| reader.read_at(at, buffer)).await
+            Source::Arriving(arriving) => {
+                let (reader, visible) = arriving.wait_beyond(at, &self.range).await?;
+                let buffer = self.pieces.buffer(end.min(visible) - at).await;
+                read(buffer, move |buffer| reader.read_at(at, buffer)).await
             }
         }
     }
 }
 
 async fn read(
-    at: u64,
-    end: u64,
-    read_at: impl Fn(u64, &mut [u8]) -> io::Result<usize> + Send + 'static,
+    mut buffer: Buffer,
+    read: impl FnOnce(&mut [u8]) -> io::Result<usize> + Send + 'static,
 ) -> io::Result<Bytes> {
-    let len = usize::try_from((end - at).min(CHUNK_BYTES)).unwrap_or(CHUNK_BYTES as usize);
     let work = move || {
-        let mut buffer = vec![0_u8; len];
-        let count = read_at(at, &mut buffer)?;
-        if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stored file is short"));
-        }
-        buffer.truncate(count);
-        Ok(Bytes::from(buffer))
+        let count = read(buffer.space())?;
+        filled(buffer, count)
     };
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    blocking(work).await?
+}
+
+fn filled(buffer: Buffer, count: usize) -> io::Result<Bytes> {
+    if count == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stored file is short"));
+    }
+    Ok(buffer.filled(count))
 }

@@ -13,6 +13,7 @@
 mod announce;
 mod api;
 mod blob;
+pub mod budget;
 mod caller;
 mod clock;
 mod deleted;
@@ -42,7 +43,8 @@ pub use api::{
     TagStatus, TokenError, TokenInfo, Traffic,
 };
 pub use blob::{Blob, BlobStream};
-pub use ddr_store::{Committed, UploadError};
+pub use budget::Budget;
+pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
 pub use node::{Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
 pub use push::Upload;

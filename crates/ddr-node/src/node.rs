@@ -27,7 +27,7 @@ use crate::upkeep::{
     GcRequest, JobBusy, JobKind, JobStatus, Upkeep, UpkeepSettings, VerifyRequest,
 };
 use crate::{
-    Blob, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
+    Blob, Budget, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
     PutManifest, PutManifestError, ReadError, StartError, Status, TokenError, TokenInfo, Upload,
     blocking, images, lists,
 };
@@ -79,6 +79,8 @@ pub struct Limits {
     pub require_blobs: bool,
     /// Collection of garbage and verification in the background.
     pub upkeep: UpkeepSettings,
+    /// Bytes of all buffers that hold content on its way, to clients, to peers and from clients.
+    pub buffer_bytes: usize,
 }
 
 impl Default for Limits {
@@ -88,6 +90,7 @@ impl Default for Limits {
             max_fetches: MAX_FETCHES,
             require_blobs: false,
             upkeep: UpkeepSettings::default(),
+            buffer_bytes: crate::budget::BUFFER_BYTES,
         }
     }
 }
@@ -143,6 +146,11 @@ impl Node {
     pub async fn wait_ready(&self) {
         let mut joined = self.inner.joined.subscribe();
         let _ = joined.wait_for(|joined| *joined).await;
+    }
+
+    /// The memory for bytes on their way, of which the receiving of content takes its part too.
+    pub fn buffers(&self) -> &Budget {
+        &self.inner.shared.buffers
     }
 
     /// Size of a blob: local and linked under `repository`, else as a holder tells it. `None`:

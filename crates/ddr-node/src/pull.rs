@@ -28,6 +28,7 @@ pub(crate) use progress::Arriving;
 
 use crate::announce::Announcer;
 use crate::blob::Blob;
+use crate::budget::Budget;
 use crate::deleted::Deleted;
 use crate::flight::Flights;
 use crate::forget::Forget;
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) traffic: Arc<Sums>,
     pub(crate) own: Contact,
     pub(crate) limits: Limits,
+    /// Memory for bytes on their way.
+    pub(crate) buffers: Budget,
     /// True when the node stops: fetches end.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -193,7 +196,9 @@ impl Pull {
             store.blob(&digest)
         };
         let reader = blocking(work).await.map_err(ReadError::store)?;
-        Ok(reader.map_err(ReadError::store)?.map(Blob::stored))
+        let buffers = self.shared.buffers.clone();
+        let reader = reader.map_err(ReadError::store)?;
+        Ok(reader.map(|reader| Blob::stored(reader, buffers)))
     }
 
     pub(crate) async fn size_elsewhere(
@@ -304,7 +309,11 @@ impl Pull {
                 Phase::Failed(_) => return Err(ReadError::Unavailable(FETCH_FAILED.into())),
                 Phase::Running => {
                     if let Some(size) = slot.hand_out() {
-                        return Ok(Waited::Blob(Blob::arriving(size, arriving)));
+                        return Ok(Waited::Blob(Blob::arriving(
+                            size,
+                            arriving,
+                            self.shared.buffers.clone(),
+                        )));
                     }
                 }
             }

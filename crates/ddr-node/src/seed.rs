@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::blob::Blob;
 use crate::blocking;
+use crate::budget::Budget;
 use crate::names::Keeper;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
@@ -40,6 +41,7 @@ pub(crate) struct Seed {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) traffic: Arc<Sums>,
     pub(crate) turns: Arc<Semaphore>,
+    pub(crate) buffers: Budget,
 }
 
 impl Service for Seed {
@@ -131,7 +133,7 @@ impl Seed {
             store.blob(&digest)
         };
         let blob = match blocking(work).await {
-            Ok(Ok(Some(reader))) => Blob::stored(reader),
+            Ok(Ok(Some(reader))) => Blob::stored(reader, self.buffers.clone()),
             Ok(Ok(None)) => return ContentReply::NotFound,
             Ok(Err(error)) | Err(error) => return failed(&error),
         };

@@ -62,7 +62,7 @@ pub(crate) async fn get(
         Some(range) => (StatusCode::PARTIAL_CONTENT, range.clone()),
     };
     let len = range.end - range.start;
-    let body = ReplyBody::stream(Box::pin(blob.stream(range)), len);
+    let body = ReplyBody::blob(&blob, range, call.lane.as_ref());
     let mut reply = described(respond::with_body(status, body, len), digest);
     if let Some(range) = part {
         let covered = format!("bytes {}-{}/{size}", range.start, range.end - 1);

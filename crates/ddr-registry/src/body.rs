@@ -7,11 +7,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use ddr_node::budget::{Budget, Granted};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use crate::limits::{CHUNK_BYTES, MAX_DISCARD_BYTES};
+use crate::limits::{CHUNK_BYTES, Limits, MAX_DISCARD_BYTES, SMALL_CHUNK_BYTES};
 use crate::metrics;
 
 /// Why a body could not be read.
@@ -23,6 +24,9 @@ pub(crate) enum BodyError {
     /// No byte came for this long.
     #[error("no byte of the body came for {0:?}")]
     Stalled(Duration),
+    /// No memory to receive with was free for this long.
+    #[error("this node receives more than it has memory for; none was free for {0:?}")]
+    NoMemory(Duration),
     /// The client went away or broke the framing.
     #[error("the body broke off: {0}")]
     Broken(#[from] hyper::Error),
@@ -35,15 +39,30 @@ pub(crate) struct RequestBody {
     ended: bool,
     failed: Option<BodyError>,
     progress_timeout: Duration,
+    buffers: Budget,
+    buffer_wait: Duration,
     /// The client waits for `100 Continue`, which goes out with the first read.
     held_back: bool,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, progress_timeout: Duration, held_back: bool) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        limits: &Limits,
+        buffers: Budget,
+        held_back: bool,
+    ) -> Self {
         let ended = incoming.is_end_stream();
-        let gathered = BytesMut::new();
-        Self { incoming, gathered, ended, failed: None, progress_timeout, held_back }
+        Self {
+            incoming,
+            gathered: BytesMut::new(),
+            ended,
+            failed: None,
+            progress_timeout: limits.body_progress_timeout,
+            buffers,
+            buffer_wait: limits.buffer_wait,
+            held_back,
+        }
     }
 
     /// Bytes still to come by `Content-Length`; `None` when the body is streamed.
@@ -51,13 +70,20 @@ impl RequestBody {
         self.incoming.size_hint().exact()
     }
 
-    /// The next piece, at most [`CHUNK_BYTES`]; `None` at the end. What came before a failure is
-    /// given out before the failure is.
+    /// The next piece, at most [`CHUNK_BYTES`], in memory that the budget has granted before a byte
+    /// of it was read; `None` at the end. What came before a failure is given out before the
+    /// failure is.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
-        while !self.ended && self.gathered.len() < CHUNK_BYTES {
+        if self.ended && self.gathered.is_empty() {
+            return self.failed.take().map_or(Ok(None), Err);
+        }
+        let (granted, wanted) = self.grant().await?;
+        while !self.ended && self.gathered.len() < wanted {
             match self.frame().await {
                 Ok(Some(bytes)) => {
-                    self.make_room();
+                    if self.gathered.is_empty() {
+                        self.gathered.reserve(wanted.max(bytes.len()));
+                    }
                     self.gathered.extend_from_slice(&bytes);
                 }
                 Ok(None) => self.ended = true,
@@ -71,7 +97,24 @@ impl RequestBody {
             return self.failed.take().map_or(Ok(None), Err);
         }
         let len = self.gathered.len().min(CHUNK_BYTES);
-        Ok(Some(self.gathered.split_to(len).freeze()))
+        Ok(Some(granted.with(self.gathered.split_to(len).freeze())))
+    }
+
+    /// Memory for the next piece, and how many bytes that is: a whole piece, or what the client
+    /// promised, or little when others need theirs.
+    async fn grant(&self) -> Result<(Granted, usize), BodyError> {
+        let left = self.remaining_len().unwrap_or(CHUNK_BYTES as u64);
+        let whole = usize::try_from(left).unwrap_or(CHUNK_BYTES).clamp(1, CHUNK_BYTES);
+        if self.buffers.free() > self.buffers.total() / 2
+            && let Some(granted) = self.buffers.try_take(whole)
+        {
+            return Ok((granted, whole));
+        }
+        let little = whole.min(SMALL_CHUNK_BYTES);
+        match tokio::time::timeout(self.buffer_wait, self.buffers.take(little)).await {
+            Ok(granted) => Ok((granted, little)),
+            Err(_) => Err(BodyError::NoMemory(self.buffer_wait)),
+        }
     }
 
     /// The whole body, when it has at most `limit` bytes.
@@ -121,15 +164,6 @@ impl RequestBody {
                 metrics::received(bytes.len());
                 return Ok(Some(bytes));
             }
-        }
-    }
-
-    /// Takes the buffer for a whole piece at once, or for as much as the client promised.
-    fn make_room(&mut self) {
-        if self.gathered.is_empty() {
-            let left = self.remaining_len().unwrap_or(CHUNK_BYTES as u64);
-            let left = usize::try_from(left).unwrap_or(CHUNK_BYTES);
-            self.gathered.reserve(left.min(CHUNK_BYTES));
         }
     }
 }

@@ -1,73 +1,155 @@
-//! One client connection: is it still alive?
+//! One client connection: its bytes, and whether it is still alive.
 //!
-//! Decides what counts as stalled and what as at rest. It must never look at a request.
+//! Decides what counts as stalled and what as at rest, and sends files past hyper. It must never
+//! look at a request.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// A TCP stream that fails when its peer takes nothing for too long.
-pub(crate) struct GuardedIo {
-    inner: TokioIo<TcpStream>,
+use crate::lane::is_stand_in;
+use crate::limits::MIN_PROGRESS_BYTES;
+use crate::sendfile::{FileSender, Sent};
+use crate::tls::Transport;
+
+/// The bytes of a connection; writing fails when its peer takes next to nothing for too long.
+pub(crate) struct ClientIo {
+    inner: TokioIo<Transport>,
+    /// What was read to learn the protocol.
+    first: Bytes,
+    files: Option<FileSender>,
     write_timeout: Duration,
     /// Runs while a write waits.
-    stalled: Option<Pin<Box<Sleep>>>,
+    stalled: Option<Stalled>,
 }
 
-impl GuardedIo {
-    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Self {
-        Self { inner: TokioIo::new(stream), write_timeout, stalled: None }
+struct Stalled {
+    until: Pin<Box<Sleep>>,
+    /// Bytes that the peer took since.
+    taken: usize,
+}
+
+impl ClientIo {
+    pub(crate) fn new(
+        transport: Transport,
+        files: Option<FileSender>,
+        write_timeout: Duration,
+    ) -> Self {
+        let (inner, first, stalled) = (TokioIo::new(transport), Bytes::new(), None);
+        Self { inner, first, files, write_timeout, stalled }
     }
 
-    /// Passes the result of a write on and keeps the clock of a waiting one.
-    fn watch<T>(
+    /// Gives `bytes` to the next reads.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        self.first = bytes;
+    }
+
+    /// True when the next read needs nothing from the peer.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.first.is_empty()
+    }
+
+    pub(crate) fn transport(&mut self) -> &mut Transport {
+        self.inner.inner_mut()
+    }
+
+    /// The peer took `count` bytes: when that is enough, it is alive.
+    fn progress(&mut self, count: usize) {
+        if let Some(stalled) = &mut self.stalled {
+            stalled.taken += count;
+            if stalled.taken >= MIN_PROGRESS_BYTES {
+                self.stalled = None;
+            }
+        }
+    }
+
+    /// The peer must take some before more can be written.
+    fn stall<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Stalled {
+            until: Box::pin(tokio::time::sleep(timeout)),
+            taken: 0,
+        });
+        ready!(stalled.until.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn watch(
         &mut self,
         cx: &mut Context<'_>,
-        result: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.stalled = None;
-            return result;
+        result: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Ok(count)) => self.progress(count),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => return self.stall(cx),
         }
-        let timeout = self.write_timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        match stalled.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        result
+    }
+
+    fn send_file(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (Some(files), Transport::Plain(socket)) = (&mut self.files, self.inner.inner()) else {
+            return Poll::Ready(Err(io::Error::other("content for a lane that is not there")));
+        };
+        match files.poll_send(cx, socket)? {
+            Sent::Bytes(count) => {
+                self.progress(count);
+                Poll::Ready(Ok(count))
+            }
+            Sent::ClientWaits => self.stall(cx),
+            Sent::NodeWaits => Poll::Pending,
         }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.files.as_ref().map_or(Ok(()), FileSender::check)
     }
 }
 
-impl Read for GuardedIo {
+impl Read for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        if self.first.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        let count = self.first.len().min(buf.remaining());
+        buf.put_slice(&self.first[..count]);
+        self.first.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl Write for GuardedIo {
+impl Write for ClientIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.watch(cx, result)
     }
 
+    /// hyper calls it when all it had is written, so what the peer has still to take is in the
+    /// kernel: no reason to watch it.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        if flushed.is_pending() {
+            return self.stall(cx);
+        }
+        self.stalled = None;
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -83,6 +165,12 @@ impl Write for GuardedIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let bufs = match bufs.iter().position(is_stand_in) {
+            Some(0) => return self.send_file(cx),
+            Some(file) => &bufs[..file],
+            None => bufs,
+        };
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.watch(cx, result)
     }
@@ -109,9 +197,14 @@ impl Activity {
         Running(Arc::clone(&self.0))
     }
 
+    /// Requests begun since the connection was opened.
+    pub(crate) fn begun(&self) -> usize {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
     /// True when nothing runs and nothing began since the call that filled `seen`.
     pub(crate) fn at_rest(&self, seen: &mut usize) -> bool {
-        let begun = self.0.begun.load(Ordering::Relaxed);
+        let begun = self.begun();
         let nothing_new = std::mem::replace(seen, begun) == begun;
         nothing_new && self.0.running.load(Ordering::Relaxed) == 0
     }

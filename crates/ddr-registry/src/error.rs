@@ -88,6 +88,11 @@ impl ApiError {
             .header(CONNECTION, HeaderValue::from_static("close"))
     }
 
+    /// More blobs are asked for than are sent at once, and the queue is full or slow.
+    pub(crate) fn too_many_streams() -> Self {
+        Self::unavailable("too many blobs are being sent; try again")
+    }
+
     pub(crate) fn header_too_large() -> Self {
         let message = format!("the header fields have more than {MAX_HEADER_BYTES} bytes");
         Self::oci(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ErrorCode::SizeInvalid, message)
@@ -187,10 +192,13 @@ impl From<RouteError> for ApiError {
 
 impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> Self {
+        if matches!(error, BodyError::NoMemory(_)) {
+            return Self::unavailable(error.to_string());
+        }
         let status = match &error {
             BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             BodyError::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
-            BodyError::Broken(_) => StatusCode::BAD_REQUEST,
+            BodyError::NoMemory(_) | BodyError::Broken(_) => StatusCode::BAD_REQUEST,
         };
         Self::oci(status, ErrorCode::SizeInvalid, error.to_string())
     }

@@ -13,6 +13,7 @@ const SECONDS: &str = "ddr_registry_request_seconds";
 const IN_FLIGHT: &str = "ddr_registry_requests_in_flight";
 const CONNECTIONS: &str = "ddr_registry_connections";
 const REFUSED: &str = "ddr_registry_connections_refused_total";
+const STREAMS_REFUSED: &str = "ddr_registry_blob_streams_refused_total";
 const RECEIVED: &str = "ddr_registry_received_bytes_total";
 const SENT: &str = "ddr_registry_sent_bytes_total";
 const BROKEN_OFF: &str = "ddr_registry_responses_broken_off_total";
@@ -24,6 +25,7 @@ pub fn describe() {
     describe_gauge!(IN_FLIGHT, "Requests whose response has not ended.");
     describe_gauge!(CONNECTIONS, "Open connections on the client port.");
     describe_counter!(REFUSED, "Connections above the limit.");
+    describe_counter!(STREAMS_REFUSED, "Blob requests above the limit, after their wait.");
     describe_counter!(RECEIVED, "Bytes of request bodies.");
     describe_counter!(SENT, "Bytes of response bodies.");
     describe_counter!(BROKEN_OFF, "Responses that ended short because their content failed.");
@@ -73,6 +75,10 @@ pub(crate) fn answered(route: &'static str, status: http::StatusCode, started: I
 
 pub(crate) fn refused() {
     counter!(REFUSED).increment(1);
+}
+
+pub(crate) fn stream_refused() {
+    counter!(STREAMS_REFUSED).increment(1);
 }
 
 pub(crate) fn received(bytes: usize) {

@@ -5,10 +5,12 @@
 //! short body for the whole. `Location` is always relative (clients behind proxies depend on it).
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use ddr_node::Blob;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
 use futures_util::Stream;
@@ -16,7 +18,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATI
 use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 
+use crate::lane::{FilePart, Lane, Piece};
 use crate::metrics;
+use crate::streams::Place;
 
 /// Media type of lists and errors.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -36,35 +40,77 @@ pub(crate) type Reply = Response<ReplyBody>;
 /// The body of a response, and the request's place among those in flight until it has ended.
 pub(crate) struct ReplyBody {
     source: Source,
+    held: Held,
+}
+
+/// What is given back when the last byte of a response is sent or given up.
+#[derive(Debug, Default)]
+struct Held {
     in_flight: Option<metrics::InFlight>,
+    place: Option<Place>,
 }
 
 enum Source {
     Empty,
     Bytes(Bytes),
-    Stream { stream: ByteStream, left: u64 },
+    Stream {
+        stream: ByteStream,
+        left: u64,
+    },
+    /// On its way past this process.
+    File {
+        part: FilePart,
+        lane: Lane,
+    },
 }
 
 impl ReplyBody {
     /// A body of no bytes.
     pub(crate) const fn empty() -> Self {
-        Self { source: Source::Empty, in_flight: None }
+        Self { source: Source::Empty, held: Held { in_flight: None, place: None } }
     }
 
     fn bytes(bytes: Bytes) -> Self {
         let source = if bytes.is_empty() { Source::Empty } else { Source::Bytes(bytes) };
-        Self { source, in_flight: None }
+        Self { source, held: Held::default() }
     }
 
     /// Exactly `len` bytes of `stream`; anything else is an error of the body.
     pub(crate) fn stream(stream: ByteStream, len: u64) -> Self {
         let source = if len == 0 { Source::Empty } else { Source::Stream { stream, left: len } };
-        Self { source, in_flight: None }
+        Self { source, held: Held::default() }
     }
 
-    /// Counts the request as in flight until the body is dropped.
+    /// The bytes of `range` of a blob: by the connection's lane when it has one and the blob is a
+    /// file, else piece by piece through the budget.
+    pub(crate) fn blob(blob: &Blob, range: Range<u64>, lane: Option<&Lane>) -> Self {
+        let len = range.end.saturating_sub(range.start);
+        match (lane, blob.stored_file()) {
+            (Some(lane), Some(reader)) if len > 0 && range.end <= blob.size() => {
+                let part = FilePart { reader: reader.clone(), left: range };
+                let source = Source::File { part, lane: lane.clone() };
+                Self { source, held: Held::default() }
+            }
+            _ => Self::stream(Box::pin(blob.stream(range)), len),
+        }
+    }
+
+    /// Counts the request as in flight until the body is sent or dropped.
     pub(crate) fn attach(&mut self, in_flight: metrics::InFlight) {
-        self.in_flight = Some(in_flight);
+        self.held.in_flight = Some(in_flight);
+    }
+
+    /// Keeps the place of a blob stream until the body is sent or dropped.
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.held.place = Some(place);
+    }
+
+    /// All of a file at once: its bytes take no memory, and the connection sends them in turns.
+    fn file(&mut self) -> Option<Piece> {
+        let Source::File { part, lane } = &self.source else { return None };
+        let piece = lane.piece(part.clone(), Box::new(std::mem::take(&mut self.held)));
+        self.source = Source::Empty;
+        Some(piece)
     }
 
     /// Takes the bytes away and leaves the headers: the answer to HEAD.
@@ -74,15 +120,18 @@ impl ReplyBody {
 }
 
 impl http_body::Body for ReplyBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, io::Error>>> {
+        if let Some(piece) = self.file() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         let next = match &mut self.source {
-            Source::Empty => return Poll::Ready(None),
+            Source::File { .. } | Source::Empty => return Poll::Ready(None),
             Source::Bytes(bytes) => Some(Ok(std::mem::take(bytes))),
             Source::Stream { stream, left } => match stream.as_mut().poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -99,7 +148,7 @@ impl http_body::Body for ReplyBody {
         if let Some(Ok(bytes)) = &next {
             metrics::sent(bytes.len());
         }
-        Poll::Ready(next.map(|item| item.map(Frame::data)))
+        Poll::Ready(next.map(|item| item.map(|bytes| Frame::data(Piece::Bytes(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -111,6 +160,7 @@ impl http_body::Body for ReplyBody {
             Source::Empty => 0,
             Source::Bytes(bytes) => bytes.len() as u64,
             Source::Stream { left, .. } => *left,
+            Source::File { part, .. } => part.left.end - part.left.start,
         })
     }
 }

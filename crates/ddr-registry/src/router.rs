@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use crate::body::RequestBody;
 use crate::connection::Activity;
 use crate::error::ApiError;
+use crate::lane::Lane;
 use crate::limits::MAX_HEADER_BYTES;
 use crate::respond::{self, Reply};
 use crate::server::Shared;
@@ -38,6 +39,8 @@ pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) activity: Activity,
     pub(crate) admission: Admission,
+    /// The way for content past this process, where the connection has one.
+    pub(crate) lane: Option<Lane>,
 }
 
 /// What the modules get of a request beside its route.
@@ -46,6 +49,8 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: RequestBody,
+    /// See [`Client::lane`].
+    pub(crate) lane: Option<Lane>,
 }
 
 /// Answers one request. Never fails: an error is an answer.
@@ -80,11 +85,9 @@ async fn route(
         return ("refused", Err(ApiError::too_many_connections()));
     }
     let (head, incoming) = request.into_parts();
-    let body = RequestBody::new(
-        incoming,
-        client.shared.limits.body_progress_timeout,
-        head.headers.contains_key(EXPECT),
-    );
+    let held_back = head.headers.contains_key(EXPECT);
+    let buffers = client.shared.node.buffers().clone();
+    let body = RequestBody::new(incoming, &client.shared.limits, buffers, held_back);
     let parsed = if header_bytes(&head.headers) > MAX_HEADER_BYTES {
         Err(ApiError::header_too_large())
     } else if head.headers.contains_key(ORIGIN) {
@@ -95,7 +98,13 @@ async fn route(
     } else {
         route::parse(head.method.as_str(), head.uri.path(), head.uri.query()).map_err(Into::into)
     };
-    let call = Call { shared: client.shared, method: head.method, headers: head.headers, body };
+    let call = Call {
+        shared: client.shared,
+        method: head.method,
+        headers: head.headers,
+        body,
+        lane: client.lane,
+    };
     match parsed {
         Ok(request) => (label(&request), perform(call, request).await),
         Err(error) => {
@@ -110,7 +119,7 @@ async fn route(
 /// connection: it is done or it fails, whatever becomes of the client.
 async fn perform(mut call: Call, request: Request) -> Result<Reply, ApiError> {
     if !changes(&request) {
-        let result = dispatch(&mut call, &request).await;
+        let result = read(&mut call, &request).await;
         call.body.discard().await;
         return result;
     }
@@ -123,6 +132,18 @@ async fn perform(mut call: Call, request: Request) -> Result<Reply, ApiError> {
     tokio::spawn(work.in_current_span())
         .await
         .unwrap_or_else(|failed| Err(ApiError::task_failed(&failed)))
+}
+
+/// Reads what is asked for. Before a blob is opened it has its place among those that are sent,
+/// and keeps it to its last byte.
+async fn read(call: &mut Call, request: &Request) -> Result<Reply, ApiError> {
+    if !matches!(request, Request::Blob { .. }) || call.method == Method::HEAD {
+        return dispatch(call, request).await;
+    }
+    let place = call.shared.streams.place().await?;
+    let mut reply = dispatch(call, request).await?;
+    reply.body_mut().hold(place);
+    Ok(reply)
 }
 
 /// Each kind of request is a future of its own on the heap: a ping does not pay for an upload's

@@ -1,29 +1,25 @@
-//! The listener: accepts connections within the limit, serves them, drains them at shutdown.
+//! The listeners: accept connections within the limit, drain them at shutdown.
 //!
-//! Decides which HTTP settings hold for a connection. HTTP/1.1 and HTTP/2 with prior knowledge are
-//! told apart by the first bytes. It must never accept without a bound.
+//! Decides who is let in. It must never accept without a bound, and never let one listener's
+//! clients keep out another's.
 
-use std::convert::Infallible;
+mod life;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ddr_node::Node;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use crate::connection::{Activity, GuardedIo};
-use crate::limits::{
-    CONNECTION_WINDOW_BYTES, Limits, MAX_HEADER_BYTES, MAX_MANIFEST_PUTS, MAX_REFUSALS,
-    MAX_STREAMS, READ_BUFFER_BYTES, STREAM_WINDOW_BYTES,
-};
+use crate::limits::{Limits, MAX_MANIFEST_PUTS, MAX_REFUSALS};
 use crate::metrics;
-use crate::router::{self, Admission, Client};
+use crate::router::Admission;
+use crate::streams::Streams;
+use crate::tls::Tls;
+use life::Http;
 
 /// Pause after the system refused to accept (out of descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -33,29 +29,50 @@ pub(crate) struct Shared {
     pub(crate) node: Node,
     pub(crate) limits: Limits,
     pub(crate) manifest_puts: Arc<Semaphore>,
+    pub(crate) streams: Arc<Streams>,
 }
 
-/// Serves the OCI distribution API on `listener` until `shutdown` completes.
+/// Serves the OCI distribution API on `listener` until `shutdown` completes; see [`serve_all`].
+pub async fn serve<F: Future>(listener: TcpListener, node: Node, limits: Limits, shutdown: F) {
+    serve_all(vec![listener], None, node, limits, shutdown).await;
+}
+
+/// Serves the OCI distribution API on all `listeners` until `shutdown` completes; with `tls`, over
+/// TLS only.
 ///
 /// Then it accepts nobody, lets running requests end for at most [`Limits::drain_timeout`], breaks
 /// off the rest and returns. Requests that change something and were not answered by then may
 /// still take effect, as with any lost answer. The caller shuts the node down afterwards.
 ///
 /// The client port has no authentication: bind it to a loopback address.
-pub async fn serve<F>(listener: TcpListener, node: Node, limits: Limits, shutdown: F)
-where
-    F: Future,
-{
-    let server = Server::new(node, limits);
+pub async fn serve_all<F: Future>(
+    listeners: Vec<TcpListener>,
+    tls: Option<Tls>,
+    node: Node,
+    limits: Limits,
+    shutdown: F,
+) {
+    let server = Arc::new(Server::new(node, limits, tls));
     let (stop, stopped) = watch::channel(false);
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        loops.spawn(accept(Arc::clone(&server), listener, stopped.clone()));
+    }
+    let _ = shutdown.await;
+    stop.send_replace(true);
+    while loops.join_next().await.is_some() {}
+}
+
+/// One listener, until it is stopped and its connections have ended.
+async fn accept(server: Arc<Server>, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
-    let mut shutdown = std::pin::pin!(shutdown);
+    let told = stopped.clone();
     loop {
         tokio::select! {
-            _ = shutdown.as_mut() => break,
+            () = asked_to_stop(&mut stopped) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => server.admit(stream, &mut connections, &stopped),
+                Ok((stream, _)) => server.admit(stream, &mut connections, &told),
                 Err(error) => {
                     tracing::warn!(%error, "a client could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -64,8 +81,12 @@ where
         }
     }
     drop(listener);
-    stop.send_replace(true);
     drain(connections, server.shared.limits.drain_timeout).await;
+}
+
+/// Waits for shutdown; a dropped sender means it as well.
+async fn asked_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 /// Waits for the connections to end, at most `patience`, then breaks them off.
@@ -79,19 +100,22 @@ async fn drain(mut connections: JoinSet<()>, patience: Duration) {
 
 struct Server {
     shared: Arc<Shared>,
-    http: Arc<auto::Builder<TokioExecutor>>,
+    http: Arc<Http>,
+    tls: Option<Tls>,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
 
 impl Server {
-    fn new(node: Node, limits: Limits) -> Self {
+    fn new(node: Node, limits: Limits, tls: Option<Tls>) -> Self {
         Self {
-            http: Arc::new(http_settings(&limits)),
+            http: Arc::new(Http::new(&limits)),
+            tls,
             places: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             shared: Arc::new(Shared {
                 node,
+                streams: Arc::new(Streams::new(&limits)),
                 limits,
                 manifest_puts: Arc::new(Semaphore::new(MAX_MANIFEST_PUTS)),
             }),
@@ -115,9 +139,10 @@ impl Server {
         };
         // Small responses follow requests at once; a failure costs only time.
         let _ = stream.set_nodelay(true);
-        connections.spawn(serve_connection(
+        connections.spawn(life::lead(
             Arc::clone(&self.http),
             Arc::clone(&self.shared),
+            self.tls.clone(),
             stream,
             Place { admission, _permit: permit },
             stopped.clone(),
@@ -129,63 +154,4 @@ impl Server {
 struct Place {
     admission: Admission,
     _permit: OwnedSemaphorePermit,
-}
-
-/// Drives one connection to its end: its own, at rest for too long, or at shutdown after its
-/// running requests.
-async fn serve_connection(
-    http: Arc<auto::Builder<TokioExecutor>>,
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    place: Place,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let _open = metrics::OpenConnection::begin();
-    let limits = shared.limits.clone();
-    let activity = Activity::default();
-    let client = Client { shared, activity: activity.clone(), admission: place.admission };
-    let service = service_fn(move |request| {
-        let client = client.clone();
-        async move { Ok::<_, Infallible>(router::answer(client, request).await) }
-    });
-    let io = GuardedIo::new(stream, limits.write_progress_timeout);
-    let mut connection = std::pin::pin!(http.serve_connection(io, service));
-    let mut check_at = Instant::now() + limits.idle_timeout;
-    let mut seen = 0;
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            // A dropped sender means shutdown as well.
-            _ = stopped.wait_for(|stop| *stop), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = tokio::time::sleep_until(check_at) => {
-                if activity.at_rest(&mut seen) {
-                    return;
-                }
-                check_at = Instant::now() + limits.idle_timeout;
-            }
-        }
-    }
-}
-
-fn http_settings(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout)
-        .max_buf_size(READ_BUFFER_BYTES)
-        .half_close(false);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        // Fields count 32 bytes more than they have; the exact limit is checked by the router.
-        .max_header_list_size(2 * MAX_HEADER_BYTES as u32)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.header_read_timeout);
-    http
 }

@@ -4,6 +4,8 @@
 //! goes to `quarantine/`, its row goes too, and the blob counts as absent. Must never hand out a
 //! reader on anything else.
 
+mod cached;
+
 use crate::disk::{DiskFile, OpenMode, read_full};
 use crate::layout::{CHAIN_SUFFIX, RandomId};
 use crate::staged::{digest_of, read_all};

@@ -129,6 +129,12 @@ pub trait DiskFile: Send + Sync + Debug {
         Ok(self.len()? == 0)
     }
 
+    /// The file itself, for system calls that read it in ways of their own (`sendfile`,
+    /// `preadv2`); `None` where every read must pass through [`DiskFile::read_at`].
+    fn as_file(&self) -> Option<&std::fs::File> {
+        None
+    }
+
     /// Makes the bytes and the length durable (not the name).
     ///
     /// # Errors

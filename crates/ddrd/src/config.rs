@@ -40,6 +40,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Loopback address of the OCI registry API; port 0 takes a free one.
     pub registry_listen: SocketAddr,
+    /// PEM files of the certificate chain and the key with which the registry API speaks TLS.
+    pub registry_tls: Option<TlsFiles>,
     /// Address of the peer port; port 0 takes a free one.
     pub peer_listen: SocketAddr,
     /// Loopback address of the admin API; port 0 takes a free one.
@@ -60,6 +62,15 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+}
+
+/// Where the registry's certificate and its key are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsFiles {
+    /// The certificate chain, the registry's own first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// Why the settings cannot be used. One line each; the program ends with status 2.
@@ -99,6 +110,9 @@ pub enum ConfigError {
         /// The service behind it.
         what: &'static str,
     },
+    /// A certificate without its key, or a key alone.
+    #[error("registry-tls-cert and registry-tls-key go together: give both or none")]
+    HalfOfTls,
     /// Peers cannot dial the unspecified address.
     #[error("peer-advertise {0} cannot be dialled: give the address that other machines use")]
     Advertise(SocketAddr),
@@ -150,7 +164,13 @@ impl Config {
         default_dir: impl FnOnce() -> Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
         let data_dir = settings.data_dir.or_else(default_dir).ok_or(ConfigError::NoDataDir)?;
+        let registry_tls = match (settings.registry_tls_cert, settings.registry_tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (None, None) => None,
+            _ => return Err(ConfigError::HalfOfTls),
+        };
         let config = Self {
+            registry_tls,
             data_dir: std::path::absolute(data_dir).map_err(|_| ConfigError::NoDataDir)?,
             registry_listen: settings.registry_listen.unwrap_or(DEFAULT_REGISTRY),
             peer_listen: settings.peer_listen.unwrap_or(DEFAULT_PEERS),
@@ -281,6 +301,18 @@ mod tests {
         let home = data_dir_for(false, some("relative"), some("/h")).unwrap();
         assert_eq!(home, Path::new("/h/.local/share/ddr"));
         assert_eq!(data_dir_for(false, None, None), None);
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let (cert, key) = (Some(PathBuf::from("c")), Some(PathBuf::from("k")));
+        let given = |registry_tls_cert, registry_tls_key| {
+            resolve(Settings { registry_tls_cert, registry_tls_key, ..Settings::default() })
+        };
+        assert!(matches!(given(cert.clone(), None), Err(ConfigError::HalfOfTls)));
+        assert!(matches!(given(None, key.clone()), Err(ConfigError::HalfOfTls)));
+        assert_eq!(given(None, None).unwrap().registry_tls, None);
+        assert!(given(cert, key).unwrap().registry_tls.is_some());
     }
 
     #[test]

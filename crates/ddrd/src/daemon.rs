@@ -5,8 +5,10 @@
 
 mod advertise;
 mod bootstrap;
+mod descriptors;
 mod error;
 mod join_token;
+mod listen;
 mod signals;
 mod start;
 
@@ -41,7 +43,7 @@ Examples:
                                               a second node on the same machine
 
 Once it serves, ddrd prints where on standard output:
-  registry http://127.0.0.1:5000
+  registry http://127.0.0.1:5000       (https with --registry-tls-cert)
   peers 0.0.0.0:5001
   admin http://127.0.0.1:5002
   join: ddrd --join @DATA_DIR/join-token
@@ -91,7 +93,7 @@ fn complain(error: &dyn std::error::Error, status: u8) -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), DaemonError> {
-    raise_file_limit();
+    let descriptors = descriptors::raise();
     let metrics = Metrics::install().map_err(DaemonError::Runtime)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -102,15 +104,15 @@ fn serve(config: Config) -> Result<(), DaemonError> {
         .enable_all()
         .build()
         .map_err(|error| DaemonError::Runtime(error.to_string()))?;
-    let ended = runtime.block_on(run(config, metrics));
+    let ended = runtime.block_on(run(config, metrics, descriptors));
     runtime.shutdown_timeout(LAST_WORK);
     ended
 }
 
-async fn run(config: Config, metrics: Metrics) -> Result<(), DaemonError> {
+async fn run(config: Config, metrics: Metrics, descriptors: usize) -> Result<(), DaemonError> {
     let mut signals = Signals::new().map_err(|error| DaemonError::Runtime(error.to_string()))?;
     let running = tokio::select! {
-        running = Running::start(config, metrics) => running?,
+        running = Running::start(config, metrics, descriptors) => running?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the start was complete");
             return Ok(());
@@ -126,17 +128,6 @@ async fn run(config: Config, metrics: Metrics) -> Result<(), DaemonError> {
             Ok(())
         }
         signal = signals.next() => Err(DaemonError::Hurried(signal)),
-    }
-}
-
-/// Raises the soft limit of open files to the hard one: each peer and client needs one. Linux
-/// refuses nothing here; if it does, the limit stays and connections beyond it wait.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files stays");
     }
 }
 

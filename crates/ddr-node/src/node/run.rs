@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{Inner, NodeConfig};
 use crate::announce::Announcer;
+use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::deleted::Deleted;
@@ -115,6 +116,7 @@ pub(super) async fn start(config: NodeConfig) -> Result<Inner, StartError> {
         announcer,
         traffic: Arc::new(Sums::default()),
         own: own.clone(),
+        buffers: Budget::new(config.limits.buffer_bytes),
         limits: config.limits.clone(),
         stopped,
     });
@@ -157,6 +159,7 @@ fn run_tasks(
         tokens: Arc::clone(&inner.tokens),
         traffic: Arc::clone(&inner.shared.traffic),
         turns: Arc::new(Semaphore::new(MAX_SERVING)),
+        buffers: inner.shared.buffers.clone(),
     });
     let (announcer, store) = (inner.shared.announcer.clone(), inner.shared.store.clone());
     let joining = join(Arc::clone(&parts), to_join, Arc::clone(&inner.joined));

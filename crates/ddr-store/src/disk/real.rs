@@ -104,6 +104,10 @@ impl DiskFile for RealFile {
         Ok(self.0.metadata()?.len())
     }
 
+    fn as_file(&self) -> Option<&File> {
+        Some(&self.0)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
     }

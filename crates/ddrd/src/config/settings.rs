@@ -35,6 +35,14 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR:PORT", env = "DDR_REGISTRY_LISTEN")]
     pub registry_listen: Option<SocketAddr>,
 
+    /// Certificate chain (PEM) with which the registry API speaks TLS; needs its key too
+    #[arg(long, value_name = "FILE", env = "DDR_REGISTRY_TLS_CERT")]
+    pub registry_tls_cert: Option<PathBuf>,
+
+    /// Private key (PEM) of that certificate
+    #[arg(long, value_name = "FILE", env = "DDR_REGISTRY_TLS_KEY")]
+    pub registry_tls_key: Option<PathBuf>,
+
     /// Port for other nodes, TLS with swarm credentials [default: 0.0.0.0:5001]
     #[arg(long, value_name = "ADDR:PORT", env = "DDR_PEER_LISTEN")]
     pub peer_listen: Option<SocketAddr>,
@@ -144,6 +152,8 @@ impl Settings {
         Self {
             data_dir: self.data_dir.or(below.data_dir),
             registry_listen: self.registry_listen.or(below.registry_listen),
+            registry_tls_cert: self.registry_tls_cert.or(below.registry_tls_cert),
+            registry_tls_key: self.registry_tls_key.or(below.registry_tls_key),
             peer_listen: self.peer_listen.or(below.peer_listen),
             admin_listen: self.admin_listen.or(below.admin_listen),
             peer_advertise: self.peer_advertise.or(below.peer_advertise),
@@ -177,7 +187,8 @@ mod tests {
     fn every_key_is_read() {
         let text = "data-dir = '/d'\nregistry-listen = '127.0.0.1:1'\npeer-listen = '[::]:2'\n\
                     admin-listen = '127.0.0.1:3'\npeer-advertise = '192.0.2.1:4'\njoin = '@f'\n\
-                    zone = 'z'\nlog = 'debug'\nlog-format = 'json'\n\
+                    zone = 'z'\nregistry-tls-cert = 'c'\nregistry-tls-key = 'k'\n\
+                     log = 'debug'\nlog-format = 'json'\n\
                      gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n\
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();

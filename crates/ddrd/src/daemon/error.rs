@@ -47,6 +47,9 @@ pub enum DaemonError {
         /// What the system said.
         source: io::Error,
     },
+    /// The registry port cannot speak TLS.
+    #[error("registry-tls-cert, registry-tls-key: {0}")]
+    Tls(#[from] ddr_registry::TlsError),
     /// The node could not start on what it found.
     #[error(transparent)]
     Node(#[from] StartError),

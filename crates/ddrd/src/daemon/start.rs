@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{DaemonError, advertise, bootstrap, join_token};
+use super::{DaemonError, advertise, bootstrap, join_token, listen};
 use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -42,13 +42,18 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) async fn start(config: Config, metrics: Metrics) -> Result<Self, DaemonError> {
+    pub(super) async fn start(
+        config: Config,
+        metrics: Metrics,
+        descriptors: usize,
+    ) -> Result<Self, DaemonError> {
         ddr_registry::describe_metrics();
         ddr_node::metrics::describe();
         let token = config.join.as_deref().map(join_token::given).transpose()?;
         let store = open_store(config.data_dir.clone()).await?;
-        let registry = listen("registry-listen", config.registry_listen).await?;
-        let admin = listen("admin-listen", config.admin_listen).await?;
+        let tls = listen::tls(config.registry_tls.clone()).await?;
+        let registry = listen::listen("registry-listen", config.registry_listen)?;
+        let admin = listen::listen("admin-listen", config.admin_listen)?;
         let (registry_addr, admin_addr) = (local(&registry)?, local(&admin)?);
         let node = start_node(&config, store, token.as_ref()).await?;
 
@@ -65,9 +70,12 @@ impl Running {
         let (stop_registry, stopped) = oneshot::channel();
         let limits = ddr_registry::Limits {
             hosts: config.registry_hosts.clone(),
-            ..ddr_registry::Limits::default()
+            ..ddr_registry::Limits::within(descriptors)
         };
-        let serving = ddr_registry::serve(registry, node.node.clone(), limits, stopped);
+        let secure = tls.is_some();
+        let node_of_registry = node.node.clone();
+        let serving =
+            ddr_registry::serve_all(vec![registry], tls, node_of_registry, limits, stopped);
         let registry = tokio::spawn(serving);
         let token = join_token::provide(&config.data_dir, &node.node, node.advertise).await;
         if timeout(JOIN_PATIENCE, node.node.wait_ready()).await.is_err() {
@@ -78,7 +86,7 @@ impl Running {
             tokio::spawn(upkeep(Arc::clone(&admin_state))),
             tokio::spawn(renew_token(config.data_dir.clone(), node.node.clone(), node.advertise)),
         ];
-        announce(&admin_state, token);
+        announce(&admin_state, token, secure);
         Ok(Self {
             node: node.node,
             admin: admin_state,
@@ -184,17 +192,12 @@ async fn open_store(root: PathBuf) -> Result<Store, DaemonError> {
     }
 }
 
-async fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, DaemonError> {
-    let failed = |source| DaemonError::Bind { setting, address, source };
-    TcpListener::bind(address).await.map_err(failed)
-}
-
 fn local(listener: &TcpListener) -> Result<SocketAddr, DaemonError> {
     listener.local_addr().map_err(|error| DaemonError::Runtime(error.to_string()))
 }
 
 /// Says on standard output where this node serves, and how others join.
-fn announce(admin: &Admin, token: io::Result<PathBuf>) {
+fn announce(admin: &Admin, token: io::Result<PathBuf>, secure: bool) {
     let join = match token {
         Ok(path) => format!("ddrd --join @{}", path.display()),
         Err(error) => {
@@ -203,8 +206,9 @@ fn announce(admin: &Admin, token: io::Result<PathBuf>) {
             format!("ddrd --join TOKEN, made by: ddr --admin {} token create", admin.admin)
         }
     };
+    let scheme = if secure { "https" } else { "http" };
     let text = format!(
-        "registry http://{}\npeers {}\nadmin http://{}\njoin: {join}\n",
+        "registry {scheme}://{}\npeers {}\nadmin http://{}\njoin: {join}\n",
         admin.registry, admin.peers, admin.admin,
     );
     let mut out = io::stdout().lock();
