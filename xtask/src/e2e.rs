@@ -31,6 +31,7 @@ use crate::run;
 use crate::sandbox;
 use crate::swarm::{self, Node};
 use crate::tools;
+use crate::torture;
 use crate::workspace::{Workspace, cargo};
 
 pub(crate) use docker::Dockerd;
@@ -47,6 +48,7 @@ pub(crate) enum Suite {
     Artifact,
     Readme,
     Swarm64,
+    Torture,
 }
 
 /// What every suite is given.
@@ -123,6 +125,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Artifact => artifact::suite(context, &dir, checks),
             Suite::Readme => readme::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
+            Suite::Torture => torture::suite(context, &dir, checks),
         });
     if let Err(error) = result {
         println!("FAILED  {name}\n{error:#}");
@@ -137,6 +140,7 @@ pub(crate) fn three_nodes(context: &Setup, dir: &Path) -> Result<[Node; 3]> {
     nodes.try_into().map_err(|_| anyhow::anyhow!("a swarm of three has three nodes"))
 }
 
-fn seed_of_clock() -> Result<u64> {
+/// A seed that differs from run to run.
+pub(crate) fn seed_of_clock() -> Result<u64> {
     Ok(u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()))
 }

@@ -1,4 +1,4 @@
-//! Development tasks of the workspace: `cargo xtask test | e2e | bench | tidy`.
+//! Development tasks of the workspace: `cargo xtask test | e2e | bench | torture | tidy`.
 //!
 //! This program depends on no crate of DDR. It sees the daemon only as its users do: as a program
 //! with flags, three lines of output and three ports. What a task needs and does not find is
@@ -13,6 +13,8 @@ mod swarm;
 mod test;
 mod tidy;
 mod tools;
+mod torture;
+mod wire;
 mod workspace;
 
 use std::path::PathBuf;
@@ -40,6 +42,8 @@ enum Task {
         #[command(subcommand)]
         what: BenchTask,
     },
+    /// Kills the daemon at random moments and looks for what it had promised (needs root)
+    Torture(TortureArgs),
     /// Checks the rules that no compiler checks: edges between crates, file sizes, purity, paths
     Tidy,
 }
@@ -59,6 +63,23 @@ pub(crate) struct E2eArgs {
     /// Leave the working directory in place, with all logs
     #[arg(long)]
     keep: bool,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+/// What the torture run is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TortureArgs {
+    /// How often the daemon is killed
+    #[arg(long, default_value_t = 1000)]
+    kills: usize,
+    /// Seed of every decision; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Ten times as many kills
+    #[arg(long)]
+    long: bool,
     /// The working directory; set when this program starts itself inside its namespaces
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
@@ -106,6 +127,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Test => test::run(&workspace),
         Task::E2e(args) => e2e::run(&workspace, &args),
         Task::Bench { what: BenchTask::Pull(args) } => bench::pull(&workspace, &args),
+        Task::Torture(args) => torture::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
     }
 }
