@@ -89,6 +89,37 @@ pub(crate) struct TortureArgs {
 enum BenchTask {
     /// docker pull of a large image: from a node that must fetch it, against docker-registry
     Pull(PullArgs),
+    /// One node against nginx and other registries: reads, pushes, manifests (needs root)
+    Registry(RegistryArgs),
+}
+
+/// What the benchmark of one node is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RegistryArgs {
+    /// Runs of each measure, the servers in turn; the medians are compared
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Size of the large blob, MiB; held in memory
+    #[arg(long, default_value_t = 1024)]
+    size_mib: usize,
+    /// Blobs of 1 MiB in one run
+    #[arg(long, default_value_t = 200)]
+    blobs: usize,
+    /// Length of one run of manifest reads, seconds
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Measure only this (may be given more than once)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<bench::registry::Part>,
+    /// Where the servers keep their data; without it below the target directory
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Seed of all contents; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
 }
 
 /// What the pull benchmark is asked to do.
@@ -127,6 +158,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Test => test::run(&workspace),
         Task::E2e(args) => e2e::run(&workspace, &args),
         Task::Bench { what: BenchTask::Pull(args) } => bench::pull(&workspace, &args),
+        Task::Bench { what: BenchTask::Registry(args) } => bench::registry::run(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
     }

@@ -113,10 +113,13 @@ impl Connection {
         let fields = ["Transfer-Encoding: chunked", "Content-Type: application/octet-stream"];
         let head = self.head(method, target, &fields);
         self.stream.write_all(&head)?;
+        let mut piece = Vec::with_capacity(chunk_bytes + 16);
         for chunk in body.chunks(chunk_bytes) {
-            self.stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes())?;
-            self.stream.write_all(chunk)?;
-            self.stream.write_all(b"\r\n")?;
+            piece.clear();
+            piece.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            piece.extend_from_slice(chunk);
+            piece.extend_from_slice(b"\r\n");
+            self.stream.write_all(&piece)?;
         }
         self.stream.write_all(b"0\r\n\r\n")
     }
