@@ -17,6 +17,7 @@ mod worker;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -58,6 +59,9 @@ const MAX_AFTER_COMMIT: Duration = Duration::from_micros(4_000);
 /// Between two looks at the number of commits.
 const LOOK: Duration = Duration::from_micros(50);
 
+/// One of so many rounds has a sweep of `ddr gc` or `ddr verify` in it.
+const SWEEP_ONE_IN: usize = 4;
+
 /// Kills in the end-to-end run.
 const SHORT_RUN: usize = 25;
 
@@ -81,10 +85,19 @@ pub(crate) fn run(workspace: &Workspace, args: &TortureArgs) -> Result<bool> {
     };
     let seed = args.seed.map_or_else(e2e::seed_of_clock, Ok)?;
     let kills = if args.long { args.kills * LONG } else { args.kills };
-    println!("seed {seed}, {kills} kills, {WORKERS} clients");
     let daemon = workspace.daemon("release");
+    let mut checks = Checks::default();
+    damages(&daemon, dir, seed, &mut checks);
+    if !checks.clean() {
+        return Ok(checks.finish());
+    }
     let kept = workspace.target_directory.join(format!("torture-{seed}"));
-    let mut torture = Torture::new(&daemon, &dir.join("torture"), seed)?;
+    let mut torture = Torture::new(&daemon, &dir.join("kills"), seed)?;
+    let sweeps = match torture.sweeps.1.join(" and ") {
+        none if none.is_empty() => "without gc and verify, which this ddr does not have".to_owned(),
+        some => format!("with ddr {some} beside them"),
+    };
+    println!("seed {seed}, {kills} kills, {WORKERS} clients, {sweeps}");
     match torture.rounds(kills) {
         Ok(()) => {
             torture.report();
@@ -103,19 +116,24 @@ pub(crate) fn run(workspace: &Workspace, args: &TortureArgs) -> Result<bool> {
 /// The short run, and the proof that the check can fail.
 pub(crate) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
     checks.check(&format!("torture: nothing is lost in {SHORT_RUN} kills"), || {
-        let mut torture = Torture::new(&setup.daemon, dir, setup.seed)?;
+        let mut torture = Torture::new(&setup.daemon, &dir.join("kills"), setup.seed)?;
         torture.rounds(SHORT_RUN)?;
         torture.report();
         Ok(())
     });
-    for damage in [Damage::Removed, Damage::Cut, Damage::Flipped] {
-        checks.check(&format!("torture: a blob file that is {damage:?} is noticed"), || {
-            let dir = dir.join(format!("{damage:?}"));
-            let mut torture = Torture::new(&setup.daemon, &dir, setup.seed)?;
-            torture.damaged_round(damage)
+    damages(&setup.daemon, dir, setup.seed, checks);
+    Ok(())
+}
+
+/// Shows that the check can fail.
+fn damages(daemon: &Path, dir: &Path, seed: u64, checks: &mut Checks) {
+    for (damage, shown) in
+        [(Damage::Removed, "removed"), (Damage::Cut, "cut"), (Damage::Flipped, "flipped")]
+    {
+        checks.check(&format!("torture: a blob file that is {shown} is noticed"), || {
+            Torture::new(daemon, &dir.join(shown), seed)?.damaged_round(damage)
         });
     }
-    Ok(())
 }
 
 /// What is done to a blob file to see whether the check notices.
@@ -146,6 +164,8 @@ struct Torture {
     workers: Vec<Worker>,
     /// From the start of the process to its first answer, milliseconds, one for each start.
     ready_ms: Vec<f64>,
+    /// `ddr`, and which of its commands run during the work.
+    sweeps: (PathBuf, Vec<&'static str>),
     space: Space,
     started: Instant,
 }
@@ -170,6 +190,7 @@ impl Torture {
             shared,
             workers: (0..WORKERS).map(Worker::new).collect(),
             ready_ms: Vec::new(),
+            sweeps: daemon::sweeps(program),
             space: Space::default(),
             started: Instant::now(),
         })
@@ -242,6 +263,7 @@ impl Torture {
         self.shared.commits.store(0, Ordering::SeqCst);
         let moment = self.next_moment();
         let seeds: Vec<u64> = self.workers.iter().map(|_| self.random.next()).collect();
+        let sweep = self.next_sweep(&daemon)?;
         let (shared, workers) = (&self.shared, &mut self.workers);
         let host = daemon.registry.clone();
         thread::scope(|scope| {
@@ -253,7 +275,22 @@ impl Torture {
             shared.killed.store(true, Ordering::SeqCst);
             daemon.kill()
         })?;
+        if let Some(mut sweep) = sweep {
+            // Without its daemon it ends, and with an error if it was in the middle.
+            sweep.wait()?;
+        }
         self.judge()
+    }
+
+    /// In one of so many rounds, `ddr gc` or `ddr verify` runs while the clients work.
+    fn next_sweep(&mut self, daemon: &Daemon) -> Result<Option<Child>> {
+        let drawn = self.random.below(SWEEP_ONE_IN);
+        let (ddr, commands) = &self.sweeps;
+        if drawn > 0 || commands.is_empty() {
+            return Ok(None);
+        }
+        let command = commands[self.random.below(commands.len())];
+        daemon.sweep(ddr, command).map(Some)
     }
 
     fn next_moment(&mut self) -> Moment {
@@ -330,11 +367,12 @@ impl Torture {
             counts.answered, counts.refused, counts.open_at_kill, counts.reads
         );
         println!(
-            "upload sessions after a kill: {} resumed, {} cancelled, {} gone, {} shorter than \
-             confirmed",
+            "upload sessions after a kill: {} resumed, {} cancelled, {} gone with a commit \
+             in flight, {} gone without, {} shorter than confirmed",
             counts.sessions_resumed,
             counts.sessions_cancelled,
             counts.sessions_gone,
+            counts.sessions_lost,
             counts.sessions_shorter
         );
         if !self.ready_ms.is_empty() {

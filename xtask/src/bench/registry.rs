@@ -217,9 +217,10 @@ impl Bench {
         println!("- machine: {}", bounds::machine()?);
         self.notes.iter().for_each(|note| println!("- {note}"));
         println!(
-            "- before 201 ddrd syncs the file, its directory and its index; docker-registry and \
-             distribution sync the file of an upload before they rename it, but not the name: \
-             after a power cut they may lack it"
+            "- before 201 ddrd syncs the file, its directory and its index; docker-registry syncs the \
+             bytes of an upload and its link, each twice, and distribution v3 once and the link's \
+             directory too; neither syncs the directory that names the blob, so a power cut may \
+             still take it"
         );
         println!(
             "- one reader with a buffer of 1 MiB throws the bytes away; the page cache holds them; \

@@ -20,6 +20,32 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Clock ticks in a second (proc(5); the same on every Linux that Debian builds).
 const TICKS: f64 = 100.0;
 
+/// As Debian's package has it, without its password file, and quiet: a line of log for each request
+/// would be measured as well.
+const REGISTRY_CONFIG: &str = "\
+version: 0.1
+log:
+  level: error
+  accesslog:
+    disabled: true
+storage:
+  cache:
+    blobdescriptor: inmemory
+  filesystem:
+    rootdirectory: ROOT
+  delete:
+    enabled: true
+http:
+  addr: ADDRESS
+  headers:
+    X-Content-Type-Options: [nosniff]
+health:
+  storagedriver:
+    enabled: true
+    interval: 10s
+    threshold: 3
+";
+
 /// One running server with its children. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -32,11 +58,9 @@ impl Server {
     /// A registry of the distribution project, which keeps its data in `dir/data`.
     pub(crate) fn registry(program: &Path, dir: &Path) -> Result<Self> {
         let address = free_address()?;
-        let config = format!(
-            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  \
-             filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
-            dir.join("data").display()
-        );
+        let config = REGISTRY_CONFIG
+            .replace("ROOT", &dir.join("data").display().to_string())
+            .replace("ADDRESS", &address);
         fs::create_dir_all(dir)?;
         let file = dir.join("config.yml");
         fs::write(&file, config)?;

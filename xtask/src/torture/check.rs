@@ -112,7 +112,8 @@ impl Worker {
             connection.send("GET", &session.target, &[], None)?;
             let answer = connection.receive()?;
             match answer.head.status {
-                404 => self.counts.sessions_gone += 1,
+                404 if session.committing => self.counts.sessions_gone += 1,
+                404 => self.counts.sessions_lost += 1,
                 204 => self.end_session(connection, shared, session, &answer.head)?,
                 status => {
                     self.wrong.push(format!("GET {}: status {status}", session.target));

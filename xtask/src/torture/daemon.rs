@@ -1,7 +1,8 @@
 //! The daemon under torture: started on the same directory again and again.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,6 +18,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Daemon {
     node: Node,
+    dir: PathBuf,
     pub(super) registry: String,
 }
 
@@ -39,7 +41,19 @@ impl Daemon {
         })
         .with_context(|| node.log())?;
         let registry = node.registry.clone();
-        Ok((Self { node, registry }, start.elapsed()))
+        Ok((Self { node, dir: dir.to_path_buf(), registry }, start.elapsed()))
+    }
+
+    /// Starts `ddr gc` or `ddr verify` against it. The kill may end it in the middle.
+    pub(super) fn sweep(&self, ddr: &Path, command: &str) -> Result<Child> {
+        let output = File::create(ddr_output(&self.dir))?;
+        Command::new(ddr)
+            .args(["--admin", &self.node.admin, command])
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {}", ddr.display()))
     }
 
     /// SIGKILL.
@@ -51,4 +65,16 @@ impl Daemon {
     pub(super) fn stop(mut self) -> Result<()> {
         self.node.stop()
     }
+}
+
+/// The commands of maintenance that this `ddr` has, beside the daemon's program.
+pub(super) fn sweeps(daemon: &Path) -> (PathBuf, Vec<&'static str>) {
+    let ddr = daemon.with_file_name("ddr");
+    let known = |command: &&str| run::output(Command::new(&ddr).args([*command, "--help"])).is_ok();
+    let commands = ["gc", "verify"].into_iter().filter(known).collect();
+    (ddr, commands)
+}
+
+fn ddr_output(dir: &Path) -> PathBuf {
+    dir.join("ddr-output")
 }

@@ -153,6 +153,7 @@ impl Worker {
             content,
             confirmed: 0,
             sent: 0,
+            committing: false,
         };
         self.sessions.push(session.clone());
         Ok(session)
@@ -170,6 +171,9 @@ impl Worker {
         let key = Key::Blob { repository, digest: content.digest.clone() };
         self.begin(&key, &Some(content.digest.clone()));
         self.sent(&session, content.len);
+        for known in self.sessions.iter_mut().filter(|s| s.target == target) {
+            known.committing = true;
+        }
         let put = with_query(&target, &format!("digest={}", content.digest));
         connection.send("PUT", &put, &[OCTETS], Some(&content.bytes()[at..]))?;
         self.committed(connection, shared, &key, &content)?;

@@ -56,6 +56,8 @@ pub(super) struct Session {
     /// Bytes that an answer confirmed, and bytes that may have arrived.
     pub(super) confirmed: usize,
     pub(super) sent: usize,
+    /// A commit was asked for, so it may be gone.
+    pub(super) committing: bool,
 }
 
 /// What happened, for the report.
@@ -68,6 +70,7 @@ pub(super) struct Counts {
     pub(super) sessions_resumed: u64,
     pub(super) sessions_cancelled: u64,
     pub(super) sessions_gone: u64,
+    pub(super) sessions_lost: u64,
     pub(super) sessions_shorter: u64,
 }
 
@@ -81,6 +84,7 @@ impl Counts {
             sessions_resumed: self.sessions_resumed + other.sessions_resumed,
             sessions_cancelled: self.sessions_cancelled + other.sessions_cancelled,
             sessions_gone: self.sessions_gone + other.sessions_gone,
+            sessions_lost: self.sessions_lost + other.sessions_lost,
             sessions_shorter: self.sessions_shorter + other.sessions_shorter,
         }
     }
