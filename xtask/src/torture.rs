@@ -241,10 +241,16 @@ impl Torture {
         }
     }
 
+    /// A blob that was promised and has a byte that can be damaged.
     fn whole_blob(&self) -> Option<String> {
-        let mut present = self.workers.iter().flat_map(|w| w.model.present());
-        let blob = present.find(|(key, _)| matches!(key, model::Key::Blob { .. }));
-        blob.map(|(_, digest)| digest.to_owned())
+        self.workers.iter().find_map(|worker| {
+            let has_bytes = |digest: &str| worker.contents.get(digest).is_some_and(|c| c.len > 0);
+            let mut present = worker.model.present();
+            let blob = |(key, digest): &(&model::Key, &str)| {
+                matches!(key, model::Key::Blob { .. }) && has_bytes(digest)
+            };
+            present.find(blob).map(|(_, digest)| digest.to_owned())
+        })
     }
 
     fn data(&self) -> PathBuf {
