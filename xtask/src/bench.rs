@@ -4,16 +4,20 @@
 //! Every pull from the swarm is from a new node that has joined for it, so that only A has the
 //! content. The bytes are the same: the image is pushed once and copied to docker-registry.
 
+pub(crate) mod registry;
+mod servers;
+
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+
+use servers::Server;
 
 use crate::PullArgs;
 use crate::e2e::{self, Dockerd, Random};
@@ -26,9 +30,6 @@ use crate::workspace::{Workspace, cargo};
 const LAYERS: u64 = 4;
 const MIB: u64 = 1 << 20;
 const IMAGE: &str = "bench/image:1.0";
-
-/// From start to an answer of docker-registry.
-const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Between two looks at a daemon's memory.
 const SAMPLE: Duration = Duration::from_millis(50);
@@ -65,7 +66,7 @@ struct Bench {
     daemon: PathBuf,
     docker: Dockerd,
     a: Node,
-    registry: Registry,
+    registry: Server,
 }
 
 impl Bench {
@@ -74,7 +75,7 @@ impl Bench {
         let docker = Dockerd::start(&dir.join("dockerd"), &sandbox::cgroup_parent(dir))?;
         let a = Node::start(&daemon, dir, "a", None)?;
         a.wait_ready()?;
-        let registry = Registry::start(&dir.join("docker-registry"))?;
+        let registry = Server::registry(Path::new(REGISTRY), &dir.join("docker-registry"))?;
         let source = dir.join("image");
         make_image(&source, size_mib)?;
         let reference = format!("{}/{IMAGE}", a.registry);
@@ -193,50 +194,4 @@ fn median(times: &mut [f64]) -> f64 {
 fn shown(memory: Memory) -> String {
     let mib = |kib: u64| kib as f64 / 1024.0;
     format!("{:.1} MiB ({:.1} anonymous)", mib(memory.resident), mib(memory.anonymous))
-}
-
-/// Debian's docker-registry on loopback. Dropping it kills it.
-#[derive(Debug)]
-struct Registry {
-    address: String,
-    child: Child,
-}
-
-impl Registry {
-    fn start(dir: &Path) -> Result<Self> {
-        fs::create_dir_all(dir)?;
-        // It cannot choose a port itself; one that was free a moment ago will do.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    \
-             rootdirectory: {}\nhttp:\n  addr: {address}\n",
-            dir.join("data").display()
-        );
-        fs::write(dir.join("config.yml"), config)?;
-        let log = File::create(dir.join("log"))?;
-        let child = Command::new(REGISTRY)
-            .arg("serve")
-            .arg(dir.join("config.yml"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start docker-registry")?;
-        let registry = Self { address, child };
-        let url = format!("http://{}/v2/", registry.address);
-        run::wait_for("docker-registry answers", START_LIMIT, || {
-            let mut curl = run::client("/usr/bin/curl");
-            curl.args(["--noproxy", "*", "--silent", "--fail", &url]);
-            Ok(run::output(&mut curl).is_ok().then_some(()))
-        })?;
-        Ok(registry)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // Fails only when the process has ended, which is what is wanted.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
 }

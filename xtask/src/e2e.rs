@@ -40,6 +40,7 @@ use crate::run;
 use crate::sandbox;
 use crate::swarm::{self, Node};
 use crate::tools::{self, GoTool};
+use crate::torture;
 use crate::workspace::{Workspace, cargo};
 
 pub(crate) use docker::Dockerd;
@@ -76,6 +77,8 @@ pub(crate) enum Suite {
     Conformance,
     /// curl and 64 daemons: random pulls, the time of a 404, a third killed at once
     Swarm64,
+    /// kill -9 of a node at random moments, every promise checked after each restart
+    Torture,
 }
 
 impl Suite {
@@ -182,6 +185,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Readme => readme::suite(context, &dir, checks),
             Suite::Conformance => conformance::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
+            Suite::Torture => torture::suite(context, &dir, checks),
         });
     if let Err(error) = result {
         println!("FAILED  {name}\n{error:#}");
@@ -196,6 +200,7 @@ pub(crate) fn three_nodes(context: &Setup, dir: &Path) -> Result<[Node; 3]> {
     nodes.try_into().map_err(|_| anyhow::anyhow!("a swarm of three has three nodes"))
 }
 
-fn seed_of_clock() -> Result<u64> {
+/// A seed that differs from run to run.
+pub(crate) fn seed_of_clock() -> Result<u64> {
     Ok(u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()))
 }

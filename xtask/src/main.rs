@@ -1,4 +1,4 @@
-//! Development tasks of the workspace: `cargo xtask test | e2e | bench | tidy`.
+//! Development tasks of the workspace: `cargo xtask test | e2e | bench | torture | tidy`.
 //!
 //! This program depends on no crate of DDR. It sees the daemon only as its users do: as a program
 //! with flags, three lines of output and three ports. What a task needs and does not find is
@@ -13,6 +13,8 @@ mod swarm;
 mod test;
 mod tidy;
 mod tools;
+mod torture;
+mod wire;
 mod workspace;
 
 use std::path::PathBuf;
@@ -40,6 +42,8 @@ enum Task {
         #[command(subcommand)]
         what: BenchTask,
     },
+    /// Kills the daemon at random moments and looks for what it had promised (needs root)
+    Torture(TortureArgs),
     /// Checks the rules that no compiler checks: edges between crates, file sizes, purity, paths
     Tidy,
 }
@@ -64,10 +68,58 @@ pub(crate) struct E2eArgs {
     inside: Option<PathBuf>,
 }
 
+/// What the torture run is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TortureArgs {
+    /// How often the daemon is killed
+    #[arg(long, default_value_t = 1000)]
+    kills: usize,
+    /// Seed of every decision; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Ten times as many kills
+    #[arg(long)]
+    long: bool,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum BenchTask {
     /// docker pull of a large image: from a node that must fetch it, against docker-registry
     Pull(PullArgs),
+    /// One node against nginx and other registries: reads, pushes, manifests (needs root)
+    Registry(RegistryArgs),
+}
+
+/// What the benchmark of one node is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RegistryArgs {
+    /// Runs of each measure, the servers in turn; the medians are compared
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Size of the large blob, MiB; held in memory
+    #[arg(long, default_value_t = 1024)]
+    size_mib: usize,
+    /// Blobs of 1 MiB in one run
+    #[arg(long, default_value_t = 200)]
+    blobs: usize,
+    /// Length of one run of manifest reads, seconds
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Measure only this (may be given more than once)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<bench::registry::Part>,
+    /// Where the servers keep their data; without it below the target directory
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Seed of all contents; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
 }
 
 /// What the pull benchmark is asked to do.
@@ -106,6 +158,8 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Test => test::run(&workspace),
         Task::E2e(args) => e2e::run(&workspace, &args),
         Task::Bench { what: BenchTask::Pull(args) } => bench::pull(&workspace, &args),
+        Task::Bench { what: BenchTask::Registry(args) } => bench::registry::run(&workspace, &args),
+        Task::Torture(args) => torture::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
     }
 }

@@ -32,6 +32,19 @@ pub(crate) const SKOPEO: &str = "/usr/bin/skopeo";
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 pub(crate) const REGISTRY: &str = "/usr/bin/docker-registry";
 
+pub(crate) const NGINX: &str = "/usr/sbin/nginx";
+pub(crate) const WRK: &str = "/usr/bin/wrk";
+
+/// Program and the Debian package that has it: what `bench registry` needs.
+const SERVERS: &[(&str, &str)] = &[
+    (NGINX, "nginx-light"),
+    (REGISTRY, "docker-registry"),
+    (WRK, "wrk"),
+    ("/usr/bin/curl", "curl"),
+    ("/usr/bin/unshare", "util-linux"),
+    ("/usr/bin/setpriv", "util-linux"),
+];
+
 /// Program and the Debian package that has it.
 const PACKAGES: &[(&str, &str)] = &[
     (DOCKER, "docker.io"),
@@ -53,11 +66,24 @@ const PACKAGES: &[(&str, &str)] = &[
 
 /// Installs the Debian packages that the clients come from.
 pub(crate) fn ensure_clients() -> Result<()> {
-    let mut missing: Vec<&str> =
-        PACKAGES.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(_, p)| *p).collect();
+    let mut missing = missing(PACKAGES);
     if !busybox_is_static() && !missing.contains(&"busybox-static") {
         missing.push("busybox-static");
     }
+    ensure(missing)
+}
+
+/// Installs the Debian packages of the servers that are measured beside DDR.
+pub(crate) fn ensure_servers() -> Result<()> {
+    ensure(missing(SERVERS))
+}
+
+/// The packages of the programs that are not there.
+fn missing(packages: &[(&str, &'static str)]) -> Vec<&'static str> {
+    packages.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(_, p)| *p).collect()
+}
+
+fn ensure(mut missing: Vec<&str>) -> Result<()> {
     missing.sort_unstable();
     missing.dedup();
     if missing.is_empty() {
