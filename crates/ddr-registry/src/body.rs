@@ -6,13 +6,16 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::limits::{CHUNK_BYTES, MAX_DISCARD_BYTES};
 use crate::metrics;
+
+/// Pieces begin at a multiple of this in memory, bytes.
+const PAGE_BYTES: usize = 4096;
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,8 @@ pub(crate) enum BodyError {
 pub(crate) struct RequestBody {
     incoming: Incoming,
     gathered: BytesMut,
+    /// What did not fit of the last frame.
+    rest: Bytes,
     ended: bool,
     failed: Option<BodyError>,
     progress_timeout: Duration,
@@ -43,7 +48,15 @@ impl RequestBody {
     pub(crate) fn new(incoming: Incoming, progress_timeout: Duration, held_back: bool) -> Self {
         let ended = incoming.is_end_stream();
         let gathered = BytesMut::new();
-        Self { incoming, gathered, ended, failed: None, progress_timeout, held_back }
+        Self {
+            incoming,
+            gathered,
+            rest: Bytes::new(),
+            ended,
+            failed: None,
+            progress_timeout,
+            held_back,
+        }
     }
 
     /// Bytes still to come by `Content-Length`; `None` when the body is streamed.
@@ -55,11 +68,12 @@ impl RequestBody {
     /// given out before the failure is.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         while !self.ended && self.gathered.len() < CHUNK_BYTES {
+            if !self.rest.is_empty() {
+                self.gather();
+                continue;
+            }
             match self.frame().await {
-                Ok(Some(bytes)) => {
-                    self.make_room();
-                    self.gathered.extend_from_slice(&bytes);
-                }
+                Ok(Some(bytes)) => self.rest = bytes,
                 Ok(None) => self.ended = true,
                 Err(error) => {
                     self.ended = true;
@@ -70,8 +84,7 @@ impl RequestBody {
         if self.gathered.is_empty() {
             return self.failed.take().map_or(Ok(None), Err);
         }
-        let len = self.gathered.len().min(CHUNK_BYTES);
-        Ok(Some(self.gathered.split_to(len).freeze()))
+        Ok(Some(std::mem::take(&mut self.gathered).freeze()))
     }
 
     /// The whole body, when it has at most `limit` bytes.
@@ -94,6 +107,7 @@ impl RequestBody {
     /// sending gets to see the answer. A client that waits to be asked is not asked.
     pub(crate) async fn discard(&mut self) {
         self.gathered = BytesMut::new();
+        self.rest = Bytes::new();
         let mut left = MAX_DISCARD_BYTES;
         if self.held_back || self.remaining_len().is_some_and(|len| len > left) {
             return;
@@ -124,12 +138,25 @@ impl RequestBody {
         }
     }
 
-    /// Takes the buffer for a whole piece at once, or for as much as the client promised.
-    fn make_room(&mut self) {
+    /// Moves what fits of the last frame into the piece.
+    fn gather(&mut self) {
         if self.gathered.is_empty() {
-            let left = self.remaining_len().unwrap_or(CHUNK_BYTES as u64);
-            let left = usize::try_from(left).unwrap_or(CHUNK_BYTES);
-            self.gathered.reserve(left.min(CHUNK_BYTES));
+            self.make_room();
         }
+        let fits = self.rest.len().min(CHUNK_BYTES - self.gathered.len());
+        self.gathered.extend_from_slice(&self.rest.split_to(fits));
+    }
+
+    /// Takes the buffer for a whole piece at once, or for as much as the client promised. It
+    /// begins at a page, so that the store can write it past the page cache.
+    fn make_room(&mut self) {
+        let left = self
+            .remaining_len()
+            .map_or(CHUNK_BYTES as u64, |len| len.saturating_add(self.rest.len() as u64));
+        let left = usize::try_from(left).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        self.gathered = BytesMut::with_capacity(left + PAGE_BYTES);
+        let unaligned = self.gathered.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+        self.gathered.resize(unaligned, 0);
+        self.gathered.advance(unaligned);
     }
 }

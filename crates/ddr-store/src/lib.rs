@@ -20,6 +20,7 @@ mod index;
 mod layout;
 mod open;
 mod recover;
+mod running;
 mod staged;
 mod store;
 mod upload;
@@ -32,5 +33,6 @@ pub use index::{
     MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage,
     StoredManifest,
 };
+pub use running::Hashing;
 pub use store::{Store, StoreConfig};
 pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_IDLE_MS, UPLOAD_TTL_MS, Upload};

@@ -109,7 +109,7 @@ fn strange_files_among_the_blobs_are_put_aside() {
 }
 
 #[test]
-fn a_garbage_chain_file_is_put_aside_and_computed_again() {
+fn a_torn_or_missing_chain_file_is_computed_again() {
     let (disk, digest, bytes) = one_blob();
     let whole = disk.peek(&chain_of(&digest)).unwrap();
     let mut flipped = whole.clone();
