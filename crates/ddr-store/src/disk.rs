@@ -7,7 +7,7 @@
 mod faulty;
 mod real;
 
-pub use faulty::{FaultyDisk, Operation};
+pub use faulty::{FaultyDisk, Operation, Recording, Replay};
 pub use real::RealDisk;
 
 use std::fmt::Debug;

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod behaviour;
+mod cost;
 mod crash;
 mod faults;
 mod model;
+mod power;
 mod start;
 mod support;
