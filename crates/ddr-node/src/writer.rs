@@ -1,20 +1,26 @@
-//! Bytes to disk in order, hashed on the way, while the next ones arrive.
+//! Bytes to disk in order, hashed beside the write, while the next ones arrive.
 //!
-//! One batch of up to [`BATCH_BYTES`] is written in a blocking task while the next one gathers;
-//! then the giver waits. So a transfer holds at most two batches in memory, and network and disk
-//! work at the same time.
+//! One batch of up to [`BATCH_BYTES`] is written in one blocking task and hashed in another while
+//! the next one gathers; then the giver waits. So a transfer holds at most two batches in memory,
+//! and network, disk and hash work at the same time. A batch counts when both are done.
 
 use bytes::Bytes;
-use ddr_store::UploadError;
+use ddr_store::{Hashing, UploadError};
 use tokio::task::JoinHandle;
 
 /// Bytes that gather while a write runs. One more piece may come on top.
 pub(crate) const BATCH_BYTES: usize = 1024 * 1024;
 
+/// Smallest batch that is hashed beside its write, bytes; for less a second task costs more than
+/// it saves.
+const MIN_BESIDE_BYTES: usize = 128 * 1024;
+
 /// Where bytes go: an upload session or a fetch.
 pub(crate) trait Sink: Send + 'static {
-    /// Appends and hashes. Blocks.
-    fn append(&mut self, bytes: &[u8]) -> Result<(), UploadError>;
+    /// Appends, without hashing. Blocks.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError>;
+    /// Hashes what [`Sink::write`] writes, on any thread.
+    fn hashing(&self) -> Option<Hashing>;
     /// Bytes in it.
     fn offset(&self) -> u64;
 }
@@ -23,6 +29,8 @@ pub(crate) trait Sink: Send + 'static {
 pub(crate) struct Writer<S> {
     sink: Option<S>,
     write: Option<JoinHandle<(S, Result<(), UploadError>)>>,
+    /// Hashes the batch that is being written, or has just been.
+    hash: Option<JoinHandle<()>>,
     batch: Vec<Bytes>,
     batch_bytes: usize,
     written: u64,
@@ -35,6 +43,7 @@ impl<S: Sink> Writer<S> {
         Self {
             sink: Some(sink),
             write: None,
+            hash: None,
             batch: Vec::new(),
             batch_bytes: 0,
             written: offset,
@@ -50,6 +59,11 @@ impl<S: Sink> Writer<S> {
     /// Bytes that are in the sink.
     pub(crate) fn written(&self) -> u64 {
         self.written
+    }
+
+    /// The sink, while no write runs.
+    pub(crate) fn sink(&self) -> Option<&S> {
+        self.sink.as_ref()
     }
 
     /// True while a write runs; [`Self::settle`] waits for it.
@@ -70,9 +84,18 @@ impl<S: Sink> Writer<S> {
 
     /// Waits for the write that runs, if any, and starts the next. Safe to cancel.
     pub(crate) async fn settle(&mut self) -> Result<(), UploadError> {
+        if let Some(hash) = &mut self.hash {
+            // If it panicked, the store reads what was not hashed from the file.
+            let hashed = hash.await;
+            self.hash = None;
+            if let Err(error) = hashed {
+                tracing::error!(%error, "hashing broke off");
+            }
+        }
         if let Some(write) = &mut self.write {
             let ended = write.await;
             self.write = None;
+            // A write that failed leaves a hash that is ahead; the store hashes again then.
             let (sink, result) = ended.map_err(|error| UploadError::Io(error.into()))?;
             self.written = sink.offset();
             self.sink = Some(sink);
@@ -106,12 +129,28 @@ impl<S: Sink> Writer<S> {
         }
         let mut sink = self.sink.take().ok_or_else(stopped)?;
         let batch = std::mem::take(&mut self.batch);
+        let beside = self.batch_bytes >= MIN_BESIDE_BYTES;
         self.batch_bytes = 0;
+        let (offset, hashing) = (sink.offset(), sink.hashing());
+        if let Some(hashing) = hashing.clone().filter(|_| beside) {
+            let batch = batch.clone();
+            self.hash = Some(tokio::task::spawn_blocking(move || hash(&hashing, offset, &batch)));
+        }
         self.write = Some(tokio::task::spawn_blocking(move || {
-            let result = batch.iter().try_for_each(|bytes| sink.append(bytes));
+            let result = batch.iter().try_for_each(|bytes| sink.write(bytes));
+            if let Some(hashing) = hashing.filter(|_| !beside && result.is_ok()) {
+                hash(&hashing, offset, &batch);
+            }
             (sink, result)
         }));
         Ok(())
+    }
+}
+
+fn hash(hashing: &Hashing, mut offset: u64, batch: &[Bytes]) {
+    for bytes in batch {
+        hashing.update(offset, bytes);
+        offset += bytes.len() as u64;
     }
 }
 
@@ -132,13 +171,16 @@ mod tests {
     }
 
     impl Sink for Gated {
-        fn append(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
             self.gate.recv().ok();
             if self.fail_at.is_some_and(|at| self.offset() + bytes.len() as u64 > at) {
                 return Err(UploadError::NoSpace);
             }
             self.bytes.extend_from_slice(bytes);
             Ok(())
+        }
+        fn hashing(&self) -> Option<Hashing> {
+            None
         }
         fn offset(&self) -> u64 {
             self.bytes.len() as u64

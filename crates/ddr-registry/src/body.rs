@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use ddr_node::budget::{Budget, Granted};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -14,6 +14,9 @@ use hyper::body::Incoming;
 
 use crate::limits::{CHUNK_BYTES, Limits, MAX_DISCARD_BYTES, SMALL_CHUNK_BYTES};
 use crate::metrics;
+
+/// Pieces begin at a multiple of this in memory, bytes.
+const PAGE_BYTES: usize = 4096;
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,8 @@ pub(crate) enum BodyError {
 pub(crate) struct RequestBody {
     incoming: Incoming,
     gathered: BytesMut,
+    /// What did not fit of the last frame.
+    rest: Bytes,
     ended: bool,
     failed: Option<BodyError>,
     progress_timeout: Duration,
@@ -56,6 +61,7 @@ impl RequestBody {
         Self {
             incoming,
             gathered: BytesMut::new(),
+            rest: Bytes::new(),
             ended,
             failed: None,
             progress_timeout: limits.body_progress_timeout,
@@ -74,18 +80,17 @@ impl RequestBody {
     /// of it was read; `None` at the end. What came before a failure is given out before the
     /// failure is.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
-        if self.ended && self.gathered.is_empty() {
+        if self.ended && self.rest.is_empty() {
             return self.failed.take().map_or(Ok(None), Err);
         }
         let (granted, wanted) = self.grant().await?;
         while !self.ended && self.gathered.len() < wanted {
+            if !self.rest.is_empty() {
+                self.gather(wanted);
+                continue;
+            }
             match self.frame().await {
-                Ok(Some(bytes)) => {
-                    if self.gathered.is_empty() {
-                        self.gathered.reserve(wanted.max(bytes.len()));
-                    }
-                    self.gathered.extend_from_slice(&bytes);
-                }
+                Ok(Some(bytes)) => self.rest = bytes,
                 Ok(None) => self.ended = true,
                 Err(error) => {
                     self.ended = true;
@@ -96,14 +101,15 @@ impl RequestBody {
         if self.gathered.is_empty() {
             return self.failed.take().map_or(Ok(None), Err);
         }
-        let len = self.gathered.len().min(CHUNK_BYTES);
-        Ok(Some(granted.with(self.gathered.split_to(len).freeze())))
+        Ok(Some(granted.with(std::mem::take(&mut self.gathered).freeze())))
     }
 
     /// Memory for the next piece, and how many bytes that is: a whole piece, or what the client
     /// promised, or little when others need theirs.
     async fn grant(&self) -> Result<(Granted, usize), BodyError> {
-        let left = self.remaining_len().unwrap_or(CHUNK_BYTES as u64);
+        let left = self
+            .remaining_len()
+            .map_or(CHUNK_BYTES as u64, |len| len.saturating_add(self.rest.len() as u64));
         let whole = usize::try_from(left).unwrap_or(CHUNK_BYTES).clamp(1, CHUNK_BYTES);
         if self.buffers.free() > self.buffers.total() / 2
             && let Some(granted) = self.buffers.try_take(whole)
@@ -137,6 +143,7 @@ impl RequestBody {
     /// sending gets to see the answer. A client that waits to be asked is not asked.
     pub(crate) async fn discard(&mut self) {
         self.gathered = BytesMut::new();
+        self.rest = Bytes::new();
         let mut left = MAX_DISCARD_BYTES;
         if self.held_back || self.remaining_len().is_some_and(|len| len > left) {
             return;
@@ -165,5 +172,18 @@ impl RequestBody {
                 return Ok(Some(bytes));
             }
         }
+    }
+
+    /// Moves what fits of the last frame into the piece of `wanted` bytes. The piece begins at a
+    /// page, so that the store can write it past the page cache.
+    fn gather(&mut self, wanted: usize) {
+        if self.gathered.is_empty() {
+            self.gathered = BytesMut::with_capacity(wanted + PAGE_BYTES);
+            let unaligned = self.gathered.as_ptr().align_offset(PAGE_BYTES).min(PAGE_BYTES);
+            self.gathered.resize(unaligned, 0);
+            self.gathered.advance(unaligned);
+        }
+        let fits = self.rest.len().min(wanted - self.gathered.len());
+        self.gathered.extend_from_slice(&self.rest.split_to(fits));
     }
 }

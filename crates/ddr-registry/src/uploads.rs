@@ -63,6 +63,7 @@ async fn whole(
 ) -> Result<Reply, ApiError> {
     let id = node.begin_upload(name).await?;
     let mut upload = node.upload(name, &id).await?;
+    upload.expect_digest(digest);
     let result = match append(&mut upload, body, None).await {
         Ok(()) => upload.commit(digest).await.map_err(ApiError::from),
         Err(error) => {
@@ -112,6 +113,7 @@ pub(crate) async fn put(
 ) -> Result<Reply, ApiError> {
     let mut upload = call.shared.node.upload(name, id).await?;
     let expected = chunk_len(call, name, id, upload.offset())?;
+    upload.expect_digest(digest);
     append(&mut upload, &mut call.body, expected).await?;
     upload.commit(digest).await?;
     Ok(respond::blob_created(name, digest))

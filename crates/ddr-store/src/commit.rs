@@ -1,7 +1,6 @@
 //! How staged content becomes a blob, and how a blob ceases to be one.
 //!
-//! The order is the whole point. Coming: bytes durable, chain durable, names moved, directory
-//! durable, then the row in the index; only the row makes it a blob. Going: the row first, then
+//! The order is the whole point. Coming: bytes durable, names moved, directory durable, then the row in the index; only the row makes it a blob. Going: the row first, then
 //! the files. So at any instant a row stands for a whole and durable file, whatever crash comes.
 //!
 //! A blob that is here already is hashed before the proven copy is thrown away. If its bits have
@@ -102,28 +101,27 @@ impl Inner {
         repository.map_or(Ok(true), |repository| self.index.link_present(repository, digest))
     }
 
-    /// Writes the piece chain beside the staged content, durable; whether there is one.
+    /// Writes the piece chain beside the staged content; whether there is one.
     fn stage_chain(&self, staged: &Staged, source: &Source, digest: &Digest) -> io::Result<bool> {
         if digest.algorithm() != Algorithm::Sha256 {
             return Ok(false);
         }
-        let (_, chain) = staged.hasher().clone().finish();
-        if chain.pieces() == 1 {
+        let Some(chain) = staged.hashing().chain().filter(|chain| chain.pieces() > 1) else {
             return Ok(false);
-        }
+        };
         self.write_chain(&source.chain, &chain)?;
         Ok(true)
     }
 
-    /// Writes a chain file, durable: the chain, then the SHA-256 of its bytes.
+    /// Writes a chain file: the chain, then the SHA-256 of its bytes. It is not synced: one that
+    /// a power cut damages is noticed and computed again.
     pub(crate) fn write_chain(&self, path: &Path, chain: &PieceChain) -> io::Result<()> {
         let mut bytes = chain.to_bytes();
         let check = Digest::sha256(&bytes);
         bytes.extend_from_slice(check.as_bytes());
         let file = self.disk.open(path, OpenMode::Write)?;
         file.set_len(0)?;
-        file.write_at(0, &bytes)?;
-        file.sync()
+        file.write_at(0, &bytes)
     }
 
     /// Moves the files to where blobs are, the data last.

@@ -7,7 +7,7 @@
 mod faulty;
 mod real;
 
-pub use faulty::{FaultyDisk, Operation};
+pub use faulty::{FaultyDisk, Operation, Recording, Replay};
 pub use real::RealDisk;
 
 use std::fmt::Debug;
@@ -108,6 +108,15 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// As the operating system says; `StorageFull` on a full disk.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// As [`DiskFile::write_at`], for many bytes that nobody reads soon: they may go past the
+    /// cache of the system.
+    ///
+    /// # Errors
+    /// As [`DiskFile::write_at`].
+    fn write_past_cache(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)
+    }
 
     /// Cuts or extends (with zeros) the file.
     ///

@@ -8,7 +8,8 @@ use crate::commit::{CommitError, Committed, Source};
 use crate::disk::DiskFile;
 use crate::error::UploadError;
 use crate::layout::RandomId;
-use crate::staged::Staged;
+use crate::running::Hashing;
+use crate::staged::{Staged, Way};
 use crate::store::{Store, lock};
 use ddr_oci::digest::Digest;
 use std::io;
@@ -55,7 +56,8 @@ impl Store {
         let begun = RandomId::generate().and_then(|id| {
             let source =
                 Source { data: inner.layout.fetch(&id), chain: inner.layout.fetch_chain(&id) };
-            let staged = Staged::create(inner.disk.as_ref(), &source.data)?;
+            let staged = Staged::create(inner.disk.as_ref(), &source.data, Way::Cached)?;
+            staged.hashing().expect(digest.algorithm());
             Ok((source, staged))
         });
         match begun {
@@ -89,13 +91,27 @@ impl Fetch {
         Ok(self.staged.append(bytes)?)
     }
 
+    /// As [`Fetch::append`], for bytes that another thread gives to [`Fetch::hashing`] at the
+    /// same time, under the offset that the fetch has before the call.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        Ok(self.staged.write(bytes)?)
+    }
+
+    /// The running hash, for bytes that [`Fetch::write`] writes.
+    pub fn hashing(&self) -> Hashing {
+        self.staged.hashing().clone()
+    }
+
     /// A reader of what has been and will be received.
     pub fn reader(&self) -> FetchReader {
         let file = Arc::clone(self.staged.file());
         FetchReader { file, available: Arc::clone(self.staged.available()) }
     }
 
-    /// Whether what has been received is the whole content. SHA-512 reads the file again.
+    /// Whether what has been received is the whole content.
     ///
     /// # Errors
     /// What the disk says.

@@ -21,6 +21,7 @@ mod index;
 mod layout;
 mod open;
 mod recover;
+mod running;
 mod staged;
 mod store;
 mod upload;
@@ -36,6 +37,7 @@ pub use index::{
     Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES,
     MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, SetPage, SetRows, StoredManifest,
 };
+pub use running::Hashing;
 pub use store::{Store, StoreConfig, now_ms};
 pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_IDLE_MS, UPLOAD_TTL_MS, Upload};
 pub use uses::{MAX_LINGERING, MAX_PENDING_TOUCHES, Pin};

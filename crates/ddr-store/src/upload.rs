@@ -13,7 +13,8 @@ use crate::commit::{CommitError, Committed, Source};
 use crate::disk::{EntryKind, OpenMode, read_full};
 use crate::error::UploadError;
 use crate::layout::{CHAIN, DATA, RandomId, SESSION};
-use crate::staged::Staged;
+use crate::running::Hashing;
+use crate::staged::{Staged, Way};
 use crate::store::{Inner, Store, lock, now_ms};
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
@@ -131,7 +132,7 @@ impl Store {
             session.warm.take()
         };
         let path = inner.layout.upload_dir(&id).join(DATA);
-        let staged = warm.map_or_else(|| Staged::resume(inner.disk.as_ref(), &path), Ok);
+        let staged = warm.map_or_else(|| Staged::resume(inner.disk.as_ref(), &path, Way::Past), Ok);
         match staged {
             Ok(staged) => {
                 let (store, repository) = (self.clone(), repository.clone());
@@ -168,6 +169,29 @@ impl Upload {
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
         let staged = self.staged.as_mut().ok_or(UploadError::Unknown)?;
         Ok(staged.append(bytes)?)
+    }
+
+    /// As [`Upload::append`], for bytes that another thread gives to [`Upload::hashing`] at the
+    /// same time, under the offset that the session has before the call.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        let staged = self.staged.as_mut().ok_or(UploadError::Unknown)?;
+        Ok(staged.write(bytes)?)
+    }
+
+    /// The running hash, for bytes that [`Upload::write`] writes.
+    pub fn hashing(&self) -> Option<Hashing> {
+        self.staged.as_ref().map(|staged| staged.hashing().clone())
+    }
+
+    /// Tells the digest that is to come, before the first byte: SHA-512 is then computed on the
+    /// way, and the file is not read again.
+    pub fn expect_digest(&self, digest: &Digest) {
+        if let Some(staged) = &self.staged {
+            staged.hashing().expect(digest.algorithm());
+        }
     }
 
     /// Makes the content a blob, durable, and links it to the repository. The session ends,
@@ -248,7 +272,7 @@ impl Inner {
         let session = SessionFile { version: SESSION_VERSION, repository, started_unix_ms };
         let session = serde_json::to_vec(&session).map_err(io::Error::other)?;
         self.disk.open(&dir.join(SESSION), OpenMode::CreateNew)?.write_at(0, &session)?;
-        Staged::create(self.disk.as_ref(), &dir.join(DATA))
+        Staged::create(self.disk.as_ref(), &dir.join(DATA), Way::Past)
     }
 
     /// Gives a session back to the table; its hash stays in memory if there is room.

@@ -14,7 +14,7 @@ use ddr_net::{ContentBody, GetError};
 use ddr_oci::RepositoryName;
 use ddr_proto::id::NodeId;
 use ddr_proto::wire::Contact;
-use ddr_store::{Fetch, UploadError};
+use ddr_store::{Fetch, Hashing, UploadError};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -34,8 +34,12 @@ const MAX_BUSY_WAITS: u32 = 30;
 const ABANDON_AFTER: Duration = Duration::from_secs(10 * 60);
 
 impl Sink for Fetch {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        Self::append(self, bytes)
+    fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        Self::write(self, bytes)
+    }
+
+    fn hashing(&self) -> Option<Hashing> {
+        Some(Self::hashing(self))
     }
 
     fn offset(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ddr_oci::{Digest, RepositoryName};
-use ddr_store::{Committed, UploadError};
+use ddr_store::{Committed, Hashing, UploadError};
 use tokio::sync::Notify;
 
 use crate::pull::Shared;
@@ -26,8 +26,12 @@ impl Drop for Released {
 }
 
 impl Sink for Held {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        self.session.append(bytes)
+    fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        self.session.write(bytes)
+    }
+
+    fn hashing(&self) -> Option<Hashing> {
+        self.session.hashing()
     }
 
     fn offset(&self) -> u64 {
@@ -66,6 +70,14 @@ impl Upload {
     /// Bytes accepted so far, written or not.
     pub fn offset(&self) -> u64 {
         self.writer.accepted()
+    }
+
+    /// Tells the digest that is to come, before the first byte of the session: SHA-512 is then
+    /// computed on the way, and not by a second pass at the commit.
+    pub fn expect_digest(&self, digest: &Digest) {
+        if let Some(held) = self.writer.sink() {
+            held.session.expect_digest(digest);
+        }
     }
 
     /// Takes the next bytes. Waits while two batches are in memory (back-pressure). The error of

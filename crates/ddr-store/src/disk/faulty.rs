@@ -4,9 +4,12 @@
 //! It is a double for tests, in this crate and in others. All clones are the same disk.
 
 mod memory;
+mod recording;
 
 use super::{Disk, DiskFile, Entry, OpenMode};
 use memory::{Inode, Memory};
+use recording::Entry as Step;
+pub use recording::{Recording, Replay};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,6 +58,7 @@ struct State {
     denied: Vec<PathBuf>,
     locked: BTreeSet<Inode>,
     recorded: Option<Vec<Operation>>,
+    recording: Option<Recording>,
 }
 
 impl Default for FaultyDisk {
@@ -77,6 +81,7 @@ impl FaultyDisk {
             denied: Vec::new(),
             locked: BTreeSet::new(),
             recorded: None,
+            recording: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -230,6 +235,7 @@ impl State {
         if named {
             self.memory.used_bytes = self.memory.used_bytes - old + len;
         }
+        self.enter(|| Step::SetLen(inode, size));
         Ok(())
     }
 
@@ -251,6 +257,7 @@ impl Disk for FaultyDisk {
             (Err(_), _) => {
                 let inode = state.memory.create_file(path)?;
                 state.note(|| Operation::Create(path.to_owned()));
+                state.enter(|| Step::Create(path.to_owned()));
                 inode
             }
         };
@@ -268,6 +275,7 @@ impl Disk for FaultyDisk {
         state.step_path(path)?;
         state.memory.create_dir(path)?;
         state.note(|| Operation::CreateDir(path.to_owned()));
+        state.enter(|| Step::CreateDir(path.to_owned()));
         Ok(())
     }
 
@@ -282,6 +290,7 @@ impl Disk for FaultyDisk {
         state.step_path(from)?;
         state.memory.rename(from, to)?;
         state.note(|| Operation::Rename(from.to_owned(), to.to_owned()));
+        state.enter(|| Step::Rename(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
@@ -290,6 +299,7 @@ impl Disk for FaultyDisk {
         state.step_path(path)?;
         state.memory.remove(path)?;
         state.note(|| Operation::Remove(path.to_owned()));
+        state.enter(|| Step::Remove(path.to_owned()));
         Ok(())
     }
 
@@ -298,6 +308,7 @@ impl Disk for FaultyDisk {
         state.step_path(path)?;
         state.memory.sync_dir(path)?;
         state.note(|| Operation::SyncDir(path.to_owned()));
+        state.enter(|| Step::SyncDir(path.to_owned()));
         Ok(())
     }
 }
@@ -345,6 +356,7 @@ impl DiskFile for FaultyFile {
         if named {
             state.memory.used_bytes += new - old;
         }
+        state.enter(|| Step::Write(self.inode, start, bytes[..fits].to_vec()));
         state.note(|| Operation::Write(self.path.clone()));
         if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
@@ -368,6 +380,7 @@ impl DiskFile for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.step()?;
         state.memory.content(self.inode)?.sync();
+        state.enter(|| Step::Sync(self.inode));
         state.note(|| Operation::Sync(self.path.clone()));
         Ok(())
     }

@@ -160,12 +160,7 @@ impl Group {
     }
 
     /// Commits for all members.
-    fn commit<T>(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        round: Round,
-        value: T,
-    ) -> Attempt<T> {
+    fn commit<T>(&self, mut state: MutexGuard<'_, State>, round: Round, value: T) -> Attempt<T> {
         state.committing = true;
         drop(state);
         let Round { transaction, members, verdict, .. } = round;

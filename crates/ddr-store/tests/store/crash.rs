@@ -337,7 +337,7 @@ fn a_commit_syncs_the_file_then_renames_then_syncs_the_directory_then_writes_the
     let (data, chain) = (session.join("data"), session.join("chain"));
     let expected = [
         Operation::Sync(data.clone()),
-        Operation::Sync(chain.clone()),
+        Operation::Write(chain.clone()),
         Operation::SyncDir(path("blobs/sha256")),
         Operation::Rename(chain, shard.join(format!("{hex}.chain"))),
         Operation::Rename(data, shard.join(&hex)),

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by a panic")]
 
 mod behaviour;
+mod cost;
 mod crash;
 mod faults;
 mod gc;
 mod model;
+mod power;
 mod start;
 mod support;
 mod verify;

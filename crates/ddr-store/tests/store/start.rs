@@ -109,18 +109,21 @@ fn strange_files_among_the_blobs_are_put_aside() {
 }
 
 #[test]
-fn a_garbage_chain_file_is_put_aside_and_computed_again() {
+fn a_torn_or_missing_chain_file_is_computed_again() {
     let (disk, digest, bytes) = one_blob();
     let whole = disk.peek(&chain_of(&digest)).unwrap();
     let mut flipped = whole.clone();
     flipped[30] ^= 1;
     let garbage = [&b""[..], b"garbage", &whole[..40], &flipped, &vec![0xff; 100_000]];
-    for (count, bad) in garbage.into_iter().enumerate() {
-        disk.plant(&chain_of(&digest), bad).unwrap();
+    for bad in garbage.into_iter().map(Some).chain([None]) {
+        match bad {
+            Some(bad) => disk.plant(&chain_of(&digest), bad).unwrap(),
+            None => disk.remove(&chain_of(&digest)).unwrap(),
+        }
         let store = open(&disk);
         let chain = store.piece_chain(&digest).unwrap().unwrap();
         assert!(chain.verify_piece(1, &bytes[65_536..131_072]));
-        assert_eq!(names(&disk, "quarantine").len(), count + 1);
+        assert!(names(&disk, "quarantine").is_empty(), "nothing is lost with a chain");
         assert_eq!(disk.peek(&chain_of(&digest)).unwrap(), whole, "it is kept again");
     }
 }

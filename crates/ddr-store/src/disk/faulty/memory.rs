@@ -28,7 +28,7 @@ enum Change {
     Length(usize),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Content {
     live: Vec<u8>,
     durable: Vec<u8>,
@@ -37,13 +37,13 @@ pub(super) struct Content {
     links: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Names {
     live: BTreeMap<String, Inode>,
     durable: BTreeMap<String, Inode>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Node {
     File(Content),
     Directory(Names),
@@ -64,7 +64,7 @@ impl NameChange {
 }
 
 /// The file system.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Memory {
     nodes: BTreeMap<Inode, Node>,
     pending: Vec<NameChange>,
@@ -272,10 +272,52 @@ impl Memory {
         let kept = self.pending.iter().map(|_| policy.keep(&mut random)).collect::<Vec<_>>();
         let mut kept = kept.into_iter().rev();
         self.make_durable(|_| kept.next().unwrap_or(false));
+        for node in self.nodes.values_mut() {
+            if let Node::File(content) = node {
+                content.power_cut(policy, &mut random);
+            }
+        }
+        self.forget_unsynced();
+    }
+
+    /// Operations that no sync has covered: changes of names, then those of each file.
+    pub(super) fn unsynced(&self) -> usize {
+        let in_files = self.nodes.values().map(|node| match node {
+            Node::File(content) => content.pending.len(),
+            Node::Directory(_) => 0,
+        });
+        self.pending.len() + in_files.sum::<usize>()
+    }
+
+    /// Makes the chosen ones of [`Memory::unsynced`] durable, each as a whole; where the `power`
+    /// is cut the others are lost, else they stay unsynced.
+    pub(super) fn cut(&mut self, keep: &[bool], power: bool) {
+        let (names, mut files) = keep.split_at(self.pending.len());
+        let mut names = names.iter().rev();
+        self.make_durable(|_| names.next().copied().unwrap_or(false));
+        for node in self.nodes.values_mut() {
+            let Node::File(content) = node else { continue };
+            for change in std::mem::take(&mut content.pending) {
+                let (first, rest) = files.split_first().unwrap_or((&false, &[]));
+                files = rest;
+                if *first {
+                    change.apply(&mut content.durable);
+                } else if !power {
+                    content.pending.push(change);
+                }
+            }
+        }
+        if power {
+            self.forget_unsynced();
+        }
+    }
+
+    /// What is left after a power cut is what was durable.
+    fn forget_unsynced(&mut self) {
         self.pending.clear();
         for node in self.nodes.values_mut() {
             match node {
-                Node::File(content) => content.power_cut(policy, &mut random),
+                Node::File(content) => content.live.clone_from(&content.durable),
                 Node::Directory(names) => names.live.clone_from(&names.durable),
             }
         }
@@ -360,7 +402,6 @@ impl Content {
                 }
             }
         }
-        self.live.clone_from(&self.durable);
     }
 }
 
