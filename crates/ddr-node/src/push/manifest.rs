@@ -45,6 +45,8 @@ impl Push {
         };
         // The tags go into the local list only after a majority keeps them.
         let entry = Arc::new(entry::of(&content, &manifest));
+        // No tag reaches it before a majority keeps one: until then this does.
+        let _pin = self.shared.store.pin(&digest, 0);
         self.store_over(repository, Arc::clone(&entry), &blobs).await?;
         self.announcer().announced(&digest, &blobs).await;
         let mut tags: Vec<&Tag> = incoming.tags.iter().collect();
@@ -59,7 +61,7 @@ impl Push {
                 other => PutManifestError::Store(other.to_string()),
             })?;
         }
-        self.store_again_if_gone(repository, entry).await?;
+        self.store_again_if_gone(repository, entry, &blobs).await?;
         Ok(PutManifest { digest, subject: manifest.subject.map(|subject| subject.digest) })
     }
 
@@ -113,14 +115,6 @@ impl Push {
         Err(PutManifestError::BlobsUnknown(gone))
     }
 
-    async fn store_manifest(
-        &self,
-        repository: &RepositoryName,
-        entry: Arc<ddr_store::ManifestEntry>,
-    ) -> Result<(), PutManifestError> {
-        self.try_store(repository, entry, Vec::new()).await.map(drop)
-    }
-
     /// Stores the manifest unless some of `expected` are not here; those.
     async fn try_store(
         &self,
@@ -148,13 +142,14 @@ impl Push {
         &self,
         repository: &RepositoryName,
         entry: Arc<ddr_store::ManifestEntry>,
+        blobs: &[Digest],
     ) -> Result<(), PutManifestError> {
         let (store, name, digest) = (self.shared.store.clone(), repository.clone(), entry.digest);
         let stored = blocking(move || store.manifest(&name, &digest)).await;
         if stored.map_err(PutManifestError::store)??.is_some() {
             return Ok(());
         }
-        self.store_manifest(repository, entry).await?;
+        self.store_over(repository, entry, blobs).await?;
         self.announcer().announce_again(digest);
         Ok(())
     }
