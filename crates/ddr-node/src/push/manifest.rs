@@ -53,6 +53,8 @@ impl Push {
         let entry = Arc::new(entry);
         let known: Vec<Digest> =
             blobs.iter().filter(|blob| !unknown.contains(blob)).copied().collect();
+        // No tag reaches it before a majority keeps one: until then this does.
+        let _pin = self.shared.store.pin(&digest, 0);
         self.store_over(repository, Arc::clone(&entry), &known).await?;
         self.announcer().announced(&digest, &blobs).await;
         let mut tags: Vec<Tag> = incoming.tags.to_vec();
@@ -64,7 +66,7 @@ impl Push {
         let referrer = entry.subject.clone();
         let publication = Publication { repository: repository.clone(), digest, tags, referrer };
         self.names.publish(publication).await.map_err(unavailable)?;
-        self.store_again_if_gone(repository, entry).await?;
+        self.store_again_if_gone(repository, entry, &known).await?;
         let subject = manifest.subject.map(|subject| subject.digest);
         Ok(PutManifest { digest, subject, unknown_blobs })
     }
@@ -128,14 +130,6 @@ impl Push {
         Err(PutManifestError::BlobsUnknown(gone))
     }
 
-    async fn store_manifest(
-        &self,
-        repository: &RepositoryName,
-        entry: Arc<ddr_store::ManifestEntry>,
-    ) -> Result<(), PutManifestError> {
-        self.try_store(repository, entry, Vec::new()).await.map(drop)
-    }
-
     /// Stores the manifest unless some of `expected` are not here; those.
     async fn try_store(
         &self,
@@ -163,13 +157,14 @@ impl Push {
         &self,
         repository: &RepositoryName,
         entry: Arc<ddr_store::ManifestEntry>,
+        blobs: &[Digest],
     ) -> Result<(), PutManifestError> {
         let (store, name, digest) = (self.shared.store.clone(), repository.clone(), entry.digest);
         let stored = blocking(move || store.manifest(&name, &digest)).await;
         if stored.map_err(PutManifestError::store)??.is_some() {
             return Ok(());
         }
-        self.store_manifest(repository, entry).await?;
+        self.store_over(repository, entry, blobs).await?;
         self.announcer().announce_again(digest);
         Ok(())
     }

@@ -1,11 +1,16 @@
 //! The store against a model of ordered maps, through random sequences with restarts and kills.
 
-use crate::support::{blob, check_sound, content, manifest, names, open, repository, tag};
+mod upkeep;
+
+use crate::support::{
+    blob, check_served, check_sound, content, manifest, names, open, repository, tag,
+};
 use ddr_oci::{Algorithm, Digest, RepositoryName};
 use ddr_store::disk::FaultyDisk;
-use ddr_store::{Store, UploadError};
+use ddr_store::{Pin, Store, UploadError};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use upkeep::Fault;
 
 const REPOSITORIES: [&str; 3] = ["app", "app/sub", "z"];
 const TAGS: [&str; 3] = ["1.0", "Latest", "latest"];
@@ -93,6 +98,20 @@ enum Step {
         long: bool,
     },
     DropLeases,
+    Pin {
+        content: usize,
+    },
+    Touch {
+        repository: usize,
+        content: usize,
+    },
+    Gc {
+        untagged: bool,
+        fault: Fault,
+    },
+    Verify {
+        rot: Option<usize>,
+    },
     Restart,
     Kill,
 }
@@ -128,8 +147,20 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_u8, any::<u8>()).prop_map(|(key, value)| Step::SetSetting { key, value }),
         1 => (c(), any::<bool>()).prop_map(|(content, long)| Step::Lease { content, long }),
         1 => Just(Step::DropLeases),
+        1 => c().prop_map(|content| Step::Pin { content }),
+        1 => (r(), c()).prop_map(|(repository, content)| Step::Touch { repository, content }),
+        4 => (any::<bool>(), fault()).prop_map(|(untagged, fault)| Step::Gc { untagged, fault }),
+        3 => prop::option::of(c()).prop_map(|rot| Step::Verify { rot }),
         2 => Just(Step::Restart),
         2 => Just(Step::Kill),
+    ]
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        Just(Fault::None),
+        (0..60_u64).prop_map(Fault::Fails),
+        (0..60_u64, any::<u64>()).prop_map(|(after, seed)| Fault::PowerCut(after, seed)),
     ]
 }
 
@@ -152,6 +183,10 @@ struct Model {
     /// Leases that hold until the end of time; the others have ended long ago.
     leases: BTreeSet<Digest>,
     ended_leases: BTreeSet<Digest>,
+    pins: BTreeMap<Digest, Pin>,
+    /// Linked blobs that rotted and are not back.
+    lost: BTreeSet<Digest>,
+    has_rotted: bool,
     sessions: Vec<Session>,
     begun: usize,
 }
@@ -203,6 +238,8 @@ impl Model {
                 let leases = if long { &mut self.leases } else { &mut self.ended_leases };
                 leases.insert(digest);
             }
+            Step::Pin { content } => self.pin(store, content),
+            Step::Touch { repository, content } => upkeep::touch(store, repository, content),
             Step::DropLeases => {
                 let ended = self.ended_leases.difference(&self.leases).count();
                 assert_eq!(store.drop_expired_leases(1).unwrap(), ended);
@@ -385,20 +422,33 @@ proptest! {
         for step in &steps {
             match step {
                 Step::Restart => {
+                    model.pins.clear();
                     drop(store.take());
                     store = Some(open(&disk));
                 }
                 Step::Kill => {
                     // What the dying process still does reaches no disk.
                     disk.restart();
+                    model.pins.clear();
                     store = Some(open(&disk));
                 }
+                Step::Gc { untagged, fault } => {
+                    let run = (*untagged, *fault);
+                    store = store.take().map(|store| model.gc(store, &disk, run));
+                }
+                Step::Verify { rot } => model.verify(store.as_ref().unwrap(), &disk, *rot),
                 step => model.apply(store.as_ref().unwrap(), step),
             }
             model.check(store.as_ref().unwrap());
+            model.check_lost(store.as_ref().unwrap());
         }
+        model.pins.clear();
         let store = store.unwrap();
-        check_sound(&store, &disk, "at the end");
+        if model.has_rotted {
+            check_served(&store, "at the end");
+        } else {
+            check_sound(&store, &disk, "at the end");
+        }
         for (digest, content) in &model.blobs {
             prop_assert_eq!(blob(&store, digest), Some(bytes(*content)));
         }

@@ -27,3 +27,5 @@ mod stop;
 mod swarm;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod upkeep;
