@@ -140,6 +140,19 @@ impl Connection {
         answer
     }
 
+    /// So many bytes, and no more is asked of the server.
+    pub(crate) async fn read_bytes(&mut self, len: usize) -> Vec<u8> {
+        while self.read.len() < len {
+            assert!(self.fill().await > 0, "closed before {len} bytes");
+        }
+        self.read.drain(..len).collect()
+    }
+
+    /// Says that nothing more will be sent, and still listens.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Everything until the server closes; a reset ends it as well.
     pub(crate) async fn read_to_end(&mut self) -> Vec<u8> {
         while self.fill().await > 0 {}

@@ -27,9 +27,9 @@ use server::Server;
 /// Requests of one run.
 const REQUESTS: usize = 12_000;
 /// Requests before the memory is looked at: every kind was sent many times by then.
-const WARM_UP: usize = 2_000;
+const WARM_UP: usize = 1_000;
 /// What the second look may show more, in bytes: allocators keep some of what they had.
-const SLACK: u64 = 24 * 1024 * 1024;
+const SLACK: u64 = 16 * 1024 * 1024;
 /// The seed when none is given.
 const SEED: u64 = 20_261_123;
 
