@@ -68,6 +68,25 @@ pub(crate) struct E2eArgs {
 enum BenchTask {
     /// docker pull of a large image: from a node that must fetch it, against docker-registry
     Pull(PullArgs),
+    /// Many clients of one daemon: memory at rest, many blobs at once, waits meanwhile (needs root)
+    Connections(ConnectionsArgs),
+}
+
+/// What the benchmark of many clients is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConnectionsArgs {
+    /// Connections that ask once and rest; 0 leaves this part out
+    #[arg(long, default_value_t = 100_000)]
+    idle: usize,
+    /// Blobs read at once; 0 leaves this part out
+    #[arg(long, default_value_t = 10_000)]
+    streams: usize,
+    /// Over TLS; the readers of blobs then take nothing
+    #[arg(long)]
+    tls: bool,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
 }
 
 /// What the pull benchmark is asked to do.
@@ -106,6 +125,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Test => test::run(&workspace),
         Task::E2e(args) => e2e::run(&workspace, &args),
         Task::Bench { what: BenchTask::Pull(args) } => bench::pull(&workspace, &args),
+        Task::Bench { what: BenchTask::Connections(args) } => bench::connections(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
     }
 }
