@@ -7,6 +7,7 @@
 //! does that by itself on the next call, so a disk that was full for a while costs no restart.
 
 mod backend;
+mod cached;
 mod content;
 mod keys;
 mod manifests;
@@ -69,6 +70,7 @@ pub(crate) struct Index {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     open: RwLock<Open>,
+    manifests: cached::Manifests,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl Index {
     pub(crate) fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self, IndexOpenError> {
         let database = open_database(disk.as_ref(), &path)?;
         let open = RwLock::new(Open { database: Some(database), generation: 0 });
-        let index = Self { disk, path, open };
+        let index = Self { disk, path, open, manifests: cached::Manifests::default() };
         index.create_missing_tables().map_err(|e| match e {
             IndexError::NoSpace => IndexOpenError::Io(io::ErrorKind::StorageFull.into()),
             IndexError::Io(e) => IndexOpenError::Io(e),
