@@ -4,8 +4,11 @@
 //! Every pull from the swarm is from a new node that has joined for it, so that only A has the
 //! content. The bytes are the same: the image is pushed once and copied to docker-registry.
 
+mod connections;
 pub(crate) mod registry;
 mod servers;
+
+pub(crate) use connections::connections;
 
 use std::fs::{self, File};
 use std::io::Write;

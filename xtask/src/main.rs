@@ -91,6 +91,8 @@ enum BenchTask {
     Pull(PullArgs),
     /// One node against nginx and other registries: reads, pushes, manifests (needs root)
     Registry(RegistryArgs),
+    /// Many clients of one daemon: memory at rest, many blobs at once, waits meanwhile (needs root)
+    Connections(ConnectionsArgs),
 }
 
 /// What the benchmark of one node is asked to do.
@@ -117,6 +119,23 @@ pub(crate) struct RegistryArgs {
     /// Seed of all contents; without it the clock gives one, which is printed
     #[arg(long)]
     seed: Option<u64>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+/// What the benchmark of many clients is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConnectionsArgs {
+    /// Connections that ask once and rest; 0 leaves this part out
+    #[arg(long, default_value_t = 100_000)]
+    idle: usize,
+    /// Blobs read at once; 0 leaves this part out
+    #[arg(long, default_value_t = 10_000)]
+    streams: usize,
+    /// Over TLS; the readers of blobs then take nothing
+    #[arg(long)]
+    tls: bool,
     /// The working directory; set when this program starts itself inside its namespaces
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
@@ -159,6 +178,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::E2e(args) => e2e::run(&workspace, &args),
         Task::Bench { what: BenchTask::Pull(args) } => bench::pull(&workspace, &args),
         Task::Bench { what: BenchTask::Registry(args) } => bench::registry::run(&workspace, &args),
+        Task::Bench { what: BenchTask::Connections(args) } => bench::connections(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
     }

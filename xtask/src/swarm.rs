@@ -64,10 +64,21 @@ impl Node {
         name: &str,
         join: Option<&Path>,
     ) -> Result<Self> {
+        Self::start_with(daemon, dir, name, join, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(
+        daemon: &Path,
+        dir: &Path,
+        name: &str,
+        join: Option<&Path>,
+        flags: &[String],
+    ) -> Result<Self> {
         let dir = dir.join(name);
         fs::create_dir_all(&dir)?;
         let mut command = Command::new(daemon);
-        command.arg("--data-dir").arg(dir.join("data")).args(ANY_PORT);
+        command.arg("--data-dir").arg(dir.join("data")).args(ANY_PORT).args(flags);
         if let Some(token_file) = join {
             command.arg("--join").arg(format!("@{}", token_file.display()));
         }
@@ -200,7 +211,7 @@ fn parse_listening(out: &str) -> Option<Listening> {
         let complete = out.rfind('\n').map_or("", |end| &out[..end]);
         let line = complete.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))?;
         let address = line.split_whitespace().next()?;
-        let address = address.strip_prefix("http://").unwrap_or(address);
+        let address = address.split_once("://").map_or(address, |(_, address)| address);
         Some(address.trim_end_matches('/').to_owned())
     };
     Some(Listening { registry: value("registry")?, peers: value("peers")?, admin: value("admin")? })

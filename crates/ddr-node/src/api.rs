@@ -3,9 +3,11 @@
 //! Decides nothing. It must never name HTTP: the registry turns these into status codes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ddr_oci::{Digest, ManifestError};
+use ddr_store::StoredManifest;
 use serde::Serialize;
 
 /// A manifest exactly as it was pushed.
@@ -17,6 +19,20 @@ pub struct ManifestContent {
     pub media_type: String,
     /// The bytes, at most [`ddr_oci::MAX_MANIFEST_BYTES`].
     pub bytes: Bytes,
+}
+
+impl ManifestContent {
+    /// What the store has in memory, without a copy of its bytes.
+    pub(crate) fn shared(digest: Digest, stored: Arc<StoredManifest>) -> Self {
+        struct Shared(Arc<StoredManifest>);
+        impl AsRef<[u8]> for Shared {
+            fn as_ref(&self) -> &[u8] {
+                &self.0.bytes
+            }
+        }
+        let media_type = stored.media_type.clone();
+        Self { digest, media_type, bytes: Bytes::from_owner(Shared(stored)) }
+    }
 }
 
 /// What [`Node::put_manifest`](crate::Node::put_manifest) stored.

@@ -162,6 +162,9 @@ impl Pull {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> ManifestAnswer {
+        if let Some(cached) = self.shared.store.cached_manifest(repository, digest) {
+            return Ok(Some(ManifestContent::shared(*digest, cached)));
+        }
         let (store, key) = (self.shared.store.clone(), (repository.clone(), *digest));
         let local = blocking({
             let (repository, digest) = key.clone();

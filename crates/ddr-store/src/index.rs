@@ -8,6 +8,7 @@
 
 mod audit;
 mod backend;
+mod cached;
 mod content;
 mod garbage;
 mod group;
@@ -87,6 +88,7 @@ pub(crate) struct Index {
     path: PathBuf,
     open: RwLock<Open>,
     group: Group,
+    manifests: cached::Manifests,
 }
 
 #[derive(Debug)]
@@ -109,7 +111,8 @@ impl Index {
     pub(crate) fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self, IndexOpenError> {
         let database = open_database(disk.as_ref(), &path)?;
         let open = RwLock::new(Open { database: Some(database), generation: 0 });
-        let index = Self { disk, path, open, group: Group::default() };
+        let (group, manifests) = (Group::default(), cached::Manifests::default());
+        let index = Self { disk, path, open, group, manifests };
         index.create_missing_tables().map_err(|e| match e {
             IndexError::NoSpace => IndexOpenError::Io(io::ErrorKind::StorageFull.into()),
             IndexError::Io(e) => IndexOpenError::Io(e),

@@ -201,6 +201,16 @@ impl Store {
         self.inner.index.manifest(Some(repository), digest)
     }
 
+    /// A manifest of a repository, if it was read lately and is in memory: never waits for the
+    /// disk. `None` says nothing; ask [`Store::manifest`].
+    pub fn cached_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Option<Arc<StoredManifest>> {
+        self.inner.index.cached_manifest(repository, digest)
+    }
+
     /// A manifest of any repository.
     ///
     /// # Errors

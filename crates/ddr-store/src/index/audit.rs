@@ -272,7 +272,7 @@ impl Index {
         &self,
         digest: &Digest,
     ) -> Result<Option<Vec<u8>>, IndexError> {
-        self.write(|t| {
+        let taken = self.write(|t| {
             let mut manifests = t.open_table(MANIFESTS)?;
             let key = Key::of(digest);
             let bytes = manifests.get(key.get())?.map(|row| row.value().1.to_vec());
@@ -281,7 +281,9 @@ impl Index {
                 manifests.remove(key.get())?;
             }
             Ok(wrong)
-        })
+        });
+        self.manifests.forget(digest);
+        taken
     }
 
     /// Blobs with digests after `cursor`, at most `limit`.

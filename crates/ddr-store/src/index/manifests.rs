@@ -10,6 +10,7 @@ use ddr_oci::manifest::MAX_MANIFEST_BYTES;
 use ddr_oci::reference::{RepositoryName, Tag};
 use redb::{ReadableTable, WriteTransaction};
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Longest media type, bytes (RFC 6838, section 4.2: 127 for each half, and the slash).
 const MAX_MEDIA_TYPE_BYTES: usize = 255;
@@ -51,7 +52,7 @@ impl Index {
         check(entry)?;
         let key = Key::of(&entry.digest);
         let name = repository.as_str();
-        self.write(|t| {
+        let stored = self.write(|t| {
             let gone = reach::gone(t, name, expected)?;
             if !gone.is_empty() {
                 return Ok(gone);
@@ -77,7 +78,9 @@ impl Index {
                 table.insert((name, tag.as_str()), key.get())?;
             }
             Ok(Vec::new())
-        })
+        });
+        self.manifests.forget(&entry.digest);
+        stored
     }
 
     /// The manifest, if this repository (or, without one, any) has it.
@@ -86,8 +89,8 @@ impl Index {
         repository: Option<&RepositoryName>,
         digest: &Digest,
     ) -> Result<Option<StoredManifest>, IndexError> {
-        let key = Key::of(digest);
-        self.read(|t| {
+        let (key, moment) = (Key::of(digest), self.manifests.moment());
+        let found = self.read(|t| {
             if let Some(repository) = repository
                 && t.open_table(REVISIONS)?.get((repository.as_str(), key.get()))?.is_none()
             {
@@ -98,7 +101,20 @@ impl Index {
                 let (media_type, bytes) = row.value();
                 StoredManifest { media_type: media_type.into(), bytes: bytes.into() }
             }))
-        })
+        })?;
+        if let (Some(repository), Some(manifest)) = (repository, &found) {
+            self.manifests.keep(moment, repository, digest, manifest);
+        }
+        Ok(found)
+    }
+
+    /// As [`Index::manifest`], if it is in memory. Never waits for the disk; `None` says nothing.
+    pub(crate) fn cached_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Option<Arc<StoredManifest>> {
+        self.manifests.get(repository, digest)
     }
 
     /// Removes a manifest from a repository, with the tags that name it; those tags, or `None`
@@ -108,7 +124,10 @@ impl Index {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Vec<Tag>>, IndexError> {
-        self.write(|t| remove(t, repository.as_str(), Key::of(digest).get()))
+        let removed = self.write(|t| remove(t, repository.as_str(), Key::of(digest).get()));
+        // Also after an error: it may have been committed all the same.
+        self.manifests.forget(digest);
+        removed
     }
 
     pub(crate) fn tag(

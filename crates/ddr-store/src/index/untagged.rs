@@ -163,7 +163,7 @@ impl Index {
         candidates: &[Cursor],
         rules: Rules<'_>,
     ) -> Result<Vec<Digest>, IndexError> {
-        self.write(|t| {
+        let removed = self.write(|t| {
             let mut removed = Vec::new();
             for (name, key) in candidates {
                 let verdict = {
@@ -179,6 +179,9 @@ impl Index {
                 }
             }
             Ok(removed)
-        })
+        });
+        // Also after an error: it may have been committed all the same.
+        self.manifests.clear();
+        removed
     }
 }

@@ -1,0 +1,194 @@
+//! `cargo xtask bench connections`: what many clients cost one daemon.
+//!
+//! First so many connections that have asked once and rest, then so many blobs read at once by fast
+//! and slow readers. Meanwhile one client asks `GET /v2/` again and again; its waits are printed.
+//! Clients are spread over several loopback addresses, because one address has only so many ports.
+
+mod idle;
+mod load;
+mod probe;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::ConnectionsArgs;
+use crate::e2e::{self, Random};
+use crate::run;
+use crate::sandbox;
+use crate::swarm::Node;
+use crate::tools;
+use crate::workspace::{Workspace, cargo};
+use idle::Tls;
+use load::Load;
+use probe::Probe;
+
+/// Descriptors beside those of the connections, on either side.
+const SPARE_DESCRIPTORS: u64 = 5000;
+/// Blobs that are read, and the size of each.
+const BLOBS: u64 = 4;
+const BLOB_MIB: u64 = 64;
+/// How long the daemon may take to give back what connections at rest do not need.
+const SETTLE: Duration = Duration::from_secs(6);
+/// How long one stream, and all of them, are measured.
+const ONE: Duration = Duration::from_secs(5);
+const ALL: Duration = Duration::from_secs(20);
+/// Goals: bytes of resident memory.
+const GOAL_IDLE_PLAIN: f64 = 1.6e9 / 100_000.0;
+const GOAL_IDLE_TLS: f64 = 2.5e9 / 100_000.0;
+const GOAL_STREAMS_KIB: u64 = 512 * 1024;
+
+/// Builds the daemon as it is shipped and measures. True when the goals are reached.
+pub(crate) fn connections(workspace: &Workspace, args: &ConnectionsArgs) -> Result<bool> {
+    let Some(dir) = &args.inside else {
+        tools::require_root()?;
+        println!("building the release");
+        run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
+        return sandbox::enter(workspace, &e2e::own_arguments(), false);
+    };
+    raise_descriptors(args.idle.max(2 * args.streams) as u64 + SPARE_DESCRIPTORS)?;
+    let daemon = workspace.daemon("release");
+    let idle = args.idle == 0 || measure_idle(&daemon, dir, args)?;
+    let streams = args.streams == 0 || measure_streams(&daemon, dir, args)?;
+    Ok(idle && streams)
+}
+
+/// The daemon inherits the limit from this process.
+fn raise_descriptors(wanted: u64) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+        .with_context(|| format!("this machine does not allow {wanted} open files"))
+}
+
+/// A daemon, and what speaks to it.
+fn start(daemon: &Path, dir: &Path, name: &str, tls: bool) -> Result<(Node, Option<Tls>)> {
+    let tls = if tls { Some(Tls::make(dir)?) } else { None };
+    let flags = tls.as_ref().map(Tls::flags).unwrap_or_default();
+    let node = Node::start_with(daemon, dir, name, None, &flags)?;
+    node.wait_ready()?;
+    Ok((node, tls))
+}
+
+fn measure_idle(daemon: &Path, dir: &Path, args: &ConnectionsArgs) -> Result<bool> {
+    let (node, tls) = start(daemon, dir, "idle", args.tls)?;
+    let address: SocketAddr = node.registry.parse()?;
+    let kind = if args.tls { "TLS" } else { "plain" };
+    let before = node.memory_kib()?;
+    let probe = Probe::start(address, tls.clone())?;
+    let began = Instant::now();
+    let mut open = idle::open(address, args.idle, tls.as_ref()).with_context(|| node.log())?;
+    let opening_s = began.elapsed().as_secs_f64();
+    let peak = node.memory_kib()?;
+    let waits = probe.end()?;
+    println!("{} {kind} connections, each asked GET /v2/ once, in {opening_s:.1} s", open.len());
+    println!("  GET /v2/ meanwhile: {waits}");
+    std::thread::sleep(SETTLE);
+    let probe = Probe::start(address, tls)?;
+    std::thread::sleep(ONE);
+    let waits = probe.end()?;
+    let after = node.memory_kib()?;
+    println!("  GET /v2/ while they rest: {waits}");
+    let bytes = |kib: u64| kib as f64 * 1024.0;
+    let each = (bytes(after.resident) - bytes(before.resident)) / open.len() as f64;
+    println!(
+        "  resident: {:.0} MB before, {:.0} MB when all were open, {:.0} MB at rest: {each:.0} bytes each",
+        bytes(before.resident) / 1e6,
+        bytes(peak.resident) / 1e6,
+        bytes(after.resident) / 1e6,
+    );
+    let closed = idle::closed(&mut open)?;
+    ensure!(closed == 0, "{closed} of them were closed\n{}", node.log());
+    let goal = if args.tls { GOAL_IDLE_TLS } else { GOAL_IDLE_PLAIN };
+    let worst = bytes(peak.resident.max(after.resident)) / open.len() as f64;
+    println!("  {worst:.0} bytes of the whole process for each, at its highest (goal: {goal:.0})");
+    Ok(worst <= goal)
+}
+
+fn measure_streams(daemon: &Path, dir: &Path, args: &ConnectionsArgs) -> Result<bool> {
+    let (node, tls) = start(daemon, dir, "streams", args.tls)?;
+    let address: SocketAddr = node.registry.parse()?;
+    let targets = push_blobs(&node, dir, args.tls)?;
+    if let Some(tls) = tls {
+        return stalled(&node, address, &tls, &targets, args.streams);
+    }
+    let idle = node.memory_kib()?.resident;
+    let mut load = Load::open(address, 1, 0, &targets)?;
+    let one = load.run(ONE, || Ok(()))?;
+    drop(load);
+    let cpu_s = node.cpu_s()?;
+    let mut load = Load::open(address, args.streams, args.streams / 5, &targets)?;
+    let probe = Probe::start(address, None)?;
+    let mut peak = 0;
+    let all = load.run(ALL, || {
+        peak = peak.max(node.memory_kib()?.resident);
+        Ok(())
+    });
+    let all = all.with_context(|| node.log())?;
+    let waits = probe.end()?;
+    let cpu_s = node.cpu_s()? - cpu_s;
+    println!(
+        "{} blob streams, every fifth reader slow, {BLOBS} blobs of {BLOB_MIB} MiB",
+        args.streams
+    );
+    println!("  one stream {:.0} MB/s, all together {:.0} MB/s", one.mb_s(), all.mb_s());
+    println!("  {} streams got bytes, {} were told 503", all.fed, all.refused);
+    println!("  processor time of the daemon: {:.2} s for 1 GB", cpu_s / all.gb());
+    println!("  GET /v2/ meanwhile: {waits}");
+    println!("  resident: {} MiB idle, {} MiB at most (goal: 512)", idle / 1024, peak / 1024);
+    ensure!(all.refused == 0, "some were refused\n{}", node.log());
+    Ok(peak <= GOAL_STREAMS_KIB)
+}
+
+/// Over TLS the content passes through the daemon's memory: the worst is when nobody reads.
+fn stalled(
+    node: &Node,
+    address: SocketAddr,
+    tls: &Tls,
+    targets: &[String],
+    count: usize,
+) -> Result<bool> {
+    let idle = node.memory_kib()?.resident;
+    let open = idle::ask(address, count, tls, targets)?;
+    let probe = Probe::start(address, Some(tls.clone()))?;
+    std::thread::sleep(ONE);
+    let waits = probe.end()?;
+    let peak = node.memory_kib()?.resident;
+    println!("{} blob streams over TLS whose readers take nothing", open.len());
+    println!("  GET /v2/ meanwhile: {waits}");
+    println!("  resident: {} MiB idle, {} MiB now (goal: 512)", idle / 1024, peak / 1024);
+    Ok(peak <= GOAL_STREAMS_KIB)
+}
+
+/// Pushes the blobs and answers their paths.
+fn push_blobs(node: &Node, dir: &Path, tls: bool) -> Result<Vec<String>> {
+    let file = dir.join("blob");
+    let mut targets = Vec::new();
+    for seed in 0..BLOBS {
+        let mut random = Random::new(seed);
+        let mut out = File::create(&file)?;
+        for _ in 0..BLOB_MIB {
+            out.write_all(&random.bytes(1 << 20))?;
+        }
+        let sum = run::output(Command::new("sha256sum").arg(&file))?;
+        let Some(digest) = sum.split_whitespace().next() else { bail!("no digest in {sum:?}") };
+        let scheme = if tls { "https" } else { "http" };
+        let to = format!("/v2/bench/blobs/uploads/?digest=sha256:{digest}");
+        let mut curl = run::client("/usr/bin/curl");
+        curl.args(["--noproxy", "*", "--silent", "--fail", "--insecure", "--data-binary"]);
+        curl.arg(format!("@{}", file.display())).arg(format!("{scheme}://{}{to}", node.registry));
+        run::output(&mut curl)?;
+        targets.push(format!("/v2/bench/blobs/sha256:{digest}"));
+    }
+    fs::remove_file(&file)?;
+    Ok(targets)
+}
