@@ -37,6 +37,10 @@ const BUILD_DEADLINE_S: &str = "1800";
 /// Packages compiled at the same time; each can take several hundred MB.
 const PARALLEL: &str = "2";
 
+/// A tool needs hundreds of modules, so that one failed download is likely now and then. What has
+/// been downloaded and compiled stays for the next attempt.
+const ATTEMPTS: u32 = 3;
+
 /// One program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GoTool {
@@ -111,13 +115,25 @@ fn build(go: &Go, tool: GoTool, target: &Path) -> Result<()> {
     let mut install = go.command();
     install.args(["install", "-p", PARALLEL, "-trimpath", "-ldflags=-s -w"]);
     install.arg(format!("{}@{}", tool.package, tool.version)).env("GOBIN", &work);
-    let built = run::output(&mut install);
-    let placed = built.and_then(|_| {
+    let built = attempts(&mut install);
+    let placed = built.and_then(|()| {
         fs::rename(work.join(tool.name), tool.program(target)).context("Go built no such program")
     });
     fs::remove_dir_all(&work)?;
     placed?;
     println!("built {} {} in {:.0} s", tool.name, tool.version, start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs a command that may need the network until it succeeds, at most [`ATTEMPTS`] times.
+fn attempts(command: &mut Command) -> Result<()> {
+    for attempt in 1.. {
+        match run::output(command) {
+            Ok(_) => break,
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(error) => println!("attempt {attempt} of {ATTEMPTS}: {error:#}"),
+        }
+    }
     Ok(())
 }
 
@@ -291,6 +307,18 @@ mod tests {
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(mode & 0o111, 0o111);
         assert_eq!(renamed, "module std");
+    }
+
+    #[test]
+    fn a_command_gets_three_attempts() {
+        let log = std::env::temp_dir().join(format!("ddr-attempts-{}", std::process::id()));
+        let mut fails = Command::new("sh");
+        fails.args(["-c", "echo x >> \"$0\"; exit 1"]).arg(&log);
+        attempts(&mut fails).unwrap_err();
+        let tried = fs::read_to_string(&log).unwrap();
+        fs::remove_file(&log).unwrap();
+        assert_eq!(tried.lines().count(), 3);
+        attempts(&mut Command::new("true")).unwrap();
     }
 
     #[test]

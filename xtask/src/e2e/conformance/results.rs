@@ -229,6 +229,30 @@ mod tests {
         assert!(few.problems(950)[0].contains("only 949"));
     }
 
+    /// The end of the output and parts of `results.yaml` of a run that found seven faults.
+    #[test]
+    fn a_failing_run_is_one() {
+        let end = "OCI Conformance Test: FAIL\n\nOCI Conformance Result: FAIL\n  \
+            Disabled......................:          0\n  Skip..........................:          2\n  \
+            Pass..........................:       1017\n  FAIL..........................:          7\n  \
+            Error.........................:          0\n  Total.........................:       1026\n\n\
+            API conformance:\n  Tag listing...................:       FAIL\n  \
+            Blob anonymous mount..........:       Skip\n";
+        let problems = Counts::parse(end).unwrap().problems(950);
+        assert_eq!(problems, ["7 tests failed", "2 tests were skipped"]);
+        let yaml = "config:\n  apis:\n    blobs:\n      mountAnonymous: true\n  data:\n    \
+            sparse: true\n  roData:\n    tags: []\napis:\n  Blob anonymous mount: Skip\n  \
+            Tag listing: FAIL\ndata:\n  Image: Pass\n  Sparse Manifests: FAIL\n";
+        assert_eq!(
+            Verdicts::parse(yaml).problems(2),
+            [
+                "apis.Blob anonymous mount: Skip",
+                "apis.Tag listing: FAIL",
+                "data.Sparse Manifests: FAIL"
+            ]
+        );
+    }
+
     #[test]
     fn counts_that_are_not_all_there_are_none() {
         assert_eq!(Counts::parse("failed to load config: unsupported config version 2"), None);
