@@ -89,11 +89,6 @@ pub(crate) fn run(workspace: &Workspace, args: &TortureArgs) -> Result<bool> {
     let kills = if args.long { args.kills * LONG } else { args.kills };
     let built = args.daemon.clone().unwrap_or_else(|| workspace.daemon("release"));
     let daemon = own_copy(&built, dir)?;
-    let mut checks = Checks::default();
-    damages(&daemon, dir, seed, &mut checks);
-    if !checks.clean() {
-        return Ok(checks.finish());
-    }
     let kept = workspace.target_directory.join(format!("torture-{seed}"));
     let mut torture = Torture::new(&daemon, &dir.join("kills"), seed)?;
     let sweeps = match torture.sweeps.1.join(" and ") {
@@ -104,7 +99,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TortureArgs) -> Result<bool> {
     match torture.rounds(kills) {
         Ok(()) => {
             torture.report();
-            Ok(true)
+            let mut checks = Checks::default();
+            damages(&daemon, dir, seed, &mut checks);
+            Ok(checks.finish())
         }
         Err(error) => {
             println!("FAILED after {} kills: {error:#}", torture.kills);
