@@ -80,6 +80,9 @@ pub(crate) struct TortureArgs {
     /// Ten times as many kills
     #[arg(long)]
     long: bool,
+    /// Torture this program instead of building the release; `ddr` is looked for beside it
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
     /// The working directory; set when this program starts itself inside its namespaces
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,

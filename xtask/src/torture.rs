@@ -79,18 +79,16 @@ const ORPHANS_PER_KILL: u64 = WORKERS as u64;
 pub(crate) fn run(workspace: &Workspace, args: &TortureArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
-        println!("building the release");
-        run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
+        if args.daemon.is_none() {
+            println!("building the release");
+            run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
+        }
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     let seed = args.seed.map_or_else(e2e::seed_of_clock, Ok)?;
     let kills = if args.long { args.kills * LONG } else { args.kills };
-    let daemon = workspace.daemon("release");
-    let mut checks = Checks::default();
-    damages(&daemon, dir, seed, &mut checks);
-    if !checks.clean() {
-        return Ok(checks.finish());
-    }
+    let built = args.daemon.clone().unwrap_or_else(|| workspace.daemon("release"));
+    let daemon = own_copy(&built, dir)?;
     let kept = workspace.target_directory.join(format!("torture-{seed}"));
     let mut torture = Torture::new(&daemon, &dir.join("kills"), seed)?;
     let sweeps = match torture.sweeps.1.join(" and ") {
@@ -101,7 +99,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TortureArgs) -> Result<bool> {
     match torture.rounds(kills) {
         Ok(()) => {
             torture.report();
-            Ok(true)
+            let mut checks = Checks::default();
+            damages(&daemon, dir, seed, &mut checks);
+            Ok(checks.finish())
         }
         Err(error) => {
             println!("FAILED after {} kills: {error:#}", torture.kills);
@@ -111,6 +111,17 @@ pub(crate) fn run(workspace: &Workspace, args: &TortureArgs) -> Result<bool> {
             Ok(false)
         }
     }
+}
+
+/// Copies the programs, because a build may put others in their place during the run.
+fn own_copy(daemon: &Path, dir: &Path) -> Result<PathBuf> {
+    let copy = dir.join("ddrd");
+    fs::copy(daemon, &copy).with_context(|| format!("cannot copy {}", daemon.display()))?;
+    let ddr = daemon.with_file_name("ddr");
+    if ddr.exists() {
+        fs::copy(&ddr, dir.join("ddr"))?;
+    }
+    Ok(copy)
 }
 
 /// The short run, and the proof that the check can fail.

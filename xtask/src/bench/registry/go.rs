@@ -1,6 +1,6 @@
 //! Registries that exist only as Go modules.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -29,8 +29,9 @@ pub(super) fn distribution(workspace: &Workspace) -> Result<PathBuf> {
     if program.exists() {
         return Ok(program);
     }
+    let go = if Path::new(GO).exists() { GO } else { "go" };
     let mut build = Command::new("timeout");
-    build.args(["--kill-after=5", DEADLINE_S, GO, "install", DISTRIBUTION]).env("GOBIN", &dir);
+    build.args(["--kill-after=5", DEADLINE_S, go, "install", DISTRIBUTION]).env("GOBIN", &dir);
     run::output(&mut build)?;
     Ok(program)
 }
