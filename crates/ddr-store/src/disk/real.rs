@@ -167,7 +167,7 @@ impl DiskFile for RealFile {
     }
 
     fn as_file(&self) -> Option<&File> {
-        Some(&self.0)
+        Some(&self.file)
     }
 
     fn sync(&self) -> io::Result<()> {
