@@ -6,6 +6,7 @@ mod behaviour;
 mod crash;
 mod faults;
 mod gc;
+mod load;
 mod model;
 mod start;
 mod support;
