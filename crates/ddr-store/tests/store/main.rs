@@ -7,6 +7,7 @@ mod cost;
 mod crash;
 mod faults;
 mod gc;
+mod load;
 mod model;
 mod power;
 mod start;
