@@ -6,5 +6,6 @@ mod behaviour;
 mod crash;
 mod faults;
 mod model;
+mod sets;
 mod start;
 mod support;
