@@ -9,7 +9,8 @@ use ddr_oci::piece_chain::ChainHasher;
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
-    Contact, NameRecord, ProviderRecord, RefuseReason, Request, RequestEnvelope, Response, Signer,
+    Contact, Fact, FactRecord, Member, NameRecord, ProviderRecord, RefuseReason, Request,
+    RequestEnvelope, Response, SetEntry, Signer,
 };
 use ed25519_dalek::SigningKey;
 
@@ -69,6 +70,12 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
     let key = Key::of_content(&Digest::sha256(b"x"));
     let provider = ProviderRecord::sign(signer, &sender, key, true, 1_000, 2_000);
     let withdrawn = ProviderRecord::sign_withdrawn(signer, &sender, key, 1_500, 2_000);
+    let fact = Fact::Referrer {
+        repository: record.repository.clone(),
+        subject: Digest::sha256(b"subject"),
+        referrer: Digest::sha256(b"referrer"),
+    };
+    let entry = SetEntry::Fact(FactRecord::sign(signer, fact, Some(b"{}".to_vec()), 1 << 40));
     for (name, body) in [
         ("ping", Request::Ping),
         ("find-node", Request::FindNode { target: key }),
@@ -77,6 +84,8 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("get-name", Request::GetName { key }),
         ("put-name", Request::PutName { record: record.clone() }),
         ("revoked", Request::Revoked { serials: vec![[9; 16]; 3] }),
+        ("get-set", Request::GetSet { key, from: Member::text("v1"), limit: 9 }),
+        ("put-entry", Request::PutEntry { entry: entry.clone() }),
     ] {
         let envelope = RequestEnvelope { sender: sender.clone(), puzzle: [0; 32], body };
         write("wire", name, &envelope.encode())?;
@@ -95,6 +104,8 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("name", Response::Name { record: record.clone() }),
         ("name-stored", Response::NameStored { stored: false, newest: record }),
         ("refused", Response::Refused { reason: RefuseReason::Busy }),
+        ("set", Response::Set { entries: vec![entry.clone(); 2], more: true, young: false }),
+        ("entry-stored", Response::EntryStored { stored: false, newest: Some(entry) }),
     ] {
         write("wire", name, &response.encode())?;
     }

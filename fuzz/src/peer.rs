@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ddr_net::JoinToken;
 use ddr_oci::Digest;
-use ddr_proto::wire::{MAX_MESSAGE_BYTES, NameRecord, Request, RequestEnvelope, Response};
+use ddr_proto::wire::{MAX_MESSAGE_BYTES, NameRecord, Request, RequestEnvelope, Response, SetEntry};
 
 /// A message, read as a request and as a response.
 pub(crate) fn wire(data: &[u8]) {
@@ -12,17 +12,31 @@ pub(crate) fn wire(data: &[u8]) {
         assert!(data.len() <= MAX_MESSAGE_BYTES);
         assert!(envelope.check_limits().is_ok());
         assert_eq!(RequestEnvelope::decode(&envelope.encode()).as_ref(), Ok(&envelope));
-        if let Request::PutProviders { records } = &envelope.body {
-            for record in records {
+        match &envelope.body {
+            Request::PutProviders { records } => records.iter().for_each(|record| {
                 let _ = record.verify();
-            }
+            }),
+            Request::PutEntry { entry } => set_entry(entry),
+            _ => {}
         }
     }
     if let Ok(response) = Response::decode(data) {
         assert!(data.len() <= MAX_MESSAGE_BYTES);
         assert!(response.check_limits().is_ok());
         assert_eq!(Response::decode(&response.encode()).as_ref(), Ok(&response));
+        if let Response::Set { entries, .. } = &response {
+            entries.iter().for_each(set_entry);
+        }
     }
+}
+
+/// An entry of a set within its limits: it keeps its form, and its place is of bounded length.
+fn set_entry(entry: &SetEntry) {
+    assert_eq!(SetEntry::from_bytes(&entry.to_bytes()).as_ref(), Ok(entry));
+    assert!(entry.member().check_limits().is_ok());
+    assert!(entry.member() < entry.member().successor());
+    assert!(entry.cmp_newness(entry).is_eq());
+    let _ = (entry.slot(), entry.verify());
 }
 
 /// A stored name record.

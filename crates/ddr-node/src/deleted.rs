@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ddr_oci::{Digest, RepositoryName};
+use ddr_oci::Digest;
 use ddr_proto::id::NodeId;
 use ddr_proto::wire::{Contact, Fact, Member, Request, SetEntry, SetName};
 use ddr_store::IndexError;
 use futures_util::stream::{self, StreamExt};
 
+use crate::forget::Content;
 use crate::names::Parts;
 use crate::pull::Locator;
 use crate::{ReadError, blocking};
@@ -39,15 +40,11 @@ impl Deleted {
         Self { parts, locator }
     }
 
-    /// True when `digest` was deleted from `repository` and not pushed since. Costs a look at the
+    /// True when the content was deleted from its repository and not pushed since. Costs a look at the
     /// own disk; the swarm is asked only where there is a mark.
-    pub(crate) async fn contains(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<bool, ReadError> {
-        let Some(mark) = self.marked(repository, digest).await? else { return Ok(false) };
-        let (set, member) = place(repository, digest);
+    pub(crate) async fn contains(&self, content: Content<'_>) -> Result<bool, ReadError> {
+        let Some(mark) = self.marked(content).await? else { return Ok(false) };
+        let (set, member) = place(content);
         let Some(entry) = self.parts.read_entry(&set, &member).await? else { return Ok(true) };
         if entry.cmp_newness(&mark).is_gt() {
             self.parts.keep_here(entry.clone()).await?;
@@ -55,37 +52,29 @@ impl Deleted {
         Ok(entry.is_present())
     }
 
-    /// True when this node was told that `digest` was deleted from `repository`. Blocks.
-    pub(crate) fn is_marked(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<bool, IndexError> {
-        let (set, member) = place(repository, digest);
+    /// True when this node was told that the content was deleted from its repository. Blocks.
+    pub(crate) fn is_marked(&self, content: Content<'_>) -> Result<bool, IndexError> {
+        let (set, member) = place(content);
         let mark = self.parts.keeper.entry(&set, &member)?;
         Ok(mark.is_some_and(|mark| mark.is_present()))
     }
 
-    /// `digest` is about to come into `repository` by a push: no delete before this moment counts
+    /// The content is about to come into its repository by a push: no delete before this moment counts
     /// against it.
-    pub(crate) async fn pushing(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<(), ReadError> {
-        let settled = self.parts.settle_fact(&fact(repository, digest), None).await?;
+    pub(crate) async fn pushing(&self, content: Content<'_>) -> Result<(), ReadError> {
+        let settled = self.parts.settle_fact(&fact(content), None).await?;
         if let Some(entry) = settled
-            && self.marked(repository, digest).await?.is_some()
+            && self.marked(content).await?.is_some()
         {
             self.parts.keep_here(entry).await?;
         }
         Ok(())
     }
 
-    /// Calls `store` to let `digest` into `repository`, and again when a delete came between.
+    /// Calls `store` to let the content into its repository, and again when a delete came between.
     pub(crate) async fn push<T, E, F>(
         &self,
-        (repository, digest): (&RepositoryName, &Digest),
+        content: Content<'_>,
         unavailable: impl Fn(ReadError) -> E,
         mut store: impl FnMut() -> F,
     ) -> Result<T, E>
@@ -93,27 +82,23 @@ impl Deleted {
         F: Future<Output = Result<T, E>>,
     {
         for _ in 0..MAX_ROUNDS {
-            self.pushing(repository, digest).await.map_err(&unavailable)?;
+            self.pushing(content).await.map_err(&unavailable)?;
             let stored = store().await?;
-            if self.marked(repository, digest).await.map_err(&unavailable)?.is_none() {
+            if self.marked(content).await.map_err(&unavailable)?.is_none() {
                 return Ok(stored);
             }
         }
         Err(unavailable(self.parts.lost("the content is deleted all the time; try again".into())))
     }
 
-    /// Has a majority note that `digest` is deleted from `repository`, and every node that can be
+    /// Has a majority note that the content is deleted from its repository, and every node that can be
     /// reached forget it, this one first.
-    pub(crate) async fn delete(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<(), ReadError> {
+    pub(crate) async fn delete(&self, content: Content<'_>) -> Result<(), ReadError> {
         let (parts, locator) = (Arc::clone(&self.parts), self.locator.clone());
-        let (repository, digest) = (repository.clone(), *digest);
+        let (fact, digest) = (fact(content), *content.1);
         // A task of its own: a client that goes away does not leave half a delete.
         let work = async move {
-            let (fact, deleted) = (fact(&repository, &digest), Vec::new());
+            let deleted = Vec::new();
             let (entry, nodes) = tokio::join!(
                 parts.settle_fact(&fact, Some(&deleted)),
                 nodes_to_tell(&parts, &locator, &digest)
@@ -126,25 +111,21 @@ impl Deleted {
         tokio::spawn(work).await.map_err(ReadError::store)?
     }
 
-    async fn marked(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<SetEntry>, ReadError> {
+    async fn marked(&self, content: Content<'_>) -> Result<Option<SetEntry>, ReadError> {
         let keeper = Arc::clone(&self.parts.keeper);
-        let (set, member) = place(repository, digest);
+        let (set, member) = place(content);
         let mark = blocking(move || keeper.entry(&set, &member)).await;
         let mark = mark.map_err(ReadError::store)?.map_err(ReadError::store)?;
         Ok(mark.filter(SetEntry::is_present))
     }
 }
 
-fn fact(repository: &RepositoryName, digest: &Digest) -> Fact {
-    Fact::Deleted { repository: repository.clone(), digest: *digest }
+fn fact((repository, digest, kind): Content<'_>) -> Fact {
+    Fact::Deleted { repository: repository.clone(), digest: *digest, kind }
 }
 
-fn place(repository: &RepositoryName, digest: &Digest) -> (SetName, Member) {
-    let fact = fact(repository, digest);
+fn place(content: Content<'_>) -> (SetName, Member) {
+    let fact = fact(content);
     (fact.set(), fact.member())
 }
 

@@ -6,6 +6,7 @@
 
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::Key;
+use ddr_proto::wire::ContentKind;
 use ddr_store::{IndexError, Store};
 use tokio::runtime::Handle;
 
@@ -15,6 +16,9 @@ use crate::pull::Locator;
 
 /// Tags of the local list that are remembered, in each of two generations: about 10 MB.
 const MAX_LISTED: usize = 65_536;
+
+/// What is in a repository, and as what.
+pub(crate) type Content<'a> = (&'a RepositoryName, &'a Digest, ContentKind);
 
 /// See the module comment.
 pub(crate) struct Forget {
@@ -30,14 +34,11 @@ impl Forget {
         Self { store, announcer, locator, listed: Cache::new(MAX_LISTED) }
     }
 
-    /// `digest` is no longer in `repository` here. Blocks; the announcement is taken back behind
+    /// The digest is no longer in the repository here. Blocks; the announcement is taken back behind
     /// the caller's back when nothing here holds it any more.
-    pub(crate) fn content(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<(), IndexError> {
-        let was = unlink(&self.store, repository, digest)?;
+    pub(crate) fn content(&self, content: Content<'_>) -> Result<(), IndexError> {
+        let was = unlink(&self.store, content)?;
+        let (repository, digest, _) = content;
         for tag in &was.tags {
             self.listed.remove(Key::of_name(repository, tag).as_bytes());
         }
@@ -59,20 +60,23 @@ pub(crate) struct Unlinked {
     tags: Vec<ddr_oci::Tag>,
 }
 
-/// Takes `digest` out of `repository` in the store, be it a manifest, a blob or neither. Blocks.
-pub(crate) fn unlink(
-    store: &Store,
-    repository: &RepositoryName,
-    digest: &Digest,
-) -> Result<Unlinked, IndexError> {
+/// Takes content out of its repository in the store, if it is there. Blocks.
+pub(crate) fn unlink(store: &Store, content: Content<'_>) -> Result<Unlinked, IndexError> {
+    let (repository, digest, kind) = content;
     let mut was = Unlinked::default();
-    if store.manifest(repository, digest)?.is_some()
-        && let Some(tags) = store.delete_manifest(repository, digest)?
-    {
-        was = Unlinked { here: true, tags };
-    }
-    if store.is_linked(repository, digest)? {
-        was.here |= store.delete_blob(repository, digest)?;
+    match kind {
+        ContentKind::Manifest => {
+            if store.manifest(repository, digest)?.is_some()
+                && let Some(tags) = store.delete_manifest(repository, digest)?
+            {
+                was = Unlinked { here: true, tags };
+            }
+        }
+        ContentKind::Blob => {
+            if store.is_linked(repository, digest)? {
+                was.here = store.delete_blob(repository, digest)?;
+            }
+        }
     }
     Ok(was)
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ddr_net::Client;
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::NodeId;
-use ddr_proto::wire::Contact;
+use ddr_proto::wire::{Contact, ContentKind};
 use ddr_store::Store;
 use tokio::sync::watch;
 
@@ -139,7 +139,7 @@ impl Pull {
             if let Some(blob) = self.local(repository, digest).await? {
                 return Ok(Some(blob));
             }
-            if self.shared.deleted.contains(repository, digest).await? {
+            if self.shared.deleted.contains((repository, digest, ContentKind::Blob)).await? {
                 return Ok(None);
             }
             let slot = match self.place(repository, digest).await? {
@@ -176,7 +176,7 @@ impl Pull {
             let (media_type, bytes) = (stored.media_type, stored.bytes.into());
             return Ok(Some(ManifestContent { digest: *digest, media_type, bytes }));
         }
-        if self.shared.deleted.contains(repository, digest).await? {
+        if self.shared.deleted.contains((repository, digest, ContentKind::Manifest)).await? {
             return Ok(None);
         }
         let shared = Arc::clone(&self.shared);
@@ -209,7 +209,7 @@ impl Pull {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> SizeAnswer {
-        if self.shared.deleted.contains(repository, digest).await? {
+        if self.shared.deleted.contains((repository, digest, ContentKind::Blob)).await? {
             return Ok(None);
         }
         let key = (repository.clone(), *digest);

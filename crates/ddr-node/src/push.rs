@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::wire::ContentKind;
 use ddr_store::UploadError;
 use tokio::sync::Notify;
 
@@ -88,7 +89,7 @@ impl Push {
             // In one step: a blob that goes meanwhile must not leave a link behind.
             upload_blocking(move || Ok(store.link_present(&repository, &digest)?))
         };
-        self.shared.deleted.push((repository, digest), unavailable, link).await
+        self.shared.deleted.push((repository, digest, ContentKind::Blob), unavailable, link).await
     }
 
     /// Whether the blob is here, and linked by `source` or, without one, by any repository that
@@ -118,7 +119,7 @@ impl Push {
         if self.pull.stat_blob(repository, digest).await?.is_none() {
             return Ok(false);
         }
-        self.shared.deleted.delete(repository, digest).await?;
+        self.shared.deleted.delete((repository, digest, ContentKind::Blob)).await?;
         Ok(true)
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::contact::{Contact, MAX_ADDRS, MAX_ZONE_BYTES};
 pub use self::entry::{
-    Fact, FactRecord, MAX_MEMBER_BYTES, MAX_VALUE_BYTES, Member, SetEntry, SetName,
+    ContentKind, Fact, FactRecord, MAX_MEMBER_BYTES, MAX_VALUE_BYTES, Member, SetEntry, SetName,
 };
 pub(crate) use self::record::Terms;
 pub use self::record::{NameRecord, ProviderRecord, RecordError};
@@ -68,6 +68,11 @@ pub enum Request {
         /// The signed record.
         record: NameRecord,
     },
+    /// Tokens that were revoked. Answer: `Pong`.
+    Revoked {
+        /// Serials, at most [`MAX_REVOKED`].
+        serials: Vec<[u8; 16]>,
+    },
     /// The entries that you keep of the set under `key`, in the order of members. Answer: `Set`.
     GetSet {
         /// The key of the set.
@@ -81,11 +86,6 @@ pub enum Request {
     PutEntry {
         /// The signed entry.
         entry: SetEntry,
-    },
-    /// Tokens that were revoked. Answer: `Pong`.
-    Revoked {
-        /// Serials, at most [`MAX_REVOKED`].
-        serials: Vec<[u8; 16]>,
     },
 }
 
@@ -137,6 +137,11 @@ pub enum Response {
         /// The newest that I have when it is another one.
         newest: Option<NameRecord>,
     },
+    /// I do not answer that.
+    Refused {
+        /// Why.
+        reason: RefuseReason,
+    },
     /// A page of a set.
     Set {
         /// At most [`MAX_ENTRIES_PER_PAGE`], in the order of members, deleted ones included.
@@ -152,11 +157,6 @@ pub enum Response {
         stored: bool,
         /// The newest that I have when it is another one.
         newest: Option<SetEntry>,
-    },
-    /// I do not answer that.
-    Refused {
-        /// Why.
-        reason: RefuseReason,
     },
 }
 

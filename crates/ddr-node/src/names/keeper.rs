@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use super::cache::Cache;
 use crate::blocking;
 use crate::clock::Clock;
-use crate::forget::Forget;
+use crate::forget::{Content, Forget};
 
 /// How long a node that joined others abstains about names that it lacks. By then the others have
 /// given it what it is to keep; see [`super::settle`].
@@ -235,11 +235,11 @@ impl Keeper {
         }
         for (entry, outcome) in entries.iter().zip(of_entries) {
             let changed = matches!(outcome, Outcome::New | Outcome::Replaced);
-            if let Some((repository, digest)) = about_content(entry)
+            if let Some(content) = about_content(entry)
                 && changed
                 && entry.is_present()
             {
-                self.forget.content(repository, digest)?;
+                self.forget.content(content)?;
             }
         }
         Ok(outcomes)
@@ -353,20 +353,20 @@ fn count_entries(store: &Store) -> Result<usize, IndexError> {
         count += rows.len();
         for (_, _, bytes) in &rows {
             let Ok(entry) = SetEntry::from_bytes(bytes) else { continue };
-            if let Some((repository, digest)) = about_content(&entry)
+            if let Some(content) = about_content(&entry)
                 && entry.is_present()
             {
-                crate::forget::unlink(store, repository, digest)?;
+                crate::forget::unlink(store, content)?;
             }
         }
     }
 }
 
 /// What a word about deleted content is about.
-fn about_content(entry: &SetEntry) -> Option<(&RepositoryName, &Digest)> {
+fn about_content(entry: &SetEntry) -> Option<Content<'_>> {
     match entry {
-        SetEntry::Fact(FactRecord { fact: Fact::Deleted { repository, digest }, .. }) => {
-            Some((repository, digest))
+        SetEntry::Fact(FactRecord { fact: Fact::Deleted { repository, digest, kind }, .. }) => {
+            Some((repository, digest, *kind))
         }
         _ => None,
     }

@@ -99,16 +99,22 @@ impl Parts {
     ) -> Result<Option<SetEntry>, ReadError> {
         let (set, member) = (fact.set(), fact.member());
         for _ in 0..MAX_ATTEMPTS {
-            let kept = self.read_entry(&set, &member).await?;
-            // What nobody ever said does not hold.
-            if kept.as_ref().and_then(SetEntry::value) == value {
-                return Ok(kept);
-            }
+            let kept = match self.read_entry(&set, &member).await {
+                // What nobody ever said does not hold.
+                Ok(kept) if kept.as_ref().and_then(SetEntry::value) == value => return Ok(kept),
+                Ok(kept) => kept,
+                // Too few know what holds, as when nodes are young. A majority may still take what
+                // is to hold: whoever keeps something newer says so.
+                Err(ReadError::Unavailable(_)) => None,
+                Err(error) => return Err(error),
+            };
             let stamp = names::next_stamp(kept.as_ref().map(SetEntry::stamp), self.clock.now());
             let fact = FactRecord::sign(&self.signer, fact.clone(), value.cloned(), stamp);
             let entry = SetEntry::Fact(fact);
-            if self.write_entry(&entry).await?.is_none() {
-                return Ok(Some(entry));
+            match self.write_entry(&entry).await? {
+                None => return Ok(Some(entry)),
+                Some(newer) if newer.value() == value => return Ok(Some(newer)),
+                Some(_) => {}
             }
         }
         Err(self.lost("what was to be noted changes all the time; try again".into()))

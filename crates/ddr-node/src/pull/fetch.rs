@@ -13,7 +13,7 @@ use std::time::Duration;
 use ddr_net::{ContentBody, GetError};
 use ddr_oci::RepositoryName;
 use ddr_proto::id::NodeId;
-use ddr_proto::wire::Contact;
+use ddr_proto::wire::{Contact, ContentKind};
 use ddr_store::{Fetch, Hashing, UploadError};
 use tokio::time::Instant;
 
@@ -324,8 +324,9 @@ impl Job {
             for name in slot.repositories() {
                 shared.store.link(&name, &slot.digest)?;
                 // A delete may have come while the blob did.
-                if shared.deleted.is_marked(&name, &slot.digest)? {
-                    shared.forget.content(&name, &slot.digest)?;
+                let content = (&name, &slot.digest, ContentKind::Blob);
+                if shared.deleted.is_marked(content)? {
+                    shared.forget.content(content)?;
                 }
             }
             Ok::<_, UploadError>(())

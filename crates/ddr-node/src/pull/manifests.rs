@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use ddr_net::{ContentBody, GetError};
 use ddr_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, RepositoryName};
-use ddr_proto::wire::Contact;
+use ddr_proto::wire::{Contact, ContentKind};
 
 use super::{ManifestAnswer, Shared};
 use crate::{ManifestContent, ReadError, blocking, entry};
@@ -122,9 +122,10 @@ async fn keep(
     let stored = blocking(move || {
         node.store.put_manifest(&repository, &entry, &[])?;
         // A delete may have come while the manifest did, and blobs of it may be deleted.
-        for digest in entry.children.iter().chain([&entry.digest]) {
-            if node.deleted.is_marked(&repository, digest)? {
-                node.forget.content(&repository, digest)?;
+        let blobs = entry.children.iter().map(|blob| (blob, ContentKind::Blob));
+        for (digest, kind) in blobs.chain([(&entry.digest, ContentKind::Manifest)]) {
+            if node.deleted.is_marked((&repository, digest, kind))? {
+                node.forget.content((&repository, digest, kind))?;
             }
         }
         Ok::<_, ddr_store::IndexError>(())

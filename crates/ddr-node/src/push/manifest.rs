@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ddr_oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag};
+use ddr_proto::wire::ContentKind;
 use futures_util::stream::{self, StreamExt};
 
 use super::Push;
@@ -146,7 +147,8 @@ impl Push {
             });
             async { Ok(stored.await.map_err(PutManifestError::store)??) }
         };
-        let gone = self.shared.deleted.push((repository, &digest), unavailable, store).await?;
+        let content = (repository, &digest, ContentKind::Manifest);
+        let gone = self.shared.deleted.push(content, unavailable, store).await?;
         self.shared.locator.forget(&digest);
         Ok(gone)
     }
@@ -207,8 +209,13 @@ impl Push {
             digest: *digest,
             subject: subject.map(|subject| subject.digest),
         };
-        self.names.withdraw(withdrawal).await?;
-        self.shared.deleted.delete(repository, digest).await?;
+        self.names.withdraw(withdrawal.clone()).await?;
+        let content = (repository, digest, ContentKind::Manifest);
+        self.shared.deleted.delete(content).await?;
+        // A push may have named it while it went. One that has ended since let it in again.
+        if self.shared.deleted.contains(content).await? {
+            self.names.withdraw(withdrawal).await?;
+        }
         self.names.settle_repository(repository.clone()).await?;
         Ok(true)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::wire::ContentKind;
 use ddr_store::{Committed, Hashing, UploadError};
 use tokio::sync::Notify;
 
@@ -97,9 +98,9 @@ impl Upload {
     /// With the wrong digest the session is gone.
     pub async fn commit(self, digest: &Digest) -> Result<Committed, UploadError> {
         let (shared, repository, digest) = (self.shared, self.repository, *digest);
+        let content = (&repository, &digest, ContentKind::Blob);
         // Before the content comes in: then no delete from before counts against it.
-        let (held, settled) =
-            tokio::join!(self.writer.finish(), shared.deleted.pushing(&repository, &digest));
+        let (held, settled) = tokio::join!(self.writer.finish(), shared.deleted.pushing(content));
         let held = held?;
         settled.map_err(super::unavailable)?;
         let committed = upload_blocking(move || held.session.commit(&digest)).await?;
@@ -110,9 +111,9 @@ impl Upload {
                 false => Err(UploadError::Unavailable("the blob was deleted meanwhile".into())),
             })
         };
-        let marked = shared.deleted.contains(&repository, &digest);
+        let marked = shared.deleted.contains(content);
         if marked.await.map_err(super::unavailable)? {
-            shared.deleted.push((&repository, &digest), super::unavailable, link).await?;
+            shared.deleted.push(content, super::unavailable, link).await?;
         }
         shared.locator.forget(&digest);
         shared.announcer.announced(&digest, &[]).await;

@@ -3,6 +3,7 @@
 mod bed;
 mod faults;
 mod gate;
+mod lists;
 mod names;
 mod pull;
 mod push;

@@ -32,7 +32,8 @@ pub enum SetName {
     Repositories,
     /// The manifests of a repository whose subject is this digest.
     Referrers(RepositoryName, Digest),
-    /// Whether this digest was deleted from the repository: a set of one.
+    /// Whether this digest was deleted from the repository: a set of one or two, as blob and as
+    /// manifest.
     Deleted(RepositoryName, Digest),
 }
 
@@ -62,7 +63,18 @@ pub enum Fact {
         repository: RepositoryName,
         /// The manifest or blob.
         digest: Digest,
+        /// As which of the two.
+        kind: ContentKind,
     },
+}
+
+/// What content is in its repository. The same bytes may be both.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
+pub enum ContentKind {
+    /// A config or layer.
+    Blob,
+    /// A manifest or index.
+    Manifest,
 }
 
 /// A fact, signed by the node that wrote it.
@@ -176,7 +188,9 @@ impl Fact {
             Self::Referrer { repository, subject, .. } => {
                 SetName::Referrers(repository.clone(), *subject)
             }
-            Self::Deleted { repository, digest } => SetName::Deleted(repository.clone(), *digest),
+            Self::Deleted { repository, digest, .. } => {
+                SetName::Deleted(repository.clone(), *digest)
+            }
         }
     }
 
@@ -186,7 +200,14 @@ impl Fact {
         match self {
             Self::Repository(repository) => Member::text(repository.as_str()),
             Self::Referrer { referrer, .. } => Member::digest(referrer),
-            Self::Deleted { digest, .. } => Member::digest(digest),
+            Self::Deleted { digest, kind, .. } => {
+                let mut member = Member::digest(digest);
+                member.0.push(match kind {
+                    ContentKind::Blob => 1,
+                    ContentKind::Manifest => 2,
+                });
+                member
+            }
         }
     }
 }

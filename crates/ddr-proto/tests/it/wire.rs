@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use ddr_oci::{Algorithm, Digest};
 use ddr_proto::wire::{
-    Contact, MAX_ADDRS, MAX_MESSAGE_BYTES, MAX_NODES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT,
-    MAX_REVOKED, MAX_ZONE_BYTES, NameRecord, ProviderRecord, RecordError, RefuseReason, Request,
-    RequestEnvelope, Response, WireError,
+    Contact, ContentKind, Fact, FactRecord, MAX_ADDRS, MAX_ENTRIES_PER_PAGE, MAX_MEMBER_BYTES,
+    MAX_MESSAGE_BYTES, MAX_NODES, MAX_PAGE_BYTES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT,
+    MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES, Member, NameRecord, ProviderRecord, RecordError,
+    RefuseReason, Request, RequestEnvelope, Response, SetEntry, WireError,
 };
 use ddr_proto::{Key, NodeId};
 use proptest::collection::vec;
@@ -70,6 +71,33 @@ fn names() -> impl Strategy<Value = NameRecord> {
     )
 }
 
+fn entries() -> impl Strategy<Value = SetEntry> {
+    let digests = || any::<[u8; 32]>().prop_map(|bytes| Digest::sha256(&bytes));
+    let repositories = || "[a-z0-9]{1,8}".prop_map(|name| name.parse().expect("a name"));
+    let facts = prop_oneof![
+        repositories().prop_map(Fact::Repository),
+        (repositories(), digests(), digests()).prop_map(|(repository, subject, referrer)| {
+            Fact::Referrer { repository, subject, referrer }
+        }),
+        (repositories(), digests(), any::<bool>()).prop_map(|(repository, digest, blob)| {
+            let kind = if blob { ContentKind::Blob } else { ContentKind::Manifest };
+            Fact::Deleted { repository, digest, kind }
+        }),
+    ];
+    let values = proptest::option::of(vec(any::<u8>(), 0..64));
+    let facts = (facts, values, any::<u64>(), any::<[u8; 32]>(), signatures()).prop_map(
+        |(fact, value, stamp, writer, signature)| {
+            SetEntry::Fact(FactRecord { fact, value, stamp, writer, signature })
+        },
+    );
+    prop_oneof![names().prop_map(SetEntry::Tag), facts]
+}
+
+fn members() -> impl Strategy<Value = Member> {
+    vec(any::<u8>(), 0..=MAX_MEMBER_BYTES)
+        .prop_map(|bytes| Member::from_bytes(&bytes).expect("within the limit"))
+}
+
 fn requests() -> impl Strategy<Value = RequestEnvelope> {
     let bodies = prop_oneof![
         Just(Request::Ping),
@@ -78,6 +106,12 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
         vec(providers(), 0..8).prop_map(|records| Request::PutProviders { records }),
         keys().prop_map(|key| Request::GetName { key }),
         names().prop_map(|record| Request::PutName { record }),
+        (keys(), members(), any::<u16>()).prop_map(|(key, from, limit)| Request::GetSet {
+            key,
+            from,
+            limit
+        }),
+        entries().prop_map(|entry| Request::PutEntry { entry }),
         vec(any::<[u8; 16]>(), 0..20).prop_map(|serials| Request::Revoked { serials }),
     ];
     (contacts(), any::<[u8; 32]>(), bodies).prop_map(|(sender, puzzle, body)| RequestEnvelope {
@@ -98,6 +132,10 @@ fn responses() -> impl Strategy<Value = Response> {
         proptest::option::of(names()).prop_map(|record| Response::Name { record }),
         (any::<bool>(), proptest::option::of(names()))
             .prop_map(|(stored, newest)| Response::NameStored { stored, newest }),
+        (vec(entries(), 0..20), any::<(bool, bool)>())
+            .prop_map(|(entries, (more, young))| Response::Set { entries, more, young }),
+        (any::<bool>(), proptest::option::of(entries()))
+            .prop_map(|(stored, newest)| Response::EntryStored { stored, newest }),
         Just(Response::Refused { reason: RefuseReason::ClockAhead }),
     ]
 }
@@ -224,5 +262,71 @@ fn a_name_record_speaks_for_its_writer_only() {
     let deleted = NameRecord { digest: None, ..record };
     for forged in [later, other, deleted] {
         assert_eq!(forged.verify(), Err(RecordError::BadSignature));
+    }
+}
+
+fn referrer(value: Vec<u8>) -> SetEntry {
+    let repository = "a/".repeat(127) + "a";
+    let fact = Fact::Referrer {
+        repository: repository.parse().expect("a name of 255 bytes"),
+        subject: Digest::of(Algorithm::Sha512, b"subject"),
+        referrer: Digest::of(Algorithm::Sha512, b"referrer"),
+    };
+    SetEntry::Fact(FactRecord::sign(&signer(1), fact, Some(value), u64::MAX))
+}
+
+#[test]
+fn entries_over_a_limit_are_named_and_the_largest_fit() {
+    let contact = peer(1).1;
+    let ask = |body| RequestEnvelope { sender: contact.clone(), puzzle: [0; 32], body };
+    let largest = referrer(vec![1; MAX_VALUE_BYTES]);
+    assert_eq!(SetEntry::from_bytes(&largest.to_bytes()), Ok(largest.clone()));
+    let put = ask(Request::PutEntry { entry: largest.clone() }).encode();
+    assert!(RequestEnvelope::decode(&put).is_ok());
+    let over = referrer(vec![1; MAX_VALUE_BYTES + 1]);
+    let limit = WireError::OverLimit("MAX_VALUE_BYTES");
+    assert_eq!(SetEntry::from_bytes(&over.to_bytes()), Err(limit));
+    let put = ask(Request::PutEntry { entry: over.clone() }).encode();
+    assert_eq!(RequestEnvelope::decode(&put), Err(limit));
+    let told = Response::EntryStored { stored: false, newest: Some(over.clone()) };
+    assert_eq!(Response::decode(&told.encode()), Err(limit));
+    let page = |entry: SetEntry, count| Response::Set {
+        entries: vec![entry; count],
+        more: true,
+        young: true,
+    };
+    assert_eq!(Response::decode(&page(over, 1).encode()), Err(limit));
+    let small = referrer(Vec::new());
+    let many = Response::decode(&page(small, MAX_ENTRIES_PER_PAGE + 1).encode());
+    assert!(many.is_err(), "by number or by bytes");
+
+    // A page is cut when its entries have that many bytes; one is always given.
+    let half = referrer(vec![1; MAX_PAGE_BYTES / 2 - 512]);
+    assert!(2 * half.to_bytes().len() <= MAX_PAGE_BYTES);
+    assert!(Response::decode(&page(half, 2).encode()).is_ok());
+    assert!(Response::decode(&page(largest, 1).encode()).is_ok());
+
+    let from = Member::from_bytes(&[9; MAX_MEMBER_BYTES]).expect("within the limit");
+    assert_eq!(Member::from_bytes(&[9; MAX_MEMBER_BYTES + 1]), None);
+    let mut bytes = ask(Request::GetSet { key: key(1), from, limit: 1 }).encode();
+    let at = bytes.windows(2).position(|two| two == [0x80, 2]).expect("the length, as a varint");
+    bytes[at] = 0x81;
+    let limit = bytes.len() - 1;
+    bytes.insert(limit, 9);
+    assert_eq!(RequestEnvelope::decode(&bytes), Err(WireError::OverLimit("MAX_MEMBER_BYTES")));
+}
+
+#[test]
+fn a_fact_speaks_for_its_writer_only() {
+    let SetEntry::Fact(record) = referrer(b"{}".to_vec()) else { panic!("a fact") };
+    let entry = SetEntry::Fact(record.clone());
+    assert_eq!(entry.verify(), Ok(()));
+    let later = FactRecord { stamp: 5, ..record.clone() };
+    let other = FactRecord { writer: *signer(2).public_key(), ..record.clone() };
+    let taken_back = FactRecord { value: None, ..record.clone() };
+    let repository = "other".parse().expect("a name");
+    let foreign = FactRecord { fact: Fact::Repository(repository), ..record };
+    for forged in [later, other, taken_back, foreign] {
+        assert_eq!(SetEntry::Fact(forged).verify(), Err(RecordError::BadSignature));
     }
 }

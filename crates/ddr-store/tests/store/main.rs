@@ -10,6 +10,7 @@ mod gc;
 mod load;
 mod model;
 mod power;
+mod sets;
 mod start;
 mod support;
 mod verify;
