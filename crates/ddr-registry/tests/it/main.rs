@@ -19,5 +19,6 @@ mod ping;
 mod referrers;
 mod server;
 mod shutdown;
+mod streams;
 mod upload_chunks;
 mod uploads;
