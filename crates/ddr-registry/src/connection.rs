@@ -215,3 +215,71 @@ impl Drop for Running {
         self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use ddr_oci::digest::Digest;
+    use ddr_store::{Store, StoreConfig};
+    use http::Response;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::lane::Lane;
+    use crate::limits::Limits;
+    use crate::respond::ReplyBody;
+    use crate::streams::Streams;
+
+    const CONTENT: &[u8] = &[7; 300_000];
+
+    fn stored(dir: &tempfile::TempDir) -> ddr_node::BlobReader {
+        let store = Store::open(StoreConfig::new(dir.path())).unwrap();
+        let name = "a".parse().unwrap();
+        let id = store.begin_upload(&name).unwrap();
+        let mut upload = store.upload(&name, &id).unwrap();
+        upload.append(CONTENT).unwrap();
+        upload.commit(&Digest::sha256(CONTENT)).unwrap();
+        store.blob(&Digest::sha256(CONTENT)).unwrap().unwrap()
+    }
+
+    /// What a client gets of a file through a connection whose hyper writes as `vectored` says.
+    async fn received(vectored: bool) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = stored(&dir);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let lane = Lane::default();
+        let limits = Limits::default();
+        let files = FileSender::new(lane.clone(), Arc::new(Streams::new(&limits)));
+        let io = ClientIo::new(Transport::Plain(socket), Some(files), Duration::from_secs(60));
+        let service = service_fn(move |_| {
+            let body = ReplyBody::of_file(reader.clone(), 0..CONTENT.len() as u64, &lane);
+            async move { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let connection = http1::Builder::new().writev(vectored).serve_connection(io, service);
+        let served = tokio::spawn(connection);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut seen = Vec::new();
+        let _ = client.read_to_end(&mut seen).await;
+        assert_eq!(served.await.unwrap().is_ok(), vectored);
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_file_arrives_whole() {
+        assert!(received(true).await.ends_with(CONTENT));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_only_stand_for_a_file_never_leave() {
+        let seen = received(false).await;
+        assert!(!seen.contains(&0), "stand-in bytes are zeros");
+        assert!(!seen.ends_with(CONTENT));
+    }
+}

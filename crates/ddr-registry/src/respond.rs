@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use ddr_node::Blob;
+use ddr_node::{Blob, BlobReader};
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
 use futures_util::Stream;
@@ -87,12 +87,16 @@ impl ReplyBody {
         let len = range.end.saturating_sub(range.start);
         match (lane, blob.stored_file()) {
             (Some(lane), Some(reader)) if len > 0 && range.end <= blob.size() => {
-                let part = FilePart { reader: reader.clone(), left: range };
-                let source = Source::File { part, lane: lane.clone() };
-                Self { source, held: Held::default() }
+                Self::of_file(reader.clone(), range, lane)
             }
             _ => Self::stream(Box::pin(blob.stream(range)), len),
         }
+    }
+
+    /// The bytes of `range` of a file, by the lane of the connection. The range is not empty.
+    pub(crate) fn of_file(reader: BlobReader, range: Range<u64>, lane: &Lane) -> Self {
+        let source = Source::File { part: FilePart { reader, left: range }, lane: lane.clone() };
+        Self { source, held: Held::default() }
     }
 
     /// Counts the request as in flight until the body is sent or dropped.

@@ -61,3 +61,36 @@ impl Streams {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn polled<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn whoever_came_first_is_served_first() {
+        let limits = Limits { blob_streams: 1, blob_queue: 2, ..Limits::default() };
+        let streams = Streams::new(&limits);
+        let first = streams.place().await.unwrap();
+        let mut second = Box::pin(streams.place());
+        let mut third = Box::pin(streams.place());
+        assert!(polled(&mut second).is_pending());
+        assert!(polled(&mut third).is_pending());
+        assert!(streams.place().await.is_err(), "the queue is full");
+        drop(first);
+        assert!(polled(&mut third).is_pending(), "it came later");
+        let Poll::Ready(Ok(second)) = polled(&mut second) else { panic!("it was next") };
+        // One who gives up leaves the queue.
+        drop(third);
+        let mut fourth = Box::pin(streams.place());
+        assert!(polled(&mut fourth).is_pending());
+        drop(second);
+        assert!(matches!(polled(&mut fourth), Poll::Ready(Ok(_))));
+    }
+}

@@ -29,8 +29,8 @@ use idle::Tls;
 use load::Load;
 use probe::Probe;
 
-/// Descriptors beside those of the connections, on either side.
-const SPARE_DESCRIPTORS: u64 = 5000;
+/// Waves in which the connections come; between two, the ones before go to rest.
+const WAVES: usize = 5;
 /// Blobs that are read, and the size of each.
 const BLOBS: u64 = 4;
 const BLOB_MIB: u64 = 64;
@@ -52,22 +52,36 @@ pub(crate) fn connections(workspace: &Workspace, args: &ConnectionsArgs) -> Resu
         run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
-    raise_descriptors(args.idle.max(2 * args.streams) as u64 + SPARE_DESCRIPTORS)?;
+    let allowed = raise_descriptors((args.idle * 2).max(args.streams * 6) as u64);
+    let fit = |wanted: usize, of_100: usize| {
+        let most = allowed / 100 * of_100;
+        if wanted > most {
+            println!(
+                "THIS MACHINE ALLOWS {allowed} OPEN FILES A PROCESS: {most} IN PLACE OF {wanted}"
+            );
+        }
+        wanted.min(most)
+    };
+    // The daemon sets some aside, and a quarter of the rest for the files of blobs.
+    let (idle, streams) = (fit(args.idle, 55), fit(args.streams, 19));
+    let args = &ConnectionsArgs { idle, streams, ..args.clone() };
     let daemon = workspace.daemon("release");
     let idle = args.idle == 0 || measure_idle(&daemon, dir, args)?;
     let streams = args.streams == 0 || measure_streams(&daemon, dir, args)?;
     Ok(idle && streams)
 }
 
-/// The daemon inherits the limit from this process.
-fn raise_descriptors(wanted: u64) -> Result<()> {
+/// Raises the limit of open files, which the daemon inherits, as far as this machine lets it; what
+/// holds from now on.
+fn raise_descriptors(wanted: u64) -> usize {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return Ok(());
-    }
-    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
-        .with_context(|| format!("this machine does not allow {wanted} open files"))
+    let hard = limit.maximum.unwrap_or(wanted);
+    let attempts = [wanted.max(hard), hard].map(|most| {
+        let raised = Rlimit { current: Some(most), maximum: Some(most) };
+        setrlimit(Resource::Nofile, raised).is_ok().then_some(most)
+    });
+    let now = attempts.into_iter().flatten().max().or(limit.current).unwrap_or(wanted);
+    usize::try_from(now).unwrap_or(usize::MAX)
 }
 
 /// A daemon, and what speaks to it.
@@ -86,13 +100,18 @@ fn measure_idle(daemon: &Path, dir: &Path, args: &ConnectionsArgs) -> Result<boo
     let before = node.memory_kib()?;
     let probe = Probe::start(address, tls.clone())?;
     let began = Instant::now();
-    let mut open = idle::open(address, args.idle, tls.as_ref()).with_context(|| node.log())?;
+    let mut open = Vec::with_capacity(args.idle);
+    let mut peak = before;
+    for wave in 1..=WAVES {
+        let numbers = open.len()..args.idle * wave / WAVES;
+        open.extend(idle::open(address, numbers, tls.as_ref()).with_context(|| node.log())?);
+        peak = peak.max(node.memory_kib()?);
+        std::thread::sleep(SETTLE);
+    }
     let opening_s = began.elapsed().as_secs_f64();
-    let peak = node.memory_kib()?;
     let waits = probe.end()?;
     println!("{} {kind} connections, each asked GET /v2/ once, in {opening_s:.1} s", open.len());
     println!("  GET /v2/ meanwhile: {waits}");
-    std::thread::sleep(SETTLE);
     let probe = Probe::start(address, tls)?;
     std::thread::sleep(ONE);
     let waits = probe.end()?;
@@ -101,7 +120,7 @@ fn measure_idle(daemon: &Path, dir: &Path, args: &ConnectionsArgs) -> Result<boo
     let bytes = |kib: u64| kib as f64 * 1024.0;
     let each = (bytes(after.resident) - bytes(before.resident)) / open.len() as f64;
     println!(
-        "  resident: {:.0} MB before, {:.0} MB when all were open, {:.0} MB at rest: {each:.0} bytes each",
+        "  resident: {:.0} MB before, {:.0} MB at most, {:.0} MB at rest: {each:.0} bytes each",
         bytes(before.resident) / 1e6,
         bytes(peak.resident) / 1e6,
         bytes(after.resident) / 1e6,

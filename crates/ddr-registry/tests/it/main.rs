@@ -25,5 +25,6 @@ mod server;
 mod shapes;
 mod shutdown;
 mod spec;
+mod streams;
 mod upload_chunks;
 mod uploads;

@@ -278,3 +278,32 @@ async fn what_nobody_has_is_404_with_the_reference() {
         assert!(head.body.is_empty());
     }
 }
+
+#[tokio::test]
+async fn what_is_in_memory_goes_with_the_manifest() {
+    let server = Server::start().await;
+    let image = server.image("one", "cached").await;
+    let other = server.image("two", "cached").await;
+    let target = format!("/v2/one/manifests/{}", image.digest());
+    let elsewhere = format!("/v2/two/manifests/{}", image.digest());
+    for _ in 0..3 {
+        server.put_manifest("one", "tag", &image).await.expect(201);
+        for _ in 0..3 {
+            assert_eq!(server.get(&target).await.expect(200).body, image.bytes);
+            assert_eq!(server.head(&target).await.expect(200).body, b"");
+        }
+        server.get(&elsewhere).await.expect_error(404, "MANIFEST_UNKNOWN");
+        server.delete(&target).await.expect(202);
+        server.get(&target).await.expect_error(404, "MANIFEST_UNKNOWN");
+        assert_eq!(server.head(&target).await.status, 404);
+    }
+    server.put_manifest("one", "tag", &image).await.expect(201);
+    server.put_manifest("two", "tag", &other).await.expect(201);
+    for target in [&target, &elsewhere] {
+        server.get(target).await.expect(200);
+        server.get(target).await.expect(200);
+    }
+    server.delete(&target).await.expect(202);
+    server.get(&target).await.expect_error(404, "MANIFEST_UNKNOWN");
+    server.get(&elsewhere).await.expect(200);
+}

@@ -18,7 +18,7 @@ pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
-    _node: TestNode,
+    node: TestNode,
 }
 
 impl Server {
@@ -36,7 +36,12 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let served = ddr_registry::serve(listener, node.node.clone(), limits, stopped);
-        Self { addr, stop: Some(stop), served: tokio::spawn(served), _node: node }
+        Self { addr, stop: Some(stop), served: tokio::spawn(served), node }
+    }
+
+    /// The memory for bytes on their way.
+    pub(crate) fn buffers(&self) -> ddr_node::Budget {
+        self.node.node.buffers().clone()
     }
 
     /// Asks the server to end.

@@ -5,6 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -92,9 +93,13 @@ pub(super) fn ping(stream: &mut (impl Read + Write)) -> Result<()> {
     Ok(())
 }
 
-/// Opens `count` connections; each has asked once.
-pub(super) fn open(to: SocketAddr, count: usize, tls: Option<&Tls>) -> Result<Vec<TcpStream>> {
-    spread(count, |number| {
+/// Opens the connections of these numbers; each has asked once.
+pub(super) fn open(
+    to: SocketAddr,
+    numbers: Range<usize>,
+    tls: Option<&Tls>,
+) -> Result<Vec<TcpStream>> {
+    spread(numbers, |number| {
         let mut stream = dial(to, number)?;
         match tls {
             None => ping(&mut stream)?,
@@ -115,7 +120,7 @@ pub(super) fn ask(
     tls: &Tls,
     targets: &[String],
 ) -> Result<Vec<TcpStream>> {
-    spread(count, |number| {
+    spread(0..count, |number| {
         let mut secure = tls.over(dial(to, number)?)?;
         let target = &targets[number % targets.len()];
         write!(secure, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
@@ -124,14 +129,14 @@ pub(super) fn ask(
 }
 
 fn spread(
-    count: usize,
+    numbers: Range<usize>,
     open: impl Fn(usize) -> Result<TcpStream> + Sync,
 ) -> Result<Vec<TcpStream>> {
     let open = &open;
-    let mut all = Vec::with_capacity(count);
+    let mut all = Vec::with_capacity(numbers.len());
     thread::scope(|scope| {
         let openers = (0..OPENERS).map(|first| {
-            let numbers = (first..count).step_by(OPENERS);
+            let numbers = numbers.clone().skip(first).step_by(OPENERS);
             scope.spawn(move || numbers.map(open).collect::<Result<Vec<_>>>())
         });
         for opener in openers.collect::<Vec<_>>() {
