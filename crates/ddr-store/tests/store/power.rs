@@ -6,11 +6,14 @@
 //! (subsets beyond) make it longer; docs/testing.md has the numbers.
 
 use crate::support::{
-    blob, check_served, content, fetch, manifest, names, open, push, repository, tag, try_open,
+    blob, check_served, content, fetch, manifest, names, open, path, push, repository, tag,
+    try_open,
 };
-use ddr_oci::{Digest, RepositoryName};
+use ddr_oci::{Algorithm, Digest, RepositoryName};
 use ddr_store::disk::{Disk, EntryKind, FaultyDisk, Recording, Replay};
 use ddr_store::{ManifestEntry, Store, UploadError};
+use redb::backends::InMemoryBackend;
+use redb::{ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Unsynced operations of which every subset is tried.
@@ -178,19 +181,38 @@ fn check_reclaimed(store: &Store, disk: &FaultyDisk, context: &str) {
     assert!(names(disk, "fetch").is_empty(), "{context}: a fetch was left behind");
     assert!(names(disk, "quarantine").is_empty(), "{context}: something was put aside");
     let rows = store.blobs().unwrap();
-    for shard in disk.list(&crate::support::path("blobs/sha256")).unwrap() {
+    for shard in disk.list(&path("blobs/sha256")).unwrap() {
         for file in disk.list(&shard.path).unwrap() {
             let hex = file.name.strip_suffix(".chain").unwrap_or(&file.name);
             let known = rows.iter().any(|(digest, _)| digest.hex() == hex);
             assert!(known, "{context}: {} takes space for nothing", file.name);
         }
     }
-    for session in disk.list(&crate::support::path("uploads")).unwrap() {
+    for session in disk.list(&path("uploads")).unwrap() {
         assert_eq!(session.kind, EntryKind::Directory, "{context}");
         let found = [app(), repository("other")]
             .iter()
             .any(|name| store.upload(name, &session.name).is_ok());
         assert!(found, "{context}: {} is no session", session.name);
+    }
+}
+
+/// What is on the disk before anything is repaired: each row of the index stands for a whole file.
+fn check_rows(disk: &FaultyDisk, context: &str) {
+    let bytes = disk.peek(&path("index.redb")).unwrap();
+    let backend = InMemoryBackend::new();
+    backend.set_len(bytes.len() as u64).unwrap();
+    backend.write(0, &bytes).unwrap();
+    let database = redb::Builder::new().create_with_backend(backend).unwrap();
+    let transaction = database.begin_read().unwrap();
+    let rows = TableDefinition::<'_, &[u8], u64>::new("blobs");
+    for row in transaction.open_table(rows).unwrap().iter().unwrap() {
+        let (key, size) = row.unwrap();
+        let digest = Digest::from_parts(Algorithm::Sha256, &key.value()[1..]).unwrap();
+        let hex = digest.hex();
+        let file = disk.peek(&path("blobs/sha256").join(&hex[..2]).join(&hex));
+        let whole = file.is_ok_and(|file| Digest::sha256(&file) == digest);
+        assert!(whole, "{context}: a row of {} bytes without its whole file", size.value());
     }
 }
 
@@ -261,6 +283,7 @@ fn cut_everywhere(
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let check_one = |replay: &Replay<'_>, disk: &FaultyDisk, context: &str| {
         let context = format!("{what}: {context}");
+        check_rows(disk, &context);
         let store = try_open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
         check(&store, replay.marks(), &context);
         check_served(&store, &context);
