@@ -1,7 +1,7 @@
 //! What a push costs the disk. A sync takes milliseconds on a real one, so each is counted.
 
 use crate::support::{content, open, push, repository};
-use ddr_oci::Digest;
+use ddr_oci::{Algorithm, Digest};
 use ddr_store::disk::{FaultyDisk, Operation};
 
 /// Syncs of a push: the bytes, the directory with the name, the index.
@@ -58,4 +58,26 @@ fn a_push_of_what_is_here_costs_one_sync() {
     push(&store, &repository("other"), &bytes).unwrap();
     let recorded = operations(&disk, &store, &bytes);
     assert_eq!(recorded.iter().filter(|o| is_sync(o)).count(), 1, "{recorded:#?}");
+}
+
+#[test]
+fn content_whose_digest_was_told_before_is_not_read_again() {
+    let reads = |told: bool| {
+        let disk = FaultyDisk::new();
+        let store = open(&disk);
+        let app = repository("team/app");
+        let bytes = content(3, MIB);
+        let digest = Digest::of(Algorithm::Sha512, &bytes);
+        let id = store.begin_upload(&app).unwrap();
+        let mut upload = store.upload(&app, &id).unwrap();
+        if told {
+            upload.expect_digest(&digest);
+        }
+        upload.append(&bytes).unwrap();
+        let before = disk.operations();
+        upload.commit(&digest).unwrap();
+        disk.operations() - before
+    };
+    let (told, not_told) = (reads(true), reads(false));
+    assert!(told + 4 <= not_told, "{told} operations, and {not_told} with a second pass");
 }

@@ -246,3 +246,32 @@ fn bytes_of_a_failed_append_that_could_not_be_cut_off_are_in_no_blob() {
         assert_eq!(blob(&store, &digest).as_deref(), Some(&bytes[..50_000]));
     }
 }
+
+#[test]
+fn a_hash_that_ran_ahead_of_a_failed_write_is_made_right() {
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let disk = FaultyDisk::new();
+        let store = open(&disk);
+        let app = repository("app");
+        let bytes = content(7, 150_000);
+        let digest = Digest::of(algorithm, &bytes[..100_000]);
+        let id = store.begin_upload(&app).unwrap();
+        let mut upload = store.upload(&app, &id).unwrap();
+        upload.expect_digest(&digest);
+        let hashing = upload.hashing().unwrap();
+        hashing.update(0, &bytes[..50_000]);
+        upload.write(&bytes[..50_000]).unwrap();
+        disk.set_capacity(Some(disk.used_bytes() + 10_000));
+        hashing.update(50_000, &bytes[50_000..]);
+        assert!(matches!(upload.write(&bytes[50_000..]), Err(UploadError::NoSpace)));
+        assert_eq!(upload.offset(), 50_000);
+        disk.set_capacity(None);
+        drop(upload);
+
+        let mut upload = store.upload(&app, &id).unwrap();
+        upload.write(&bytes[50_000..100_000]).unwrap();
+        assert_eq!(upload.commit(&digest).unwrap().size, 100_000);
+        assert_eq!(blob(&store, &digest).as_deref(), Some(&bytes[..100_000]));
+        check_sound(&store, &disk, "after a hash that was ahead");
+    }
+}
