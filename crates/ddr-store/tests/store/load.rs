@@ -31,7 +31,7 @@ fn client(store: &Store, client: u64, round: u64) {
         assert!(store.is_linked(&name, digest).unwrap(), "round {round} of {client}");
         assert!(blob(store, digest).as_ref() == Some(bytes), "round {round} of {client}");
     }
-    if round % 3 == 0 {
+    if round.is_multiple_of(3) {
         assert!(store.delete_manifest(&name, &entry.digest).unwrap().is_some());
         // Another client may need the shared layer, so only this one's goes.
         store.delete_blob(&name, &digests[0]).unwrap();
