@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ddr_oci::Digest;
+use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::NodeId;
 use ddr_proto::names::{SetDecision, SetPage, SetRead, read_quorum, write_quorum};
 use ddr_proto::wire::{Member, NameRecord, SetEntry, SetName};
-use ddr_proto::{NodeId, RepositoryName};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

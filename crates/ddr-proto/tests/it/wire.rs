@@ -301,7 +301,7 @@ fn entries_over_a_limit_are_named_and_the_largest_fit() {
     assert!(many.is_err(), "by number or by bytes");
 
     // A page is cut when its entries have that many bytes; one is always given.
-    let half = referrer(vec![1; MAX_PAGE_BYTES / 2 - 512]);
+    let half = referrer(vec![1; MAX_PAGE_BYTES / 2 - 1024]);
     assert!(2 * half.to_bytes().len() <= MAX_PAGE_BYTES);
     assert!(Response::decode(&page(half, 2).encode()).is_ok());
     assert!(Response::decode(&page(largest, 1).encode()).is_ok());
