@@ -30,12 +30,13 @@ pub(crate) async fn get(
     let has_it = conditions::has_it(&call.headers, digest);
     if call.method == Method::HEAD || has_it {
         let size = match node.stat_blob(name, digest).await {
+            Ok(Some(size)) => size,
+            Ok(None) => return Err(ApiError::blob_unknown(digest)),
             // A client asks this before a push, and gives the push up on any other answer: what
             // cannot be had now is better pushed again.
-            Ok(None) | Err(ReadError::Unavailable(_)) => {
+            Err(ReadError::Unavailable(_)) if call.method == Method::HEAD => {
                 return Err(ApiError::blob_unknown(digest));
             }
-            Ok(Some(size)) => size,
             Err(error) => return Err(error.into()),
         };
         if has_it {

@@ -122,11 +122,13 @@ async fn a_digest_is_no_licence_to_read() {
         assert!(node.open_blob(&other, &layer).await.expect("asked").is_none());
         assert!(node.stat_blob(&other, &layer).await.expect("asked").is_none());
         assert!(node.manifest(&other, &by_digest).await.expect("asked").is_none());
-        assert!(!node.mount(&other, &layer, None).await.expect("asked"));
         assert!(!node.mount(&other, &layer, Some(&other)).await.expect("asked"));
     }
     assert!(a.mount(&other, &layer, Some(&secret)).await.expect("linked"));
     assert!(a.open_blob(&other, &layer).await.expect("asked").is_some());
+    // Without a repository every one that the caller may read counts, but only what is here.
+    assert!(!b.mount(&other, &layer, None).await.expect("asked"));
+    assert!(a.mount(&repository("third"), &layer, None).await.expect("linked"));
 
     // B has it for `secret` only; that A links it in `other` is what lets B read it there too.
     pull(b, &secret, &layer).await;
