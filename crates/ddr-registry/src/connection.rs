@@ -47,9 +47,10 @@ impl ClientIo {
         Self { inner, first, files, write_timeout, stalled }
     }
 
-    /// Gives `bytes` to the next reads.
-    pub(crate) fn unread(&mut self, bytes: Bytes) {
-        self.first = bytes;
+    /// Gives `bytes` to the next reads. Copied: they may be the rest of a large buffer, which must
+    /// not stay with a connection at rest.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.first = Bytes::copy_from_slice(bytes);
     }
 
     /// True when the next read needs nothing from the peer.

@@ -11,7 +11,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -186,7 +185,7 @@ impl Life {
                 _ => return First::End,
             }
         }
-        io.unread(Bytes::copy_from_slice(&first[..len]));
+        io.unread(&first[..len]);
         if unknown && len == first.len() && first == *HTTP2_PREFACE {
             First::Two
         } else {
@@ -207,7 +206,7 @@ impl Life {
                 ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
                     let mut parts = connection.into_parts();
                     if ended.is_ok() && resting {
-                        parts.io.unread(parts.read_buf);
+                        parts.io.unread(&parts.read_buf);
                         return ControlFlow::Continue(parts.io);
                     }
                     let _ = timeout(FAREWELL, parts.io.transport().shutdown()).await;

@@ -153,7 +153,7 @@ async fn the_budget_is_whole_after_aborts() {
                 connection.send(&content[..usize::from(random.next().unwrap()) * 1000]).await;
             }
         }
-        if random.next().unwrap() % 2 == 0 {
+        if random.next().unwrap().is_multiple_of(2) {
             open.push(connection);
         }
     }
