@@ -4,7 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ddr_net::JoinToken;
 use ddr_oci::Digest;
-use ddr_proto::wire::{MAX_MESSAGE_BYTES, NameRecord, Request, RequestEnvelope, Response, SetEntry};
+use ddr_proto::wire::{
+    MAX_MESSAGE_BYTES, NameRecord, Request, RequestEnvelope, Response, SetEntry,
+};
 
 /// A message, read as a request and as a response.
 pub(crate) fn wire(data: &[u8]) {
