@@ -62,13 +62,24 @@ impl Deleted {
     /// The content is about to come into its repository by a push: no delete before this moment counts
     /// against it.
     pub(crate) async fn pushing(&self, content: Content<'_>) -> Result<(), ReadError> {
-        let settled = self.parts.settle_fact(&fact(content), None).await?;
-        if let Some(entry) = settled
-            && self.marked(content).await?.is_some()
-        {
-            self.parts.keep_here(entry).await?;
+        match self.parts.settle_fact(&fact(content), None).await {
+            Ok(settled) => {
+                if let Some(entry) = settled
+                    && self.marked(content).await?.is_some()
+                {
+                    self.parts.keep_here(entry).await?;
+                }
+                Ok(())
+            }
+            // Too few of those that would know of a delete can be reached. Content is taken in all
+            // the same, as a digest needs no agreement; the word that it is here stands on this node
+            // with the time of the push, and holds against every earlier delete that is heard of
+            // later.
+            Err(ReadError::Unavailable(_)) => {
+                self.parts.keep_here(self.parts.own_word(&fact(content)).await?).await
+            }
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Calls `store` to let the content into its repository, and again when a delete came between.

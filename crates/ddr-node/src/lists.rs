@@ -2,9 +2,10 @@
 //!
 //! Decides how much of a list is read. What is on it says the set; see [`crate::names`].
 
-use ddr_oci::{Descriptor, Digest, RepositoryName, Tag};
+use ddr_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag};
 use ddr_proto::wire::{Fact, FactRecord, Member, SetEntry, SetName};
 
+use crate::names::CUT;
 use crate::node::Inner;
 use crate::{ReadError, blocking};
 
@@ -62,7 +63,34 @@ pub(crate) async fn referrers(
         bytes += value.len();
         Descriptor::from_json(value).ok().filter(|_| bytes <= MAX_REFERRERS_BYTES)
     };
-    node.names.members(&set, Member::first(), MAX_REFERRERS, descriptor).await
+    let mut found = node.names.members(&set, Member::first(), MAX_REFERRERS, descriptor).await?;
+    for at in 0..found.len() {
+        if found[at].annotations.contains_key(CUT) {
+            bytes += complete(node, repository, &mut found[at]).await?;
+        }
+        if bytes > MAX_REFERRERS_BYTES {
+            tracing::warn!(%repository, %subject, listed = at, "a list of referrers is too long");
+            found.truncate(at);
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Gives a descriptor the annotations of its manifest; how many bytes it has with them.
+async fn complete(
+    node: &Inner,
+    repository: &RepositoryName,
+    listed: &mut Descriptor,
+) -> Result<usize, ReadError> {
+    let content = node.pull.manifest(repository, &listed.digest).await?;
+    let manifest =
+        content.as_ref().and_then(|one| Manifest::parse(Some(&one.media_type), &one.bytes).ok());
+    let manifest = manifest.ok_or_else(|| {
+        ReadError::Unavailable(format!("no node that can be reached holds {}", listed.digest))
+    })?;
+    *listed = manifest.referrer_descriptor(listed.digest, listed.size);
+    Ok(listed.to_json().len())
 }
 
 fn after(last: Option<&str>) -> Member {

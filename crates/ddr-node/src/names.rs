@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 pub(crate) use cache::Cache;
 pub(crate) use keeper::{Counts, Keeper};
-pub(crate) use publish::{Publication, Withdrawal};
+pub(crate) use publish::{CUT, Publication, Withdrawal};
 use vote::{Answer, Instead, Kept, Poll};
 
 use crate::clock::Clock;

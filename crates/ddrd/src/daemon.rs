@@ -19,6 +19,7 @@ use clap::Parser;
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::telemetry::{self, Metrics};
+use descriptors::Descriptors;
 pub use error::DaemonError;
 use signals::Signals;
 use start::Running;
@@ -109,7 +110,11 @@ fn serve(config: Config) -> Result<(), DaemonError> {
     ended
 }
 
-async fn run(config: Config, metrics: Metrics, descriptors: usize) -> Result<(), DaemonError> {
+async fn run(
+    config: Config,
+    metrics: Metrics,
+    descriptors: Descriptors,
+) -> Result<(), DaemonError> {
     let mut signals = Signals::new().map_err(|error| DaemonError::Runtime(error.to_string()))?;
     let running = tokio::select! {
         running = Running::start(config, metrics, descriptors) => running?,

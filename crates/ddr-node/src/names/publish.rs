@@ -231,18 +231,22 @@ impl Parts {
     }
 }
 
+/// The annotation of a descriptor whose own annotations are in its manifest only.
+pub(crate) const CUT: &str = "ddr.annotations-are-in-the-manifest";
+
 fn referrer_fact(repository: &RepositoryName, subject: &Digest, referrer: &Digest) -> Fact {
     let (subject, referrer) = (*subject, *referrer);
     Fact::Referrer { repository: repository.clone(), subject, referrer }
 }
 
-/// The descriptor as it is listed: without annotations where they make it too long for a message.
+/// The descriptor as the set keeps it. Where its annotations make it too long for a message, the
+/// mark [`CUT`] stands in their place, and a reader takes them from the manifest.
 fn bounded(descriptor: &[u8]) -> Vec<u8> {
     if descriptor.len() <= MAX_VALUE_BYTES {
         return descriptor.to_vec();
     }
     let Ok(mut short) = ddr_oci::Descriptor::from_json(descriptor) else { return Vec::new() };
-    short.annotations.clear();
+    short.annotations = std::iter::once((CUT.to_owned(), "true".to_owned())).collect();
     let short = short.to_json();
     // Media types and artifact types are bounded far below the limit.
     if short.len() <= MAX_VALUE_BYTES { short } else { Vec::new() }

@@ -120,6 +120,15 @@ impl Parts {
         Err(self.lost("what was to be noted changes all the time; try again".into()))
     }
 
+    /// This node's word that `fact` does not hold, newer than what it has heard of it.
+    pub(crate) async fn own_word(&self, fact: &Fact) -> Result<SetEntry, ReadError> {
+        let (keeper, set, member) = (self.keeper.clone(), fact.set(), fact.member());
+        let heard = blocking(move || keeper.entry(&set, &member)).await;
+        let heard = heard.map_err(ReadError::store)?.map_err(ReadError::store)?;
+        let stamp = names::next_stamp(heard.as_ref().map(SetEntry::stamp), self.clock.now());
+        Ok(SetEntry::Fact(FactRecord::sign(&self.signer, fact.clone(), None, stamp)))
+    }
+
     /// Writes `entry` to a majority; what holds instead, when that is newer.
     pub(crate) async fn write_entry(
         &self,

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::descriptors::Descriptors;
 use super::{DaemonError, advertise, bootstrap, join_token, listen};
 use crate::admin::{self, Admin};
 use crate::config::Config;
@@ -45,7 +46,7 @@ impl Running {
     pub(super) async fn start(
         config: Config,
         metrics: Metrics,
-        descriptors: usize,
+        descriptors: Descriptors,
     ) -> Result<Self, DaemonError> {
         ddr_registry::describe_metrics();
         ddr_node::metrics::describe();
@@ -70,7 +71,7 @@ impl Running {
         let (stop_registry, stopped) = oneshot::channel();
         let limits = ddr_registry::Limits {
             hosts: config.registry_hosts.clone(),
-            ..ddr_registry::Limits::within(descriptors)
+            ..ddr_registry::Limits::within(descriptors.limit())
         };
         let secure = tls.is_some();
         let node_of_registry = node.node.clone();
@@ -87,6 +88,7 @@ impl Running {
             tokio::spawn(renew_token(config.data_dir.clone(), node.node.clone(), node.advertise)),
         ];
         announce(&admin_state, token, secure);
+        descriptors.say();
         Ok(Self {
             node: node.node,
             admin: admin_state,
