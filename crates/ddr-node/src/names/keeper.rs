@@ -68,6 +68,27 @@ pub(crate) struct Keeping {
     pub(crate) tags: Vec<(RepositoryName, Tag, Option<Digest>)>,
 }
 
+impl Keeping {
+    /// The same with the entry of each name and the name of each entry, added at the ends.
+    fn paired(mut self) -> Self {
+        let (asked_names, asked_entries) = (self.names.len(), self.entries.len());
+        for record in &self.names[..asked_names] {
+            let entry = SetEntry::Tag(record.clone());
+            if !self.entries.contains(&entry) {
+                self.entries.push(entry);
+            }
+        }
+        for entry in &self.entries[..asked_entries] {
+            if let SetEntry::Tag(record) = entry
+                && !self.names.contains(record)
+            {
+                self.names.push(record.clone());
+            }
+        }
+        self
+    }
+}
+
 /// How many records and entries are in a store.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Counts {
@@ -208,8 +229,13 @@ impl Keeper {
 
     /// Keeps records that are verified, or this node's own, where they are newer than what is kept;
     /// the outcomes of names, then of entries. Blocks until all is durable and has taken effect.
+    ///
+    /// A name and its entry in the list of tags are the same record, and the one is never kept
+    /// without the other: a crash must not leave a tag that is read and not listed, or listed and
+    /// not read.
     pub(crate) fn keep(&self, keeping: Keeping) -> Result<Vec<Outcome>, IndexError> {
-        let Keeping { names, entries, tags } = keeping;
+        let asked = (keeping.names.len(), keeping.entries.len());
+        let Keeping { names, entries, tags } = keeping.paired();
         let deletes = entries.iter().any(|entry| about_content(entry).is_some());
         let _applying =
             deletes.then(|| self.applying.lock().unwrap_or_else(PoisonError::into_inner));
@@ -242,7 +268,8 @@ impl Keeper {
                 self.forget.content(content)?;
             }
         }
-        Ok(outcomes)
+        let of_pairs = [&of_names[..asked.0], &of_entries[..asked.1]];
+        Ok(of_pairs.concat())
     }
 
     /// The record under `key` if it is in memory: no disk, no waiting.
