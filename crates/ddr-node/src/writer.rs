@@ -66,6 +66,26 @@ impl<S: Sink> Writer<S> {
         self.sink.as_ref()
     }
 
+    /// The sink, while no write runs.
+    pub(crate) fn sink_mut(&mut self) -> Option<&mut S> {
+        self.sink.as_mut()
+    }
+
+    /// Does something with the sink where it may block, after [`Self::flush`].
+    pub(crate) async fn job(
+        &mut self,
+        work: impl FnOnce(&mut S) -> Result<(), UploadError> + Send + 'static,
+    ) -> Result<(), UploadError> {
+        let mut sink = self.sink.take().ok_or_else(stopped)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&mut sink);
+            (sink, result)
+        });
+        let (sink, result) = done.await.map_err(|error| UploadError::Io(error.into()))?;
+        self.sink = Some(sink);
+        result
+    }
+
     /// True while a write runs; [`Self::settle`] waits for it.
     pub(crate) fn is_writing(&self) -> bool {
         self.write.is_some()

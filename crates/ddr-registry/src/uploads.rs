@@ -63,32 +63,11 @@ async fn whole(
 ) -> Result<Reply, ApiError> {
     let id = node.begin_upload(name).await?;
     let mut upload = node.upload(name, &id).await?;
+    upload.keep_unnamed();
     upload.expect_digest(digest);
-    let result = match append(&mut upload, body, None).await {
-        Ok(()) => upload.commit(digest).await.map_err(ApiError::from),
-        Err(error) => {
-            drop(upload);
-            Err(error)
-        }
-    };
-    if let Err(error) = result {
-        throw_away(node, name, &id).await;
-        return Err(error);
-    }
+    append(&mut upload, body, None).await?;
+    upload.commit(digest).await?;
     Ok(respond::blob_created(name, digest))
-}
-
-/// Ends a session that failed. A wrong digest has ended it already; what cannot be ended now ends
-/// with its lifetime.
-async fn throw_away(node: &Node, name: &RepositoryName, id: &str) {
-    let ended = match node.upload(name, id).await {
-        Ok(upload) => upload.cancel().await,
-        Err(error) => Err(error),
-    };
-    match ended {
-        Ok(()) | Err(UploadError::Unknown) => {}
-        Err(error) => tracing::warn!(%error, "the session of a failed upload stays for now"),
-    }
 }
 
 /// PATCH: the next chunk, with its place in `Content-Range` or streamed without.

@@ -39,6 +39,8 @@ pub use index::{
 };
 pub use running::Hashing;
 pub use store::{Store, StoreConfig, now_ms};
-pub use upload::{MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_IDLE_MS, UPLOAD_TTL_MS, Upload};
+pub use upload::{
+    EMPTY_UPLOAD_IDLE_MS, MAX_UPLOADS, MAX_WARM_UPLOADS, UPLOAD_IDLE_MS, UPLOAD_TTL_MS, Upload,
+};
 pub use uses::{MAX_LINGERING, MAX_PENDING_TOUCHES, Pin};
 pub use verify::{MAX_LISTED, Verify, VerifyOptions, VerifyPhase, VerifyReport, VerifyStep};

@@ -2,7 +2,8 @@
 //!
 //! Decides nothing about the content: it hashes bytes in order, each once, and says how far it
 //! is. Whoever needs the result brings it to the length of the file first, by reading what it has
-//! not seen. So a write that failed after its bytes were hashed costs reads, never a wrong hash.
+//! not seen. After a write that failed the hash may have seen bytes that are not in the file, so
+//! the one that goes on is another ([`Hashing::anew`]): it costs reads, never a wrong digest.
 
 use crate::disk::DiskFile;
 use crate::staged::read_range;
@@ -90,6 +91,12 @@ impl Hashing {
         if running.len() == 0 && running.algorithm() != algorithm {
             *running = Running::new(algorithm);
         }
+    }
+
+    /// Another running hash of the same algorithm that has seen nothing. Who still feeds this one
+    /// has no part in it.
+    pub(crate) fn anew(&self) -> Self {
+        Self(Arc::new(Mutex::new(Running::new(lock(&self.0).algorithm()))))
     }
 
     /// The digest of the first `len` bytes of the file.

@@ -92,6 +92,7 @@ impl Staged {
             if let Err(error) = self.file.set_len(len) {
                 tracing::warn!(%error, "a failed write could not be undone yet");
             }
+            self.hashing = self.hashing.anew();
             return Err(error);
         }
         self.available.store(len + bytes.len() as u64, Ordering::Release);

@@ -6,11 +6,14 @@
 //! needs its room). Must never let a client's text reach a path: an identifier is parsed first
 //! and must be in the table.
 //!
-//! Bytes of an open session survive the death of the process. They are made durable at commit,
-//! so a power cut may take some; the digest check at commit then says so.
+//! A session is on the disk from its first byte on, and outlives the process once it is noted
+//! there: when a request lets it go or acknowledges bytes, or after [`NOTE_BYTES`] of one request.
+//! What a dead process did not note is removed at the next start. So a session whose answer was
+//! lost, or whose only request was cut off, leaves nothing behind. Bytes are made durable at
+//! commit; a power cut may take some, and the digest check at commit then says so.
 
 use crate::commit::{CommitError, Committed, Source};
-use crate::disk::{EntryKind, OpenMode, read_full};
+use crate::disk::{Entry, EntryKind, OpenMode, read_full};
 use crate::error::UploadError;
 use crate::layout::{CHAIN, DATA, RandomId, SESSION};
 use crate::running::Hashing;
@@ -37,6 +40,12 @@ pub const UPLOAD_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 /// milliseconds (an hour).
 pub const UPLOAD_IDLE_MS: u64 = 60 * 60 * 1000;
 
+/// How long a session without a byte must be untouched before it may be ended to make room for a
+/// new one, milliseconds (a minute).
+pub const EMPTY_UPLOAD_IDLE_MS: u64 = 60 * 1000;
+/// Bytes of one request after which its session is noted on the disk while they still come.
+const NOTE_BYTES: u64 = 8 * 1024 * 1024;
+
 /// The version of `session.json`.
 const SESSION_VERSION: u32 = 1;
 /// Longest `session.json` that is read, bytes.
@@ -49,6 +58,8 @@ pub(crate) struct Session {
     touched_ms: u64,
     /// A handle on it is out.
     busy: bool,
+    /// It has bytes, on the disk.
+    has_bytes: bool,
     /// Its file and hash, unless they must be read from the disk.
     warm: Option<Staged>,
 }
@@ -70,6 +81,10 @@ pub struct Upload {
     repository: RepositoryName,
     /// Taken when the session has ended.
     staged: Option<Staged>,
+    /// A process that comes later finds the session.
+    noted: bool,
+    /// Nobody knows the session: it ends with this handle.
+    unnamed: bool,
 }
 
 impl Store {
@@ -84,23 +99,15 @@ impl Store {
         let now = now_ms();
         inner.drop_stale_uploads(now);
         let id = RandomId::generate()?;
+        let repository = repository.clone();
         let session =
-            Session { repository: repository.clone(), touched_ms: now, busy: true, warm: None };
+            Session { repository, touched_ms: now, busy: false, has_bytes: false, warm: None };
         let ended = admit(&mut lock(&inner.sessions), MAX_UPLOADS, &id, session)?;
         if let Some(ended) = ended {
             tracing::info!(id = ended.as_str(), "an idle upload is removed to make room");
             inner.end_upload(&ended);
         }
-        match inner.create_upload(&id, repository, now) {
-            Ok(staged) => {
-                inner.release_upload(&id, Some(staged));
-                Ok(id.as_str().to_owned())
-            }
-            Err(error) => {
-                inner.end_upload(&id);
-                Err(error.into())
-            }
-        }
+        Ok(id.as_str().to_owned())
     }
 
     /// Ends the sessions that nobody has touched for [`UPLOAD_TTL_MS`] and removes what they hold;
@@ -118,7 +125,7 @@ impl Store {
     pub fn upload(&self, repository: &RepositoryName, id: &str) -> Result<Upload, UploadError> {
         let inner = &self.inner;
         let id = RandomId::parse(id).ok_or(UploadError::Unknown)?;
-        let warm = {
+        let (warm, has_bytes) = {
             let mut sessions = lock(&inner.sessions);
             let session = sessions
                 .get_mut(&id)
@@ -129,17 +136,24 @@ impl Store {
             }
             session.busy = true;
             session.touched_ms = now_ms();
-            session.warm.take()
+            (session.warm.take(), session.has_bytes)
         };
-        let path = inner.layout.upload_dir(&id).join(DATA);
-        let staged = warm.map_or_else(|| Staged::resume(inner.disk.as_ref(), &path, Way::Past), Ok);
+        let staged = match warm {
+            Some(staged) => Ok(staged),
+            None if has_bytes => {
+                let path = inner.layout.upload_dir(&id).join(DATA);
+                Staged::resume(inner.disk.as_ref(), &path, Way::Past)
+            }
+            None => inner.create_upload(&id),
+        };
         match staged {
             Ok(staged) => {
                 let (store, repository) = (self.clone(), repository.clone());
-                Ok(Upload { store, id, repository, staged: Some(staged) })
+                let (noted, unnamed) = (has_bytes, false);
+                Ok(Upload { store, id, repository, staged: Some(staged), noted, unnamed })
             }
             Err(error) => {
-                inner.release_upload(&id, None);
+                inner.release_upload(&id, None, has_bytes);
                 Err(error.into())
             }
         }
@@ -168,7 +182,8 @@ impl Upload {
     /// `NoSpace`, `Io`.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
         let staged = self.staged.as_mut().ok_or(UploadError::Unknown)?;
-        Ok(staged.append(bytes)?)
+        staged.append(bytes)?;
+        self.note_if_long()
     }
 
     /// As [`Upload::append`], for bytes that another thread gives to [`Upload::hashing`] at the
@@ -178,7 +193,29 @@ impl Upload {
     /// `NoSpace`, `Io`.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
         let staged = self.staged.as_mut().ok_or(UploadError::Unknown)?;
-        Ok(staged.write(bytes)?)
+        staged.write(bytes)?;
+        self.note_if_long()
+    }
+
+    /// Has the session outlive this process, if it has bytes. Call it before they are acknowledged.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub fn note(&mut self) -> Result<(), UploadError> {
+        if !self.noted && !self.unnamed && self.offset() > 0 {
+            self.store.inner.note_upload(&self.id, &self.repository)?;
+            self.noted = true;
+        }
+        Ok(())
+    }
+
+    fn note_if_long(&mut self) -> Result<(), UploadError> {
+        if self.offset() >= NOTE_BYTES { self.note() } else { Ok(()) }
+    }
+
+    /// Says that nobody knows the session: it ends with this handle, whatever it has.
+    pub fn keep_unnamed(&mut self) {
+        self.unnamed = true;
     }
 
     /// The running hash, for bytes that [`Upload::write`] writes.
@@ -229,9 +266,24 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let Some(staged) = self.staged.take() {
-            self.store.inner.release_upload(&self.id, Some(staged));
+        let noted = self.note();
+        let Some(staged) = self.staged.take() else { return };
+        let inner = &self.store.inner;
+        if self.unnamed {
+            drop(staged);
+            return inner.end_upload(&self.id);
         }
+        if let Err(error) = noted {
+            tracing::warn!(%error, id = self.id.as_str(), "an upload ends with this process");
+        }
+        if staged.len() > 0 {
+            return inner.release_upload(&self.id, Some(staged), true);
+        }
+        drop(staged);
+        if let Err(error) = inner.remove_upload_files(&self.id) {
+            tracing::warn!(%error, id = self.id.as_str(), "an upload is removed at the next start");
+        }
+        inner.release_upload(&self.id, None, false);
     }
 }
 
@@ -245,10 +297,13 @@ fn admit(
 ) -> Result<Option<RandomId>, UploadError> {
     let mut ended = None;
     if sessions.len() >= limit {
-        let idle_since = session.touched_ms.saturating_sub(UPLOAD_IDLE_MS);
+        let idle_since = |other: &Session| {
+            let idle_ms = if other.has_bytes { UPLOAD_IDLE_MS } else { EMPTY_UPLOAD_IDLE_MS };
+            session.touched_ms.saturating_sub(idle_ms)
+        };
         let (idle, _) = sessions
             .iter()
-            .filter(|(_, other)| !other.busy && other.touched_ms <= idle_since)
+            .filter(|(_, other)| !other.busy && other.touched_ms <= idle_since(other))
             .min_by_key(|(_, other)| other.touched_ms)
             .ok_or(UploadError::TooManyUploads)?;
         let idle = idle.clone();
@@ -260,27 +315,36 @@ fn admit(
 }
 
 impl Inner {
-    fn create_upload(
-        &self,
-        id: &RandomId,
-        repository: &RepositoryName,
-        started_unix_ms: u64,
-    ) -> io::Result<Staged> {
+    fn create_upload(&self, id: &RandomId) -> io::Result<Staged> {
         let dir = self.layout.upload_dir(id);
         self.disk.create_dir(&dir)?;
-        let repository = repository.clone();
+        match Staged::create(self.disk.as_ref(), &dir.join(DATA), Way::Past) {
+            // A handle before this one could not remove it.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.disk.remove(&dir.join(DATA))?;
+                Staged::create(self.disk.as_ref(), &dir.join(DATA), Way::Past)
+            }
+            other => other,
+        }
+    }
+
+    /// Writes the session file, which makes the directory a session for a later process.
+    fn note_upload(&self, id: &RandomId, repository: &RepositoryName) -> io::Result<()> {
+        let (repository, started_unix_ms) = (repository.clone(), now_ms());
         let session = SessionFile { version: SESSION_VERSION, repository, started_unix_ms };
         let session = serde_json::to_vec(&session).map_err(io::Error::other)?;
-        self.disk.open(&dir.join(SESSION), OpenMode::CreateNew)?.write_at(0, &session)?;
-        Staged::create(self.disk.as_ref(), &dir.join(DATA), Way::Past)
+        let file = self.disk.open(&self.layout.upload_dir(id).join(SESSION), OpenMode::Write)?;
+        file.write_at(0, &session)?;
+        file.set_len(session.len() as u64)
     }
 
     /// Gives a session back to the table; its hash stays in memory if there is room.
-    fn release_upload(&self, id: &RandomId, staged: Option<Staged>) {
+    fn release_upload(&self, id: &RandomId, staged: Option<Staged>, has_bytes: bool) {
         let mut sessions = lock(&self.sessions);
         let warm = sessions.values().filter(|session| session.warm.is_some()).count();
         if let Some(session) = sessions.get_mut(id) {
             session.busy = false;
+            session.has_bytes = has_bytes;
             session.touched_ms = now_ms();
             session.warm = staged.filter(|_| warm < MAX_WARM_UPLOADS);
         }
@@ -327,7 +391,8 @@ impl Inner {
             && file.started_unix_ms.saturating_add(UPLOAD_TTL_MS) >= now_ms()
         {
             let SessionFile { repository, started_unix_ms: touched_ms, .. } = file;
-            let session = Session { repository, touched_ms, busy: false, warm: None };
+            let session =
+                Session { repository, touched_ms, busy: false, has_bytes: true, warm: None };
             lock(&self.sessions).insert(id.clone(), session);
             return Ok(());
         }
@@ -341,12 +406,13 @@ impl Inner {
         }
     }
 
-    /// The session file of a session that still has its data.
+    /// The session file of a session that still has its data, and any.
     fn read_session(&self, id: &RandomId) -> io::Result<Option<SessionFile>> {
         let dir = self.layout.upload_dir(id);
         let entries = self.disk.list(&dir)?;
         let is_file = |name: &str| {
-            entries.iter().any(|entry| entry.name == name && entry.kind == EntryKind::File)
+            let file = |entry: &&Entry| entry.name == name && entry.kind == EntryKind::File;
+            entries.iter().find(file).is_some_and(|entry| entry.len > 0)
         };
         if !is_file(SESSION) || !is_file(DATA) {
             return Ok(None);

@@ -6,16 +6,43 @@ use bytes::Bytes;
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::wire::ContentKind;
 use ddr_store::{Committed, Hashing, UploadError};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::pull::Shared;
 use crate::upload_blocking;
 use crate::writer::{Sink, Writer};
 
-/// The session, and who waits for it. Fields drop in this order: first the session is free.
+/// The session, until it has ended, and who waits for it.
 struct Held {
-    session: ddr_store::Upload,
-    _released: Released,
+    session: Option<ddr_store::Upload>,
+    released: Option<Released>,
+}
+
+impl Drop for Held {
+    /// A session that is let go may have files to write or to remove, so it goes where that may
+    /// block. It is free before those who wait are told.
+    fn drop(&mut self) {
+        let (session, released) = (self.session.take(), self.released.take());
+        let end = move || {
+            drop(session);
+            drop(released);
+        };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(end)),
+            Err(_) => end(),
+        }
+    }
+}
+
+impl Held {
+    fn session(&mut self) -> Result<&mut ddr_store::Upload, UploadError> {
+        self.session.as_mut().ok_or(UploadError::Unknown)
+    }
+
+    fn end(mut self) -> Result<ddr_store::Upload, UploadError> {
+        self.session.take().ok_or(UploadError::Unknown)
+    }
 }
 
 struct Released(Arc<Notify>);
@@ -28,15 +55,15 @@ impl Drop for Released {
 
 impl Sink for Held {
     fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        self.session.write(bytes)
+        self.session()?.write(bytes)
     }
 
     fn hashing(&self) -> Option<Hashing> {
-        self.session.hashing()
+        self.session.as_ref()?.hashing()
     }
 
     fn offset(&self) -> u64 {
-        self.session.offset()
+        self.session.as_ref().map_or(0, ddr_store::Upload::offset)
     }
 }
 
@@ -64,7 +91,7 @@ impl Upload {
         released: Arc<Notify>,
         shared: &Arc<Shared>,
     ) -> Self {
-        let held = Held { session, _released: Released(released) };
+        let held = Held { session: Some(session), released: Some(Released(released)) };
         Self { writer: Writer::new(held), repository, shared: Arc::clone(shared) }
     }
 
@@ -76,8 +103,8 @@ impl Upload {
     /// Tells the digest that is to come, before the first byte of the session: SHA-512 is then
     /// computed on the way, and not by a second pass at the commit.
     pub fn expect_digest(&self, digest: &Digest) {
-        if let Some(held) = self.writer.sink() {
-            held.session.expect_digest(digest);
+        if let Some(session) = self.writer.sink().and_then(|held| held.session.as_ref()) {
+            session.expect_digest(digest);
         }
     }
 
@@ -91,7 +118,16 @@ impl Upload {
     ///
     /// Must be called before a chunk is answered: dropping an `Upload` drops what is not written.
     pub async fn flush(&mut self) -> Result<u64, UploadError> {
-        self.writer.flush().await
+        self.writer.flush().await?;
+        self.writer.job(|held| held.session()?.note()).await?;
+        Ok(self.writer.written())
+    }
+
+    /// Says that nobody knows the session: it ends with this handle, and what it has goes.
+    pub fn keep_unnamed(&mut self) {
+        if let Some(session) = self.writer.sink_mut().and_then(|held| held.session.as_mut()) {
+            session.keep_unnamed();
+        }
     }
 
     /// Ends the session: proves the digest, makes the blob durable, links it, announces it.
@@ -103,7 +139,7 @@ impl Upload {
         let (held, settled) = tokio::join!(self.writer.finish(), shared.deleted.pushing(content));
         let held = held?;
         settled.map_err(super::unavailable)?;
-        let committed = upload_blocking(move || held.session.commit(&digest)).await?;
+        let committed = upload_blocking(move || held.end()?.commit(&digest)).await?;
         let link = || {
             let (store, repository) = (shared.store.clone(), repository.clone());
             upload_blocking(move || match store.link_present(&repository, &digest)? {
@@ -124,7 +160,7 @@ impl Upload {
     pub async fn cancel(self) -> Result<(), UploadError> {
         let held = self.writer.finish().await?;
         upload_blocking(move || {
-            held.session.cancel();
+            held.end()?.cancel();
             Ok(())
         })
         .await

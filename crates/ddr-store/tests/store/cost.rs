@@ -9,7 +9,7 @@ const MAX_SYNCS: usize = 3;
 /// One more for the first blob of a shard, whose directory is new.
 const MAX_SYNCS_NEW_SHARD: usize = MAX_SYNCS + 1;
 /// All that is written, created, moved and removed, beside the index, for content of one write.
-const MAX_OTHERS: usize = 14;
+const MAX_OTHERS: usize = 10;
 /// Bytes of the push that is counted.
 const MIB: usize = 1 << 20;
 
