@@ -15,7 +15,7 @@ use ddr_store::IndexError;
 use futures_util::stream::{self, StreamExt};
 
 use crate::forget::Content;
-use crate::names::Parts;
+use crate::names::{Parts, Settled};
 use crate::pull::Locator;
 use crate::{ReadError, blocking};
 
@@ -63,19 +63,13 @@ impl Deleted {
     /// against it.
     pub(crate) async fn pushing(&self, content: Content<'_>) -> Result<(), ReadError> {
         match self.parts.settle_fact(&fact(content), None).await {
-            Ok(settled) => {
-                if let Some(entry) = settled
-                    && self.marked(content).await?.is_some()
-                {
-                    self.parts.keep_here(entry).await?;
-                }
-                Ok(())
-            }
-            // Too few of those that would know of a delete can be reached. Content is taken in all
-            // the same, as a digest needs no agreement; the word that it is here stands on this node
-            // with the time of the push, and holds against every earlier delete that is heard of
-            // later.
-            Err(ReadError::Unavailable(_)) => {
+            // Kept here too: an old word that is said again must not be news to this node.
+            Ok(Settled { entry: Some(entry), .. }) => self.parts.keep_here(entry).await,
+            Ok(Settled { entry: None, is_certain: true }) => Ok(()),
+            // Somebody who may know of a delete was not heard. Content is taken in all the same, as
+            // a digest needs no agreement; the word that it is here stands on this node with the
+            // time of the push, and holds against what was deleted earlier and is heard of later.
+            Ok(Settled { entry: None, is_certain: false }) | Err(ReadError::Unavailable(_)) => {
                 self.parts.keep_here(self.parts.own_word(&fact(content)).await?).await
             }
             Err(error) => Err(error),
@@ -114,7 +108,7 @@ impl Deleted {
                 parts.settle_fact(&fact, Some(&deleted)),
                 nodes_to_tell(&parts, &locator, &digest)
             );
-            let Some(entry) = entry? else { return Ok(()) };
+            let Some(entry) = entry?.entry else { return Ok(()) };
             parts.keep_here(entry.clone()).await?;
             tell(&parts, nodes, &entry).await;
             Ok(())

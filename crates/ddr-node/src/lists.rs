@@ -86,10 +86,11 @@ async fn complete(
     let content = node.pull.manifest(repository, &listed.digest).await?;
     let manifest =
         content.as_ref().and_then(|one| Manifest::parse(Some(&one.media_type), &one.bytes).ok());
-    let manifest = manifest.ok_or_else(|| {
-        ReadError::Unavailable(format!("no node that can be reached holds {}", listed.digest))
-    })?;
-    *listed = manifest.referrer_descriptor(listed.digest, listed.size);
+    match manifest {
+        Some(manifest) => *listed = manifest.referrer_descriptor(listed.digest, listed.size),
+        // Listed all the same: one that is lost must not hide the others.
+        None => tracing::warn!(digest = %listed.digest, "no node that can be reached holds it"),
+    }
     Ok(listed.to_json().len())
 }
 

@@ -34,6 +34,7 @@ use tokio::time::Instant;
 pub(crate) use cache::Cache;
 pub(crate) use keeper::{Counts, Keeper};
 pub(crate) use publish::{CUT, Publication, Withdrawal};
+pub(crate) use sets::Settled;
 use vote::{Answer, Instead, Kept, Poll};
 
 use crate::clock::Clock;

@@ -4,7 +4,7 @@
 //! acknowledged only after the store has it. A session belongs to one request at a time; it stays
 //! when its client goes away, and the client reads with GET where to go on.
 
-use ddr_node::{Node, Upload, UploadError};
+use ddr_node::{Node, Upload};
 use ddr_oci::digest::Digest;
 use ddr_oci::range::content_range;
 use ddr_oci::reference::RepositoryName;

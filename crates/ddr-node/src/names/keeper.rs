@@ -211,6 +211,9 @@ impl Keeper {
         if !stamp_is_acceptable(entry.stamp(), self.clock.now()) {
             return Ok(refused(RefuseReason::ClockAhead));
         }
+        if has_idle_value(&entry) {
+            return Ok(refused(RefuseReason::Unsupported));
+        }
         if self.has_ended(&entry) {
             return Ok(Response::EntryStored { stored: true, newest: None });
         }
@@ -260,9 +263,10 @@ impl Keeper {
             }
         }
         for (entry, outcome) in entries.iter().zip(of_entries) {
-            let changed = matches!(outcome, Outcome::New | Outcome::Replaced);
+            // Also the same again: it may not have taken effect when it came first.
+            let holds = !matches!(outcome, Outcome::Newer(_));
             if let Some(content) = about_content(entry)
-                && changed
+                && holds
                 && entry.is_present()
             {
                 self.forget.content(content)?;
@@ -417,6 +421,13 @@ fn kept_entry(entry: &SetEntry) -> KeptEntry {
 fn rank(stamp: u64, writer: &[u8; 32]) -> u128 {
     let writer = writer.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first));
     u128::from(stamp) << 64 | u128::from(writer)
+}
+
+/// Whether the entry carries bytes where its fact has none to say.
+fn has_idle_value(entry: &SetEntry) -> bool {
+    let SetEntry::Fact(record) = entry else { return false };
+    let says_nothing = matches!(record.fact, Fact::Repository(_) | Fact::Deleted { .. });
+    says_nothing && entry.value().is_some_and(|value| !value.is_empty())
 }
 
 fn refused(reason: RefuseReason) -> Response {

@@ -30,6 +30,16 @@ pub(crate) struct Page {
     pub(crate) entries: Vec<SetEntry>,
     /// Where the next page begins.
     pub(crate) next: Option<Member>,
+    /// Every voter was heard.
+    heard_all: bool,
+}
+
+/// What holds of a fact.
+pub(crate) struct Settled {
+    /// The newest word, if there ever was one.
+    pub(crate) entry: Option<SetEntry>,
+    /// Every voter was heard, or a majority keeps this word: nobody has a newer one.
+    pub(crate) is_certain: bool,
 }
 
 impl Parts {
@@ -47,14 +57,14 @@ impl Parts {
             let page = blocking(page).await.map_err(ReadError::store)?.map_err(ReadError::store)?;
             let next = page.entries.last().filter(|_| page.more);
             let next = next.map(|last| last.member().successor());
-            return Ok(Page { entries: page.entries, next });
+            return Ok(Page { entries: page.entries, next, heard_all: true });
         }
         let voters = self.voters(&set.key()).await?;
         let read = self.ask_page((set, from, limit as u16), &voters).await?;
         let merged = read.merge();
         self.settle_page(&merged.entries, &voters).await?;
         let entries = merged.entries.into_iter().map(|merged| merged.entry).collect();
-        Ok(Page { entries, next: merged.next })
+        Ok(Page { entries, next: merged.next, heard_all: read.has_heard_all() })
     }
 
     /// The members of `set` from `from` on for which `wanted` gives something, at most `limit`.
@@ -68,14 +78,19 @@ impl Parts {
         let (mut found, mut from) = (Vec::new(), from);
         for _ in 0..MAX_PAGES {
             if found.len() >= limit {
+                found.truncate(limit);
                 return Ok(found);
             }
-            let page = self.read_page(set, &from, limit - found.len()).await?;
+            // Members that were deleted take room in a page, so it is never asked short.
+            let page = self.read_page(set, &from, MAX_ENTRIES_PER_PAGE).await?;
             let present = page.entries.into_iter().filter(SetEntry::is_present);
             found.extend(present.filter_map(&mut wanted));
             match page.next {
                 Some(next) => from = next,
-                None => return Ok(found),
+                None => {
+                    found.truncate(limit);
+                    return Ok(found);
+                }
             }
         }
         Err(ReadError::Busy("members of one list"))
@@ -96,24 +111,36 @@ impl Parts {
         &self,
         fact: &Fact,
         value: Option<&Vec<u8>>,
-    ) -> Result<Option<SetEntry>, ReadError> {
+    ) -> Result<Settled, ReadError> {
         let (set, member) = (fact.set(), fact.member());
+        // The word of a delete takes effect wherever it lands: it is not said before a majority has
+        // been heard.
+        let blind = value.is_none() || !matches!(fact, Fact::Deleted { .. });
         for _ in 0..MAX_ATTEMPTS {
-            let kept = match self.read_entry(&set, &member).await {
-                // What nobody ever said does not hold.
-                Ok(kept) if kept.as_ref().and_then(SetEntry::value) == value => return Ok(kept),
-                Ok(kept) => kept,
+            let kept = match self.read_page(&set, &member, 1).await {
+                Ok(page) => {
+                    let is_certain = page.heard_all;
+                    let entry = page.entries.into_iter().find(|entry| entry.member() == member);
+                    // What nobody ever said does not hold.
+                    if entry.as_ref().and_then(SetEntry::value) == value {
+                        let is_certain = is_certain || entry.is_some();
+                        return Ok(Settled { entry, is_certain });
+                    }
+                    entry
+                }
                 // Too few know what holds, as when nodes are young. A majority may still take what
                 // is to hold: whoever keeps something newer says so.
-                Err(ReadError::Unavailable(_)) => None,
+                Err(ReadError::Unavailable(_)) if blind => None,
                 Err(error) => return Err(error),
             };
             let stamp = names::next_stamp(kept.as_ref().map(SetEntry::stamp), self.clock.now());
             let fact = FactRecord::sign(&self.signer, fact.clone(), value.cloned(), stamp);
             let entry = SetEntry::Fact(fact);
             match self.write_entry(&entry).await? {
-                None => return Ok(Some(entry)),
-                Some(newer) if newer.value() == value => return Ok(Some(newer)),
+                None => return Ok(Settled { entry: Some(entry), is_certain: true }),
+                Some(newer) if newer.value() == value => {
+                    return Ok(Settled { entry: Some(newer), is_certain: true });
+                }
                 Some(_) => {}
             }
         }
@@ -202,9 +229,13 @@ impl Parts {
             .collect();
         if voter != self.caller.own().id && !unknown.is_empty() {
             let entries = unknown.clone();
-            let sound = move || entries.iter().all(|entry| entry.verify().is_ok());
+            let now = self.clock.now();
+            let sound = move || {
+                let acceptable = |entry: &SetEntry| names::stamp_is_acceptable(entry.stamp(), now);
+                entries.iter().all(|entry| acceptable(entry) && entry.verify().is_ok())
+            };
             if !blocking(sound).await.unwrap_or(false) {
-                tracing::debug!(peer = %voter, "a list held an entry with a wrong signature");
+                tracing::debug!(peer = %voter, "a list held an entry that is forged or of the future");
                 return None;
             }
         }

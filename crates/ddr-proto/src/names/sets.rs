@@ -150,6 +150,12 @@ impl SetRead {
         self.votes.values().any(|vote| *vote == Vote::Pending)
     }
 
+    /// True when every voter has answered: then nobody else knows of anything newer.
+    #[must_use]
+    pub fn has_heard_all(&self) -> bool {
+        self.votes.values().all(|vote| matches!(vote, Vote::Answered(_) | Vote::Young(_)))
+    }
+
     /// The newest entry of each member as far as all answers reach.
     #[must_use]
     pub fn merge(&self) -> MergedPage {
