@@ -116,7 +116,7 @@ impl Verify {
 
 impl Inner {
     /// Reads a blob again, alone; whether it was damaged, and is in quarantine now.
-    fn put_aside_if_rotten(&self, digest: &Digest) -> io::Result<bool> {
+    pub(crate) fn put_aside_if_rotten(&self, digest: &Digest) -> io::Result<bool> {
         let _held = self.hold(digest);
         match self.place_of(digest)? {
             Place::Absent => Ok(false),
