@@ -162,7 +162,10 @@ impl Pull {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> ManifestAnswer {
-        if let Some(cached) = self.shared.store.cached_manifest(repository, digest) {
+        if let Some((cached, is_due)) = self.shared.store.cached_manifest(repository, digest) {
+            if is_due {
+                self.note_use(repository, digest);
+            }
             return Ok(Some(ManifestContent::shared(*digest, cached)));
         }
         let (store, key) = (self.shared.store.clone(), (repository.clone(), *digest));
@@ -182,6 +185,12 @@ impl Pull {
         let shared = Arc::clone(&self.shared);
         let work = || manifests::fetch(shared, key.0.clone(), key.1);
         self.manifests.run(key.clone(), work).await.unwrap_or(Err(ReadError::Busy("manifests")))
+    }
+
+    /// Notes a use without a wait for it.
+    fn note_use(&self, repository: &RepositoryName, digest: &Digest) {
+        let (store, repository, digest) = (self.shared.store.clone(), repository.clone(), *digest);
+        tokio::task::spawn_blocking(move || store.touch(&repository, &digest));
     }
 
     /// The blob when it is on this disk and `repository` links it.

@@ -167,7 +167,14 @@ impl Seed {
         repository: RepositoryName,
     ) -> ContentReply {
         let (store, digest) = (self.store.clone(), request.digest);
-        let stored = match blocking(move || store.manifest(&repository, &digest)).await {
+        let work = move || {
+            let stored = store.manifest(&repository, &digest)?;
+            if stored.is_some() {
+                store.touch(&repository, &digest);
+            }
+            Ok::<_, ddr_store::IndexError>(stored)
+        };
+        let stored = match blocking(work).await {
             Ok(Ok(Some(stored))) => stored,
             Ok(Ok(None)) => return ContentReply::NotFound,
             Ok(Err(error)) => return failed(&std::io::Error::other(error)),

@@ -5,6 +5,7 @@
 //! a time; one that an operator asks for takes the place of one in the background. It must never
 //! hold up clients: every step is short and runs where it may block.
 
+mod ask;
 mod collect;
 mod job;
 mod scrub;
@@ -26,6 +27,9 @@ use job::Board;
 pub const GC_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How long content without a reference stays after its last use unless configured otherwise.
 pub const GC_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The shortest that it stays in the background where the swarm has other members: a manifest of
+/// theirs may need what no manifest here does, and they may be away for some days.
+pub const SWARM_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// In what time the background reads every blob once unless configured otherwise.
 pub const SCRUB_PASS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The slowest the background reads, bytes a second.
@@ -40,7 +44,7 @@ const PREEMPT_WAIT: Duration = Duration::from_secs(5);
 pub struct UpkeepSettings {
     /// Time between two collections in the background; zero: none.
     pub gc_interval: Duration,
-    /// The grace window of these.
+    /// The grace window of these; [`SWARM_GRACE`] in a swarm if that is longer.
     pub gc_grace: Duration,
     /// Bytes that the background verifies in a second; 0: nothing; `None`: as many as it takes to
     /// read everything in [`SCRUB_PASS`].
@@ -119,6 +123,7 @@ impl Upkeep {
         tokio::join!(
             keep_touches(self.shared.store.clone(), stop.clone()),
             until(stop.clone(), self.collect_regularly(settings)),
+            until(stop.clone(), self.ask_regularly()),
             until(stop, self.scrub_for_ever(settings)),
         );
     }
@@ -132,6 +137,14 @@ impl Upkeep {
 
     fn is_stopping(&self) -> bool {
         *self.shared.stopped.borrow()
+    }
+
+    /// Whether other members are known, be they away.
+    async fn has_members(&self) -> bool {
+        let view = self.overlay.view().await;
+        let own = self.shared.own.id;
+        view.contacts.iter().any(|peer| peer.contact.id != own)
+            || !self.shared.peers.members_alive_lately().is_empty()
     }
 
     /// Whether there is anybody who could be asked for content.

@@ -146,13 +146,12 @@ impl Inner {
         let mut hasher = ChainHasher::new();
         read_all(reader.file.as_ref(), |bytes| hasher.update(bytes))?;
         let (found, chain) = hasher.finish();
-        let _held = self.hold(digest);
         if found != *digest {
-            if self.place_of(digest).is_ok_and(|place| matches!(place, Place::Whole(_))) {
-                self.put_aside_blob(digest, "its bytes do not have its digest")?;
-            }
+            // The file may have been replaced since it was opened: it is read again, alone.
+            self.put_aside_if_rotten(digest)?;
             return Ok(None);
         }
+        let _held = self.hold(digest);
         if chain.pieces() > 1
             && let Err(error) = self.keep_chain(digest, &chain)
         {

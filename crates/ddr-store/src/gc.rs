@@ -8,11 +8,15 @@
 //! Must never remove what it has not judged in the transaction that removes.
 
 use crate::error::IndexError;
-use crate::index::{Cursor, Index, Looked, Rules};
+use crate::index::{Cursor, Index, Looked, Removed, Rules};
 use crate::store::Store;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
 use std::collections::BTreeSet;
+
+/// Removed manifests that a run remembers: their referrers go with them. Those of others stay, as
+/// those of a subject that another node has.
+const MAX_REMEMBERED: usize = 65_536;
 
 /// What a run may remove.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +73,7 @@ pub struct GcReport {
     pub bytes_freed: u64,
     /// Manifests, links and blobs that only the grace window keeps.
     pub kept_by_grace: u64,
-    /// Those that a lease or a running transfer keeps.
+    /// Those that a lease or a running transfer keeps, or that were being changed just then.
     pub kept_by_lease: u64,
     /// Files that did not go; they do at the next start.
     pub files_left: u64,
@@ -92,6 +96,8 @@ pub struct Gc {
     phase: GcPhase,
     cursor: Option<Cursor>,
     removed_in_pass: usize,
+    /// Manifests that it has removed, at most [`MAX_REMEMBERED`].
+    removed: BTreeSet<(RepositoryName, Digest)>,
     report: GcReport,
 }
 
@@ -100,7 +106,8 @@ impl Store {
     pub fn gc(&self, options: GcOptions) -> Gc {
         let report = GcReport { dry_run: options.dry_run, ..GcReport::default() };
         let (phase, cursor) = (GcPhase::Preparing, None);
-        Gc { store: self.clone(), options, phase, cursor, removed_in_pass: 0, report }
+        let removed = BTreeSet::new();
+        Gc { store: self.clone(), options, phase, cursor, removed_in_pass: 0, removed, report }
     }
 }
 
@@ -155,7 +162,8 @@ impl Gc {
 
     fn rules(&self) -> Rules<'_> {
         let GcOptions { now_ms, grace_ms, ref tagged, .. } = self.options;
-        Rules { now_ms, grace_ms, tagged, uses: &self.store.inner.uses }
+        let (uses, removed) = (&self.store.inner.uses, &self.removed);
+        Rules { now_ms, grace_ms, tagged, uses, removed }
     }
 
     fn index(&self) -> &Index {
@@ -187,7 +195,11 @@ impl Gc {
         if self.options.dry_run {
             self.report.manifests_removed += (looked.garbage + looked.later) as u64;
         } else if !looked.candidates.is_empty() {
-            removed = self.index().remove_manifests(&looked.candidates, self.rules())?;
+            let gone = self.index().remove_manifests(&looked.candidates, self.rules())?;
+            removed.extend(gone.iter().map(|(_, digest)| *digest));
+            if self.removed.len() + gone.len() <= MAX_REMEMBERED {
+                self.removed.extend(gone);
+            }
             self.report.manifests_removed += removed.len() as u64;
             self.removed_in_pass += removed.len();
         }
@@ -244,12 +256,16 @@ impl Gc {
         let digests = candidates.iter().map(|(_, key)| Index::digest_of_key(key));
         let digests = digests.collect::<Result<Vec<_>, _>>()?;
         let inner = &self.store.inner;
-        // Nobody may place a new copy between the row and the file.
-        let _held = inner.hold_all(&digests);
-        let removed = if is_links {
-            inner.index.remove_links(candidates, self.rules())?
-        } else {
-            inner.index.remove_orphans(candidates, self.rules())?
+        // Nobody may place a new copy between the row and the file. What is being read or written
+        // just now is left to the next run: a client never waits for 64 others.
+        let held = inner.hold_free(&digests);
+        let free = candidates.iter().zip(&digests).filter(|(_, digest)| held.has(digest));
+        let free: Vec<_> = free.map(|(row, _)| row.clone()).collect();
+        let busy = (candidates.len() - free.len()) as u64;
+        let removed = match is_links {
+            _ if free.is_empty() => Removed::default(),
+            true => inner.index.remove_links(&free, self.rules())?,
+            false => inner.index.remove_orphans(&free, self.rules())?,
         };
         let mut files_left = 0;
         for (digest, _) in &removed.blobs {
@@ -258,6 +274,7 @@ impl Gc {
                 files_left += 1;
             }
         }
+        self.report.kept_by_lease += busy;
         self.report.files_left += files_left;
         self.report.links_removed += if is_links { removed.rows as u64 } else { 0 };
         self.report.blobs_removed += removed.blobs.len() as u64;

@@ -20,7 +20,7 @@ mod sets;
 mod untagged;
 
 pub(crate) use audit::AuditTable;
-pub(crate) use garbage::{Cursor, Looked, Rules};
+pub(crate) use garbage::{Cursor, Looked, Removed, Rules};
 pub use manifests::{ManifestEntry, StoredManifest};
 pub use names::{MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, NamePage};
 pub use sets::{Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, Outcome, SetPage, SetRows};

@@ -15,7 +15,7 @@ use ddr_oci::digest::Digest;
 use ddr_oci::reference::{RepositoryName, Tag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Locks that blobs share by digest, so that placing and removing the same one cannot meet.
@@ -86,10 +86,27 @@ impl Inner {
         lock(&self.shards[shard_of(digest)])
     }
 
-    /// As [`Inner::hold`] for many. The caller holds none: they are locked in one order.
-    pub(crate) fn hold_all(&self, digests: &[Digest]) -> Vec<MutexGuard<'_, ()>> {
+    /// As [`Inner::hold`] for those of many that nobody holds now: never waits.
+    pub(crate) fn hold_free(&self, digests: &[Digest]) -> Held<'_> {
         let shards = digests.iter().map(shard_of).collect::<BTreeSet<_>>();
-        shards.into_iter().map(|shard| lock(&self.shards[shard])).collect()
+        let free = shards.into_iter().filter_map(|shard| {
+            let guard = match self.shards[shard].try_lock() {
+                Ok(guard) => guard,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return None,
+            };
+            Some((shard, guard))
+        });
+        Held(free.collect())
+    }
+}
+
+/// What [`Inner::hold_free`] holds.
+pub(crate) struct Held<'a>(BTreeMap<usize, MutexGuard<'a, ()>>);
+
+impl Held<'_> {
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
+        self.0.contains_key(&shard_of(digest))
     }
 }
 
@@ -202,12 +219,13 @@ impl Store {
     }
 
     /// A manifest of a repository, if it was read lately and is in memory: never waits for the
-    /// disk. `None` says nothing; ask [`Store::manifest`].
+    /// disk. `None` says nothing; ask [`Store::manifest`]. True where the use is one to note with
+    /// [`Store::touch`]: the first, and then one in ten minutes.
     pub fn cached_manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Option<Arc<StoredManifest>> {
+    ) -> Option<(Arc<StoredManifest>, bool)> {
         self.inner.index.cached_manifest(repository, digest)
     }
 

@@ -10,9 +10,12 @@ use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Uses that wait to be written; the one who notes one more writes them all.
 pub const MAX_PENDING_TOUCHES: usize = 8192;
+/// Uses that wait while others are being written; beyond, whoever notes one writes, too.
+const MAX_BACKLOG: usize = 8 * MAX_PENDING_TOUCHES;
 /// Digests that linger after their last pin; beyond, the one that ends first goes.
 pub const MAX_LINGERING: usize = 16_384;
 
@@ -21,6 +24,8 @@ pub const MAX_LINGERING: usize = 16_384;
 pub(crate) struct Uses {
     pins: Mutex<BTreeMap<Digest, Pinned>>,
     pending: Mutex<BTreeMap<(RepositoryName, Digest), u64>>,
+    /// Somebody writes what is pending.
+    writing: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -99,13 +104,23 @@ impl Store {
     /// Notes that a repository uses content now: its grace window begins anew. Written later,
     /// see [`Store::write_touches`].
     pub fn touch(&self, repository: &RepositoryName, digest: &Digest) {
-        let full = {
-            let mut pending = lock(&self.inner.uses.pending);
+        let uses = &self.inner.uses;
+        let waiting = {
+            let mut pending = lock(&uses.pending);
             pending.insert((repository.clone(), *digest), now_ms());
-            pending.len() >= MAX_PENDING_TOUCHES
+            pending.len()
         };
-        if full && let Err(error) = self.write_touches() {
+        if waiting < MAX_PENDING_TOUCHES {
+            return;
+        }
+        let is_first = !uses.writing.swap(true, Ordering::AcqRel);
+        if (is_first || waiting >= MAX_BACKLOG)
+            && let Err(error) = self.write_touches()
+        {
             tracing::warn!(%error, "uses of content were not written");
+        }
+        if is_first {
+            uses.writing.store(false, Ordering::Release);
         }
     }
 

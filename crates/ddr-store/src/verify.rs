@@ -19,6 +19,8 @@ use std::io;
 
 /// Digests, links or files of one kind that a report lists; beyond, it only counts.
 pub const MAX_LISTED: usize = 1000;
+/// ENFILE and EMFILE: they say nothing about a file.
+const NO_DESCRIPTORS: [i32; 2] = [23, 24];
 
 /// What a run looks at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,6 +63,10 @@ pub struct VerifyReport {
     pub corrupt: u64,
     /// The first [`MAX_LISTED`] of them.
     pub corrupt_digests: Vec<Digest>,
+    /// Blobs whose files could not be opened, and that may be sound.
+    pub unreadable: u64,
+    /// The first [`MAX_LISTED`] of them.
+    pub unreadable_digests: Vec<Digest>,
     /// Piece chains that were written again.
     pub chains_repaired: u64,
     /// Derived rows of the index that were put right.
@@ -232,6 +238,21 @@ impl Verify {
     fn corrupt(&mut self, digest: &Digest) {
         self.report.corrupt += 1;
         list(&mut self.report.corrupt_digests, *digest);
+    }
+
+    /// Notes a blob that cannot be read, if `error` is about its file alone.
+    fn unreadable(&mut self, digest: &Digest, error: io::Error) -> io::Result<()> {
+        let is_of_file = match error.raw_os_error() {
+            Some(code) => !NO_DESCRIPTORS.contains(&code),
+            None => error.kind() == io::ErrorKind::PermissionDenied,
+        };
+        if !is_of_file {
+            return Err(error);
+        }
+        tracing::error!(%error, %digest, "a blob could not be opened");
+        self.report.unreadable += 1;
+        list(&mut self.report.unreadable_digests, *digest);
+        Ok(())
     }
 
     fn manifests(&mut self) -> io::Result<VerifyStep> {

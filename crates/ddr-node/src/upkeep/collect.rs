@@ -1,8 +1,7 @@
 //! Garbage is collected.
 //!
-//! Decides what the store cannot know: which manifests other nodes' tags reach, that content which
-//! a manifest here needs and only others hold is asked for (so that they keep it), and that what
-//! went is no longer announced.
+//! Decides what the store cannot know: which manifests other nodes' tags reach, how long what other
+//! nodes may need stays, and that what went is no longer announced.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,17 +13,13 @@ use ddr_store::{Gc, GcOptions, Store, now_ms};
 use futures_util::stream::{self, StreamExt};
 
 use super::job::{Ended, Job};
-use super::{GcRequest, JobKind, Upkeep, UpkeepSettings};
+use super::{GcRequest, JobKind, SWARM_GRACE, Upkeep, UpkeepSettings};
 use crate::blocking;
 
 /// Pause between two steps in the background.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
-/// Withdrawals and questions under way at once.
+/// Withdrawals under way at once.
 const MAX_AT_ONCE: usize = 8;
-/// Links whose holders are asked before one run.
-const MAX_ASKED: usize = 4096;
-/// How long asking may take in all.
-const ASK_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Name records read at once.
 const NAME_PAGE: usize = 1024;
 
@@ -38,6 +33,10 @@ impl Upkeep {
         loop {
             tokio::time::sleep(jittered(gc_interval)).await;
             let Some(job) = self.board(JobKind::Gc).begin(true) else { continue };
+            let grace = match self.has_members().await {
+                true => grace.max(SWARM_GRACE),
+                false => grace,
+            };
             let request = GcRequest { grace, untagged: false, dry_run: false };
             let ended = self.collect(&job, request, true).await;
             if let Err(error) = &ended {
@@ -53,9 +52,6 @@ impl Upkeep {
         request: GcRequest,
         background: bool,
     ) -> Result<Ended, String> {
-        if background {
-            self.ask_for_what_is_elsewhere().await;
-        }
         let store = self.shared.store.clone();
         let tagged = match request.untagged {
             true => {
@@ -114,28 +110,6 @@ impl Upkeep {
         });
         // What cannot be read now stays announced: a peer that asks gets a no.
         held.await.is_ok_and(|held| held.unwrap_or(true))
-    }
-
-    /// A manifest that was pushed here may need blobs that only another node holds, in whose
-    /// tables nothing refers to them. A question is a use, so it keeps them there.
-    async fn ask_for_what_is_elsewhere(&self) {
-        if !self.has_peers().await {
-            return;
-        }
-        let store = self.shared.store.clone();
-        let wanted = match blocking(move || store.links_without_content(None, MAX_ASKED)).await {
-            Ok(Ok(wanted)) => wanted,
-            Ok(Err(error)) => return tracing::warn!(%error, "links cannot be listed"),
-            Err(error) => return tracing::warn!(%error, "links cannot be listed"),
-        };
-        let questions = wanted.into_iter().map(|(name, digest)| async move {
-            let answer = self.pull.size_elsewhere(&name, &digest).await;
-            tracing::debug!(%name, %digest, ?answer, "asked for what only others hold");
-        });
-        let all = stream::iter(questions).for_each_concurrent(MAX_AT_ONCE, |question| question);
-        if tokio::time::timeout(ASK_LIMIT, all).await.is_err() {
-            tracing::warn!("not every holder of content that is needed here was asked in time");
-        }
     }
 }
 

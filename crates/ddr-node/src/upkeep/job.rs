@@ -164,6 +164,16 @@ impl Job {
         self.board.borrow().stop
     }
 
+    /// Does some work to its end, unless the run is asked to stop first: then nothing comes back.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut status = self.board.subscribe();
+        tokio::select! {
+            biased;
+            _ = status.wait_for(|status| status.stop) => None,
+            done = work => Some(done),
+        }
+    }
+
     /// Waits, unless it is asked to stop.
     pub(super) async fn pause(&self, time: Duration) {
         let mut status = self.board.subscribe();
@@ -223,6 +233,8 @@ mod tests {
         let job = board.begin(true).expect("nothing runs");
         assert!(board.begin(true).is_none());
         let (taken, ()) = tokio::join!(board.take_over(Duration::from_secs(5)), async {
+            let work = std::future::pending::<()>();
+            assert!(job.unless_stopped(work).await.is_none());
             job.pause(Duration::from_secs(3600)).await;
             assert!(job.is_stopped());
             job.end(Ok(Ended { stopped: true, damage: false }));

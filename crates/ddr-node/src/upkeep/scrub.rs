@@ -193,28 +193,34 @@ impl Upkeep {
         let mut report = Report::new(verify.report());
         let has_peers = self.has_peers().await;
         for digest in lost {
-            if self.is_stopping() || !(has_peers && self.bring_back(digest).await) {
-                report.not_repaired.push(digest);
-            } else {
-                report.repaired += 1;
+            let is_back = !self.is_stopping()
+                && has_peers
+                && job.unless_stopped(self.bring_back(digest)).await.unwrap_or(false);
+            match is_back {
+                true => report.repaired += 1,
+                false => report.not_repaired.push(digest),
             }
             job.tell(&"repairing", verify.progress().unwrap_or_default(), &report);
         }
         for (name, digest) in report.store.manifests_missing.iter().take(MAX_REPAIRS) {
             let reference = Reference::Digest(*digest);
-            match self.bring_manifest_back(name, &reference, has_peers).await {
+            let fetch = self.bring_manifest_back(name, &reference, has_peers);
+            match job.unless_stopped(fetch).await.unwrap_or(false) {
                 true => report.repaired += 1,
                 false => report.not_repaired.push(*digest),
             }
         }
+        let stopped = stopped || job.is_stopped();
         if !stopped {
-            report.dangling_everywhere = self.dangling_everywhere(&report, has_peers).await;
+            let asked = job.unless_stopped(self.dangling_everywhere(&report, has_peers)).await;
+            report.dangling_everywhere = asked.unwrap_or_default();
         }
+        let stopped = stopped || job.is_stopped();
         metrics::counter!(crate::metrics::REPAIRED).increment(report.repaired);
         metrics::gauge!(crate::metrics::LOST).set(report.not_repaired.len() as f64);
         job.tell(&verify.phase(), verify.progress().unwrap_or_default(), &report);
-        let damage = !report.not_repaired.is_empty();
-        if damage {
+        let damage = !report.not_repaired.is_empty() || report.store.unreadable > 0;
+        if !report.not_repaired.is_empty() {
             let digests = &report.not_repaired;
             tracing::error!(?digests, "content was lost here, and no peer that was found has it");
         }

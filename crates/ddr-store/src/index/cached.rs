@@ -6,14 +6,15 @@
 //! answered, with [`Manifests::forget`] or [`Manifests::clear`], and what was read before such a
 //! call is not kept after it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
 
 use super::manifests::StoredManifest;
+use super::reach::TOUCH_STEP_MS;
 
 /// Bytes of all that is kept.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -43,7 +44,8 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     manifest: Arc<StoredManifest>,
-    repositories: BTreeSet<RepositoryName>,
+    /// Who has it, and when that use was last to be noted, unix milliseconds.
+    repositories: BTreeMap<RepositoryName, AtomicU64>,
     bytes: usize,
     /// Read since it was last looked at for removal.
     used: AtomicBool,
@@ -54,18 +56,24 @@ struct Entry {
 pub(super) struct Moment(u64);
 
 impl Manifests {
+    /// The manifest, and whether this use of it, at `now_ms`, is one to note: one in
+    /// [`TOUCH_STEP_MS`] is.
     pub(super) fn get(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Option<Arc<StoredManifest>> {
+        now_ms: u64,
+    ) -> Option<(Arc<StoredManifest>, bool)> {
         let state = self.read();
         let entry = state.entries.get(digest)?;
-        if !entry.repositories.contains(repository) {
-            return None;
-        }
+        let noted = entry.repositories.get(repository)?;
         entry.used.store(true, Ordering::Relaxed);
-        Some(Arc::clone(&entry.manifest))
+        let last_ms = noted.load(Ordering::Relaxed);
+        let is_due = last_ms.abs_diff(now_ms) >= TOUCH_STEP_MS
+            && noted
+                .compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        Some((Arc::clone(&entry.manifest), is_due))
     }
 
     /// Now: what is read from the disk after this may be kept if nothing changes meanwhile.
@@ -125,16 +133,17 @@ impl State {
             let bytes = manifest.bytes.len() + manifest.media_type.len() + ENTRY_BYTES;
             self.order.push_back(*digest);
             self.bytes += bytes;
-            let (manifest, repositories) = (Arc::new(manifest.clone()), BTreeSet::new());
+            let (manifest, repositories) = (Arc::new(manifest.clone()), BTreeMap::new());
             Entry { manifest, repositories, bytes, used: AtomicBool::new(false) }
         });
         if entry.repositories.len() >= MAX_REPOSITORIES {
-            let names: usize = entry.repositories.iter().map(cost).sum();
+            let names: usize = entry.repositories.keys().map(cost).sum();
             entry.repositories.clear();
             entry.bytes -= names;
             self.bytes -= names;
         }
-        if entry.repositories.insert(repository.clone()) {
+        if !entry.repositories.contains_key(repository) {
+            entry.repositories.insert(repository.clone(), AtomicU64::new(0));
             entry.bytes += cost(repository);
             self.bytes += cost(repository);
         }
@@ -168,6 +177,8 @@ fn cost(repository: &RepositoryName) -> usize {
 mod tests {
     use super::*;
 
+    const NOW_MS: u64 = 1_700_000_000_000;
+
     fn name(text: &str) -> RepositoryName {
         text.parse().unwrap()
     }
@@ -181,8 +192,19 @@ mod tests {
         let kept = Manifests::default();
         let (digest, one, other) = (Digest::sha256(b"1"), name("one"), name("other"));
         kept.keep(kept.moment(), &one, &digest, &manifest(10));
-        assert_eq!(*kept.get(&one, &digest).unwrap(), manifest(10));
-        assert!(kept.get(&other, &digest).is_none());
+        assert_eq!(*kept.get(&one, &digest, NOW_MS).unwrap().0, manifest(10));
+        assert!(kept.get(&other, &digest, NOW_MS).is_none());
+    }
+
+    #[test]
+    fn a_use_is_noted_once_in_a_while_for_each_repository() {
+        let kept = Manifests::default();
+        let (digest, one, other) = (Digest::sha256(b"1"), name("one"), name("other"));
+        kept.keep(kept.moment(), &one, &digest, &manifest(10));
+        kept.keep(kept.moment(), &other, &digest, &manifest(10));
+        let due = |name, after| kept.get(name, &digest, NOW_MS + after).unwrap().1;
+        assert_eq!([due(&one, 0), due(&one, 1), due(&other, 1)], [true, false, true]);
+        assert_eq!([due(&one, TOUCH_STEP_MS - 1), due(&one, TOUCH_STEP_MS)], [false, true]);
     }
 
     #[test]
@@ -192,15 +214,15 @@ mod tests {
         let before = kept.moment();
         kept.forget(&digest);
         kept.keep(before, &one, &digest, &manifest(10));
-        assert!(kept.get(&one, &digest).is_none());
+        assert!(kept.get(&one, &digest, NOW_MS).is_none());
         let before = kept.moment();
         kept.clear();
         kept.keep(before, &one, &digest, &manifest(10));
-        assert!(kept.get(&one, &digest).is_none());
+        assert!(kept.get(&one, &digest, NOW_MS).is_none());
         kept.keep(kept.moment(), &one, &digest, &manifest(10));
-        assert!(kept.get(&one, &digest).is_some());
+        assert!(kept.get(&one, &digest, NOW_MS).is_some());
         kept.clear();
-        assert!(kept.get(&one, &digest).is_none());
+        assert!(kept.get(&one, &digest, NOW_MS).is_none());
         assert_eq!(kept.read().bytes, 0);
     }
 
@@ -212,12 +234,12 @@ mod tests {
         for number in 0..200_u32 {
             let digest = Digest::sha256(&number.to_be_bytes());
             kept.keep(kept.moment(), &name("a"), &digest, &manifest(MAX_ENTRY_BYTES / 2));
-            assert!(kept.get(&name("a"), &hot).is_some(), "{number}");
+            assert!(kept.get(&name("a"), &hot, NOW_MS).is_some(), "{number}");
             assert!(kept.read().bytes <= MAX_BYTES);
         }
         let huge = Digest::sha256(b"huge");
         kept.keep(kept.moment(), &name("a"), &huge, &manifest(MAX_ENTRY_BYTES + 1));
-        assert!(kept.get(&name("a"), &huge).is_none());
+        assert!(kept.get(&name("a"), &huge, NOW_MS).is_none());
         for number in 0..1000 {
             kept.keep(kept.moment(), &name(&format!("r{number}")), &hot, &manifest(100));
         }

@@ -36,6 +36,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) uses: &'a Uses,
     /// Manifests that are tagged although the local index does not say so.
     pub(crate) tagged: &'a BTreeSet<(RepositoryName, Digest)>,
+    /// Manifests that this run has removed.
+    pub(crate) removed: &'a BTreeSet<(RepositoryName, Digest)>,
 }
 
 /// Why something stays, or that it does not.

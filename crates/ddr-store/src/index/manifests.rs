@@ -5,6 +5,7 @@ use super::{
     Index, MANIFESTS, REFERRERS, REPOSITORIES, REVISION_OF, REVISIONS, TAGS, content, reach,
 };
 use crate::error::IndexError;
+use crate::store::now_ms;
 use ddr_oci::digest::Digest;
 use ddr_oci::manifest::MAX_MANIFEST_BYTES;
 use ddr_oci::reference::{RepositoryName, Tag};
@@ -113,8 +114,8 @@ impl Index {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Option<Arc<StoredManifest>> {
-        self.manifests.get(repository, digest)
+    ) -> Option<(Arc<StoredManifest>, bool)> {
+        self.manifests.get(repository, digest, now_ms())
     }
 
     /// Removes a manifest from a repository, with the tags that name it; those tags, or `None`

@@ -1,8 +1,8 @@
 //! Which manifests no tag reaches.
 //!
 //! Decides that a manifest is kept by a tag, a lease, a pin or its grace window, by an index that
-//! is kept and has it as a member, and by a subject that is kept. A manifest goes only when
-//! nothing of this is true and no index that names it is stored any more: so the members of an
+//! is kept and has it as a member, and by a subject that is kept or that is not stored here, unless this
+//! run has removed it. A manifest goes only when nothing of this is true and no index that names it is stored any more: so the members of an
 //! index never go while the index stays (distribution#3178), and a run repeats its pass until
 //! nothing goes. Must never decide by what another transaction saw.
 
@@ -12,6 +12,7 @@ use super::reach::{REFERENCES, TOUCHED};
 use super::{DigestKey, Index, LEASES, REVISIONS, TAGS, manifests};
 use crate::error::IndexError;
 use ddr_oci::digest::Digest;
+use ddr_oci::reference::RepositoryName;
 use redb::ReadableTable;
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -27,8 +28,16 @@ struct Graph<'a, T, R, V, L, U> {
     revisions: V,
     leases: L,
     touched: U,
+    known: Known,
+}
+
+/// What one transaction need not find out twice. It removes no tag: what is tagged stays.
+#[derive(Default)]
+struct Known {
     /// The tagged manifests of one repository.
     tagged: Option<(String, BTreeSet<Vec<u8>>)>,
+    /// Manifests that it has removed.
+    removed: BTreeSet<(RepositoryName, Digest)>,
 }
 
 impl<T, R, V, L, U> Graph<'_, T, R, V, L, U>
@@ -54,7 +63,9 @@ where
             let parents = self.parents(name, &one)?;
             has_parent |= one == manifest && !parents.is_empty();
             for reason in parents.into_iter().chain(self.subject(name, &one)?) {
-                if seen.len() >= MAX_REASONS || self.own_reason(name, &reason)? != Verdict::Garbage
+                if seen.len() >= MAX_REASONS
+                    || self.is_elsewhere(name, &reason)?
+                    || self.own_reason(name, &reason)? != Verdict::Garbage
                 {
                     return Ok(Verdict::Used);
                 }
@@ -79,7 +90,7 @@ where
     }
 
     fn is_tagged(&mut self, name: &str, manifest: &[u8]) -> Result<bool, IndexError> {
-        if let Some((of, tagged)) = &self.tagged
+        if let Some((of, tagged)) = &self.known.tagged
             && of == name
         {
             return Ok(tagged.contains(manifest));
@@ -93,7 +104,7 @@ where
             tagged.insert(digest.value().to_vec());
         }
         let is_tagged = tagged.contains(manifest);
-        self.tagged = Some((name.to_owned(), tagged));
+        self.known.tagged = Some((name.to_owned(), tagged));
         Ok(is_tagged)
     }
 
@@ -113,15 +124,23 @@ where
         Ok(parents)
     }
 
+    /// The subject of a manifest, unless this run has removed it.
     fn subject(&self, name: &str, manifest: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         let subject = self.revisions.get((name, manifest))?.map(|row| row.value().to_vec());
         let Some(subject) = subject.filter(|subject| !subject.is_empty()) else { return Ok(None) };
-        Ok(self.revisions.get((name, subject.as_slice()))?.map(|_| subject))
+        let known = (keys::name(name)?, keys::digest(&subject)?);
+        let is_removed = self.rules.removed.contains(&known) || self.known.removed.contains(&known);
+        Ok(Some(subject).filter(|_| !is_removed))
+    }
+
+    /// Whether a manifest is not stored here: another node may have it, and a tag of it.
+    fn is_elsewhere(&self, name: &str, manifest: &[u8]) -> Result<bool, IndexError> {
+        Ok(self.revisions.get((name, manifest))?.is_none())
     }
 }
 
 macro_rules! graph {
-    ($t:ident, $rules:ident) => {
+    ($t:ident, $rules:ident, $known:expr) => {
         Graph {
             rules: $rules,
             tags: $t.open_table(TAGS)?,
@@ -129,7 +148,7 @@ macro_rules! graph {
             revisions: $t.open_table(REVISIONS)?,
             leases: $t.open_table(LEASES)?,
             touched: $t.open_table(TOUCHED)?,
-            tagged: None,
+            known: $known,
         }
     };
 }
@@ -142,7 +161,7 @@ impl Index {
         rules: Rules<'_>,
     ) -> Result<Looked, IndexError> {
         self.read(|t| {
-            let mut graph = graph!(t, rules);
+            let mut graph = graph!(t, rules, Known::default());
             let mut looked = Looked::default();
             for row in t.open_table(REVISIONS)?.range((after(cursor), Bound::Unbounded))? {
                 let (row, _) = row?;
@@ -162,23 +181,26 @@ impl Index {
         &self,
         candidates: &[Cursor],
         rules: Rules<'_>,
-    ) -> Result<Vec<Digest>, IndexError> {
+    ) -> Result<BTreeSet<(RepositoryName, Digest)>, IndexError> {
         let removed = self.write(|t| {
-            let mut removed = Vec::new();
+            let mut known = Known::default();
             for (name, key) in candidates {
+                // The tables are closed again before anything is removed from them.
                 let verdict = {
-                    let mut graph = graph!(t, rules);
-                    graph.judge(name, key)?
+                    let mut graph = graph!(t, rules, std::mem::take(&mut known));
+                    let verdict = graph.judge(name, key)?;
+                    known = graph.known;
+                    verdict
                 };
                 if verdict == Verdict::Unstamped {
                     rules.stamp(t, name, key)?;
                 }
                 if verdict == Verdict::Garbage && manifests::remove(t, name, key)?.is_some() {
                     t.open_table(TOUCHED)?.remove((name.as_str(), key.as_slice()))?;
-                    removed.push(keys::digest(key)?);
+                    known.removed.insert((keys::name(name)?, keys::digest(key)?));
                 }
             }
-            Ok(removed)
+            Ok(known.removed)
         });
         // Also after an error: it may have been committed all the same.
         self.manifests.clear();

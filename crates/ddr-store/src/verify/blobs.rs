@@ -41,16 +41,20 @@ impl Verify {
             self.enter(VerifyPhase::Manifests);
             return Ok(VerifyStep::default());
         };
-        let place = self.store.inner.place_of(&digest)?;
+        let place = match self.store.inner.place_of(&digest) {
+            Ok(place) => place,
+            Err(error) => {
+                self.unreadable(&digest, error)?;
+                self.passed(&digest);
+                return Ok(VerifyStep::default());
+            }
+        };
         match place {
             // Deleted between the two looks.
             Place::Absent => self.cursor = Some(Index::cursor_after(&digest)),
             Place::Damaged => {
-                let is_damaged = self.store.inner.put_aside_if_rotten(&digest)?;
+                self.put_aside(&digest)?;
                 self.passed(&digest);
-                if is_damaged {
-                    self.corrupt(&digest);
-                }
             }
             Place::Whole(_) if self.options.fast => {
                 self.store.inner.check_chain_file(&digest, &mut self.report.chains_repaired)?;
@@ -65,6 +69,15 @@ impl Verify {
             }
         }
         Ok(VerifyStep::default())
+    }
+
+    fn put_aside(&mut self, digest: &Digest) -> io::Result<()> {
+        match self.store.inner.put_aside_if_rotten(digest) {
+            Ok(true) => self.corrupt(digest),
+            Ok(false) => {}
+            Err(error) => self.unreadable(digest, error)?,
+        }
+        Ok(())
     }
 
     fn passed(&mut self, digest: &Digest) {
@@ -105,18 +118,15 @@ impl Verify {
             return Ok(VerifyStep::default());
         }
         let size = reading.reader.size();
-        let is_damaged = inner.put_aside_if_rotten(&digest)?;
+        self.put_aside(&digest)?;
         self.passed(&digest);
-        if is_damaged {
-            self.corrupt(&digest);
-        }
         Ok(VerifyStep { done: false, bytes: size })
     }
 }
 
 impl Inner {
     /// Reads a blob again, alone; whether it was damaged, and is in quarantine now.
-    fn put_aside_if_rotten(&self, digest: &Digest) -> io::Result<bool> {
+    pub(crate) fn put_aside_if_rotten(&self, digest: &Digest) -> io::Result<bool> {
         let _held = self.hold(digest);
         match self.place_of(digest)? {
             Place::Absent => Ok(false),

@@ -97,6 +97,22 @@ fn a_cut_or_missing_file_and_a_bad_chain_are_found() {
 }
 
 #[test]
+fn a_file_that_cannot_be_opened_is_reported_and_the_run_goes_on() {
+    let disk = FaultyDisk::new();
+    let store = open(&disk);
+    let digests: Vec<_> = (0..4)
+        .map(|seed| push(&store, &repository("app"), &content(seed, 70_000)).unwrap())
+        .collect();
+    disk.deny(&path(&file_of(&digests[1])));
+    flip(&disk, &file_of(&digests[2]));
+    for _ in 0..2 {
+        let report = verify(&store);
+        assert_eq!((report.unreadable, &report.unreadable_digests[..]), (1, &digests[1..2]));
+        assert_eq!(report.lost, [digests[2]]);
+    }
+}
+
+#[test]
 fn orphans_and_files_that_nobody_knows_are_reported_and_left() {
     let disk = FaultyDisk::new();
     let store = open(&disk);

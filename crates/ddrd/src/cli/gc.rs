@@ -13,7 +13,8 @@ pub(super) struct Gc {
     #[arg(long, value_name = "TIME", value_parser = crate::duration::span_text)]
     grace: Option<String>,
 
-    /// Also remove manifests that no tag reaches
+    /// Also remove manifests that no tag reaches: of the manifests on this node, by the tags that it
+    /// lists or keeps for the swarm
     #[arg(long)]
     untagged: bool,
 
@@ -55,7 +56,8 @@ fn render(status: &Status, dry_run: bool) -> String {
         ("links", looked("links_removed", "links_looked_at")),
     ];
     if of("manifests_looked_at") > 0 {
-        facts.push(("manifests", looked("manifests_removed", "manifests_looked_at")));
+        let manifests = looked("manifests_removed", "manifests_looked_at");
+        facts.push(("manifests", format!("{manifests}; of this node, by the tags it keeps")));
     }
     facts.push(("kept by grace", of("kept_by_grace").to_string()));
     facts.push(("kept by leases", of("kept_by_lease").to_string()));

@@ -42,8 +42,10 @@ pub(super) async fn run(admin: &AdminClient, verify: Verify) -> Result<(), CliEr
     }
     if status.damage {
         let count = status.report.get("not_repaired").and_then(Value::as_array).map_or(0, Vec::len);
+        let unreadable = number(&status.report, "unreadable");
         return Err(CliError::Damage(format!(
-            "{count} damaged or missing, and no other node that was found has them: push them again"
+            "{count} damaged or missing, and no other node that was found has them: push them \
+             again; {unreadable} whose files cannot be opened: see the log of the daemon"
         )));
     }
     Ok(())
@@ -60,6 +62,7 @@ fn render(status: &Status) -> String {
         ("blobs", of("blobs")),
         ("manifests", of("manifests")),
         ("damaged", of("corrupt")),
+        ("unreadable", of("unreadable")),
         ("repaired", of("repaired")),
         ("chains written again", of("chains_repaired")),
         ("index rows put right", of("rows_repaired")),
@@ -75,7 +78,12 @@ fn render(status: &Status) -> String {
         ("unknown files", of("unknown_files")),
         ("in quarantine", sum("quarantined_files", "quarantined_bytes")),
     ]);
-    for (name, key) in [("not repaired", "not_repaired"), ("unknown file", "unknown")] {
+    let lists = [
+        ("not repaired", "not_repaired"),
+        ("unreadable", "unreadable_digests"),
+        ("unknown file", "unknown"),
+    ];
+    for (name, key) in lists {
         let list = status.report.get(key).and_then(Value::as_array);
         for one in list.into_iter().flatten().take(MAX_SHOWN) {
             text.push_str(&format!("{name}  {}\n", one.as_str().unwrap_or_default()));

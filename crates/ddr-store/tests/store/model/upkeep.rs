@@ -65,7 +65,8 @@ impl Model {
         if untagged {
             for r in 0..REPOSITORIES.len() {
                 let tagged = |m: usize| self.tags.iter().any(|((of, _), t)| *of == r && *t == m);
-                let subject = self.revisions.contains(&(r, 0)) && tagged(0);
+                // What is not here may be tagged elsewhere.
+                let subject = !self.revisions.contains(&(r, 0)) || tagged(0);
                 let gone = (0..MANIFESTS).filter(|m| !(tagged(*m) || (*m > 0 && subject)));
                 for m in gone.collect::<Vec<_>>() {
                     self.revisions.remove(&(r, m));
