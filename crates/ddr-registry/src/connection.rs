@@ -6,17 +6,17 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::lane::is_stand_in;
-use crate::limits::MIN_PROGRESS_BYTES;
+use crate::limits::{MIN_PROGRESS_BYTES, YIELD_BYTES};
 use crate::sendfile::{FileSender, Sent};
 use crate::tls::Transport;
 
@@ -29,6 +29,11 @@ pub(crate) struct ClientIo {
     write_timeout: Duration,
     /// Runs while a write waits.
     stalled: Option<Stalled>,
+    /// Since when the peer has waited for this node, which is not held against it.
+    node_waits: Option<Instant>,
+    /// Bytes written since others had a chance to run.
+    written_in_row: usize,
+    activity: Activity,
 }
 
 struct Stalled {
@@ -42,9 +47,19 @@ impl ClientIo {
         transport: Transport,
         files: Option<FileSender>,
         write_timeout: Duration,
+        activity: Activity,
     ) -> Self {
         let (inner, first, stalled) = (TokioIo::new(transport), Bytes::new(), None);
-        Self { inner, first, files, write_timeout, stalled }
+        Self {
+            inner,
+            first,
+            files,
+            write_timeout,
+            stalled,
+            node_waits: None,
+            written_in_row: 0,
+            activity,
+        }
     }
 
     /// Gives `bytes` to the next reads. Copied: they may be the rest of a large buffer, which must
@@ -74,6 +89,8 @@ impl ClientIo {
 
     /// The peer must take some before more can be written.
     fn stall<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.written_in_row = 0;
+        self.node_is_ready();
         let timeout = self.write_timeout;
         let stalled = self.stalled.get_or_insert_with(|| Stalled {
             until: Box::pin(tokio::time::sleep(timeout)),
@@ -83,13 +100,24 @@ impl ClientIo {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// The node was waited for, if it was: the peer has as much more time.
+    fn node_is_ready(&mut self) {
+        if let (Some(since), Some(stalled)) = (self.node_waits.take(), &mut self.stalled) {
+            let until = stalled.until.deadline() + since.elapsed();
+            stalled.until.as_mut().reset(until);
+        }
+    }
+
     fn watch(
         &mut self,
         cx: &mut Context<'_>,
         result: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match result {
-            Poll::Ready(Ok(count)) => self.progress(count),
+            Poll::Ready(Ok(count)) => {
+                self.written_in_row += count;
+                self.progress(count);
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => return self.stall(cx),
         }
@@ -102,16 +130,29 @@ impl ClientIo {
         };
         match files.poll_send(cx, socket)? {
             Sent::Bytes(count) => {
-                self.progress(count);
-                Poll::Ready(Ok(count))
+                self.node_is_ready();
+                self.watch(cx, Poll::Ready(Ok(count)))
             }
             Sent::ClientWaits => self.stall(cx),
-            Sent::NodeWaits => Poll::Pending,
+            Sent::NodeWaits => {
+                self.written_in_row = 0;
+                self.node_waits.get_or_insert_with(Instant::now);
+                Poll::Pending
+            }
         }
     }
 
-    fn check(&self) -> io::Result<()> {
-        self.files.as_ref().map_or(Ok(()), FileSender::check)
+    /// Ready when something may be written now: nothing of content is out of place, and others had
+    /// their chance to run.
+    fn poll_may_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.files.as_ref().map_or(Ok(()), FileSender::check)?;
+        self.activity.set_unflushed(true);
+        if self.written_in_row < YIELD_BYTES {
+            return Poll::Ready(Ok(()));
+        }
+        self.written_in_row = 0;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -137,7 +178,7 @@ impl Write for ClientIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        ready!(self.poll_may_write(cx))?;
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.watch(cx, result)
     }
@@ -150,11 +191,13 @@ impl Write for ClientIo {
             return self.stall(cx);
         }
         self.stalled = None;
+        self.activity.set_unflushed(false);
         flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.inner).poll_shutdown(cx);
+        if shut.is_pending() { self.stall(cx) } else { shut }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -166,7 +209,7 @@ impl Write for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        ready!(self.poll_may_write(cx))?;
         let bufs = match bufs.iter().position(is_stand_in) {
             Some(0) => return self.send_file(cx),
             Some(file) => &bufs[..file],
@@ -185,6 +228,8 @@ pub(crate) struct Activity(Arc<Counts>);
 struct Counts {
     running: AtomicUsize,
     begun: AtomicUsize,
+    /// Something of an answer is not yet with the kernel, even if its body has ended.
+    unflushed: AtomicBool,
 }
 
 /// One request in progress; dropping it ends it.
@@ -203,11 +248,17 @@ impl Activity {
         self.0.begun.load(Ordering::Relaxed)
     }
 
-    /// True when nothing runs and nothing began since the call that filled `seen`.
+    fn set_unflushed(&self, unflushed: bool) {
+        self.0.unflushed.store(unflushed, Ordering::Relaxed);
+    }
+
+    /// True when nothing runs, all answers are written and nothing began since the call that filled `seen`.
     pub(crate) fn at_rest(&self, seen: &mut usize) -> bool {
         let begun = self.begun();
         let nothing_new = std::mem::replace(seen, begun) == begun;
-        nothing_new && self.0.running.load(Ordering::Relaxed) == 0
+        nothing_new
+            && self.0.running.load(Ordering::Relaxed) == 0
+            && !self.0.unflushed.load(Ordering::Relaxed)
     }
 }
 
@@ -258,7 +309,9 @@ mod tests {
         let lane = Lane::default();
         let limits = Limits::default();
         let files = FileSender::new(lane.clone(), Arc::new(Streams::new(&limits)));
-        let io = ClientIo::new(Transport::Plain(socket), Some(files), Duration::from_secs(60));
+        let transport = Transport::Plain(socket);
+        let io =
+            ClientIo::new(transport, Some(files), Duration::from_secs(60), Activity::default());
         let service = service_fn(move |_| {
             let body = ReplyBody::of_file(reader.clone(), 0..CONTENT.len() as u64, &lane);
             async move { Ok::<_, Infallible>(Response::new(body)) }

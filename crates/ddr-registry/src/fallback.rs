@@ -14,7 +14,7 @@ use ddr_oci::reference::{Reference, RepositoryName};
 use ddr_oci::{Descriptor, referrers};
 use futures_util::stream::{self, StreamExt as _};
 
-use crate::limits::{MAX_FALLBACK_ENTRIES, MAX_FALLBACK_READS};
+use crate::limits::{MAX_FALLBACK_BYTES, MAX_FALLBACK_ENTRIES, MAX_FALLBACK_READS};
 
 /// How much of the tag is in the list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,9 +57,11 @@ pub(crate) async fn fold(
         .into_iter()
         .map(|entry| async move { (entry, node.manifest(name, &Reference::Digest(entry)).await) });
     let mut reads = stream::iter(reads).buffer_unordered(MAX_FALLBACK_READS);
+    let mut bytes_read = 0;
     while let Some((entry, found)) = reads.next().await {
         match found {
             Ok(Some(content)) => {
+                bytes_read += content.bytes.len();
                 list.extend(referrer(&content, subject).map(|descriptor| (entry, descriptor)));
             }
             Ok(None) => {}
@@ -68,6 +70,10 @@ pub(crate) async fn fold(
                 tracing::debug!(%name, %entry, %error, "an entry of a referrers tag is not there");
                 folded = Folded::Partly;
             }
+        }
+        if bytes_read > MAX_FALLBACK_BYTES {
+            tracing::warn!(%name, %subject, bytes_read, "a referrers tag is too long");
+            return Ok(Folded::Partly);
         }
     }
     Ok(folded)

@@ -44,7 +44,10 @@ fn check_one(authority: &Authority, known: &[String]) -> Result<(), ApiError> {
         return Err(ApiError::host_malformed());
     }
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return address.parse::<Ipv6Addr>().map(drop).map_err(|_| ApiError::host_malformed());
+        // The zone, as RFC 6874 has it: one of this machine's own interfaces.
+        let (address, zone) = address.split_once("%25").unwrap_or((address, "0"));
+        let parsed = address.parse::<Ipv6Addr>().ok().filter(|_| !zone.is_empty());
+        return parsed.map(drop).ok_or_else(ApiError::host_malformed);
     }
     if host.parse::<Ipv4Addr>().is_ok() {
         return Ok(());
@@ -80,6 +83,7 @@ mod tests {
             "127.0.0.1:5000",
             "127.8.9.1",
             "[::1]:5000",
+            "[fe80::1%25eth0]:5000",
             "192.0.2.1:5000",
             "registry:5000",
             "a.localhost",
@@ -106,7 +110,9 @@ mod tests {
         ] {
             assert_eq!(status(host), 421, "{host}");
         }
-        for host in ["a@localhost", "a b", "[::1", "localhost:x", "/", "[attacker.example]"] {
+        for host in
+            ["a@localhost", "a b", "[::1", "[fe80::1%25]", "localhost:x", "/", "[attacker.example]"]
+        {
             assert_eq!(status(host), 400, "{host}");
         }
     }

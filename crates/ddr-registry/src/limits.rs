@@ -14,9 +14,9 @@ pub const MAX_BLOB_QUEUE: usize = 16_384;
 /// Descriptors that are neither for clients nor for the blobs they read: peers, downloads, uploads,
 /// the index, the logs. Of a small limit it is a quarter.
 pub const RESERVED_DESCRIPTORS: usize = 4096;
-/// Writes of file content that may run at once, of all connections. A request that is no blob waits
-/// behind at most so many of them.
-pub const MAX_TURNS: usize = 8;
+/// Writes of file content that may run at once, of all connections, for each thread that serves. A
+/// request that is no blob waits behind at most so many of them.
+pub const TURNS_PER_WORKER: usize = 2;
 /// Bytes of one such write.
 pub const TURN_BYTES: usize = 256 * 1024;
 /// Bytes that one connection sends before others run in between, whoever waits.
@@ -63,6 +63,8 @@ pub const MAX_MANIFEST_PUTS: usize = 32;
 pub const MAX_REFERRERS_BYTES: usize = 4 * 1024 * 1024 - 1024;
 /// Entries of a referrers tag that are looked at; what the rest says is not in the answer.
 pub const MAX_FALLBACK_ENTRIES: usize = 1024;
+/// Bytes of manifests that are read for them; past this no more are looked at.
+pub const MAX_FALLBACK_BYTES: usize = 64 * 1024 * 1024;
 /// Such entries that are read at once.
 pub const MAX_FALLBACK_READS: usize = 8;
 

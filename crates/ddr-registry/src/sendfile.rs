@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::lane::{FilePart, Lane};
-use crate::limits::{TURN_BYTES, WARM_BYTES, YIELD_BYTES};
+use crate::limits::{TURN_BYTES, WARM_BYTES};
 use crate::metrics;
 use crate::streams::Streams;
 
@@ -30,8 +30,8 @@ pub(crate) struct FileSender {
     warm_to: u64,
     wait: Option<Wait>,
     turn: Option<OwnedSemaphorePermit>,
-    /// Bytes sent since others had a chance to run.
-    sent_in_row: usize,
+    /// The turn was used while others waited for one.
+    used: bool,
 }
 
 /// What came of an attempt to send.
@@ -47,7 +47,7 @@ pub(crate) enum Sent {
 impl FileSender {
     pub(crate) fn new(lane: Lane, streams: Arc<Streams>) -> Self {
         let (part, wait, turn) = (None, None, None);
-        Self { lane, streams, part, warm_to: 0, wait, turn, sent_in_row: 0 }
+        Self { lane, streams, part, warm_to: 0, wait, turn, used: false }
     }
 
     /// Fails when a byte that only stood for content could be among what is to be written.
@@ -64,11 +64,14 @@ impl FileSender {
         cx: &mut Context<'_>,
         socket: &TcpStream,
     ) -> io::Result<Sent> {
-        if self.sent_in_row >= YIELD_BYTES {
-            self.sent_in_row = 0;
+        if std::mem::take(&mut self.used) {
+            // Who gets the turn runs next, before all that is ready. Given up only after these had
+            // their chance, it goes once around; small requests are not behind every stream.
             cx.waker().wake_by_ref();
             return Ok(Sent::NodeWaits);
         }
+        // Nothing has changed hands since it was used.
+        self.turn = None;
         loop {
             match self.poll_wait(cx) {
                 Poll::Pending => return Ok(Sent::NodeWaits),
@@ -77,7 +80,6 @@ impl FileSender {
             match socket.poll_write_ready(cx) {
                 Poll::Pending => {
                     self.turn = None;
-                    self.sent_in_row = 0;
                     return Ok(Sent::ClientWaits);
                 }
                 Poll::Ready(writable) => writable?,
@@ -86,10 +88,12 @@ impl FileSender {
                 continue;
             }
             let sent = self.send(socket);
-            // The next one's, whatever came of it.
-            self.turn = None;
+            self.used = sent.is_ok() && self.part.is_some() && self.streams.is_turn_wanted();
+            if !self.used {
+                self.turn = None;
+            }
             match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_passing(&error) => {}
                 other => return other.map(Sent::Bytes),
             }
         }
@@ -114,16 +118,6 @@ impl FileSender {
             }
         };
         let (at, end) = (part.left.start, part.left.end);
-        if at >= self.warm_to {
-            let turn_end = end.min(at + TURN_BYTES as u64);
-            if !part.reader.is_cached(at..turn_end) {
-                self.turn = None;
-                self.warm_to = end.min(at + WARM_BYTES);
-                self.wait = Some(warm(part.clone(), self.warm_to, &self.streams));
-                return Ok(true);
-            }
-            self.warm_to = turn_end;
-        }
         if self.turn.is_none() {
             let turns = Arc::clone(&self.streams.turns);
             let Ok(turn) = Arc::clone(&turns).try_acquire_owned() else {
@@ -133,6 +127,16 @@ impl FileSender {
                 return Ok(true);
             };
             self.turn = Some(turn);
+        }
+        if at >= self.warm_to {
+            let turn_end = end.min(at + TURN_BYTES as u64);
+            if !part.reader.is_cached(at..turn_end) {
+                self.turn = None;
+                self.warm_to = end.min(at + WARM_BYTES);
+                self.wait = Some(warm(part.clone(), self.warm_to, &self.streams));
+                return Ok(true);
+            }
+            self.warm_to = turn_end;
         }
         Ok(false)
     }
@@ -154,12 +158,11 @@ impl FileSender {
             Ok(count) => {
                 part.left.start += *count as u64;
                 self.lane.sent(*count);
-                self.sent_in_row += *count;
                 if part.left.is_empty() {
                     self.part = None;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if is_passing(error) => {}
             Err(error) => {
                 metrics::broken_off();
                 let missing = part.left.end - part.left.start;
@@ -168,6 +171,11 @@ impl FileSender {
         }
         count
     }
+}
+
+/// True when the same can be tried again: a full socket, or a signal in between.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Reads the part up to `end` from the disk, on a thread that may wait.

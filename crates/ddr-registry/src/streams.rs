@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::ApiError;
-use crate::limits::{Limits, MAX_TURNS, MAX_WARMING};
+use crate::limits::{Limits, MAX_WARMING, TURNS_PER_WORKER};
 use crate::metrics;
 
 /// See the module comment.
@@ -32,14 +32,21 @@ pub(crate) struct Streams {
 pub(crate) struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 impl Streams {
+    /// Within a runtime, whose threads take the turns.
     pub(crate) fn new(limits: &Limits) -> Self {
+        let workers = tokio::runtime::Handle::current().metrics().num_workers();
         Self {
             places: Arc::new(Semaphore::new(limits.blob_streams)),
             queue: Semaphore::new(limits.blob_queue),
             wait: limits.blob_queue_wait,
-            turns: Arc::new(Semaphore::new(MAX_TURNS)),
+            turns: Arc::new(Semaphore::new(TURNS_PER_WORKER * workers)),
             warming: Arc::new(Semaphore::new(MAX_WARMING)),
         }
+    }
+
+    /// True when no turn is free, so that somebody may wait for one.
+    pub(crate) fn is_turn_wanted(&self) -> bool {
+        self.turns.available_permits() == 0
     }
 
     /// A place, at once or after those who came before.

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -82,8 +83,9 @@ pub(super) async fn lead(
     };
     let lane = matches!(transport, Transport::Plain(_)).then(Lane::default);
     let files = lane.clone().map(|lane| FileSender::new(lane, Arc::clone(&shared.streams)));
-    let io = ClientIo::new(transport, files, shared.limits.write_progress_timeout);
     let activity = Activity::default();
+    let write_timeout = shared.limits.write_progress_timeout;
+    let io = ClientIo::new(transport, files, write_timeout, activity.clone());
     let limits = Rests {
         idle: shared.limits.idle_timeout,
         rest: shared.limits.rest,
@@ -199,22 +201,19 @@ impl Life {
         let service = Requests(self.client.clone());
         let mut connection = self.http.one.serve_connection(io, service);
         let mut draining = false;
-        let mut resting = false;
         let mut look_at = Instant::now() + self.rests.rest;
         loop {
             tokio::select! {
-                ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
-                    let mut parts = connection.into_parts();
-                    if ended.is_ok() && resting {
-                        parts.io.unread(&parts.read_buf);
-                        return ControlFlow::Continue(parts.io);
+                // It ends when all it had to say is written, and the peer was told.
+                ended = &mut connection => {
+                    if ended.is_err() {
+                        let mut io = connection.into_parts().io;
+                        let _ = timeout(FAREWELL, io.transport().shutdown()).await;
                     }
-                    let _ = timeout(FAREWELL, parts.io.transport().shutdown()).await;
                     return ControlFlow::Break(());
                 }
                 () = asked_to_stop(&mut self.stopped), if !draining => {
                     draining = true;
-                    resting = false;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
                 () = sleep_until(look_at) => {
@@ -226,9 +225,17 @@ impl Life {
                     }
                     // Not before it has answered: a header that is on its way has its own limit.
                     let answered = rests.seen > before && rests.seen == was;
-                    if answered && !draining && rests.since.elapsed() >= rests.rest {
-                        resting = true;
-                        Pin::new(&mut connection).graceful_shutdown();
+                    if !answered || draining || rests.since.elapsed() < rests.rest {
+                        continue;
+                    }
+                    // At rest it ends at once; else it goes on to the end of its last request.
+                    draining = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    let ended = poll_fn(|cx| Poll::Ready(connection.poll_without_shutdown(cx)));
+                    if let Poll::Ready(Ok(())) = ended.await {
+                        let mut parts = connection.into_parts();
+                        parts.io.unread(&parts.read_buf);
+                        return ControlFlow::Continue(parts.io);
                     }
                 }
             }

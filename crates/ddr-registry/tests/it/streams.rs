@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ddr_registry::Limits;
 use ddr_store::disk::FaultyDisk;
+use tokio::net::TcpStream;
 
-use crate::client::{Connection, eventually};
+use crate::client::{Connection, DEADLINE, eventually};
 use crate::node::TestNode;
 use crate::server::{Noise, Server, noise};
 
@@ -124,6 +125,44 @@ async fn a_connection_that_rested_goes_on() {
         connection.send(b"TP/1.1\r\nhost: a\r\n\r\n").await;
         connection.read_answer(false).await.expect(200);
     }
+}
+
+/// Takes the body of [`BIG`] bytes and the end after it. What both ends cannot hold is left for
+/// longer than a connection may rest.
+async fn taken_slowly(mut reader: Connection) {
+    reader.read_bytes(BIG - (8 << 20)).await;
+    for _ in 0..8 {
+        // Long enough to be taken for at rest, and it matters little if not.
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        reader.read_bytes(1 << 20).await;
+    }
+    assert_eq!(reader.read_to_end().await, b"");
+}
+
+#[tokio::test]
+async fn the_last_bytes_before_a_close_wait_for_a_slow_client() {
+    let limits = Limits { rest: Duration::from_millis(20), ..Limits::default() };
+    // Of its files every byte goes through hyper's queue.
+    let disk = Arc::new(FaultyDisk::new());
+    let server = Server::around(TestNode::start_on(disk).await, limits).await;
+    let target = format!("/v2/a/blobs/{}", server.push_blob("a", &noise(BIG)).await);
+    let mut reader = Connection::open(server.addr).await;
+    reader.send_head(&format!("GET {target}"), &[("connection", "close")]).await;
+    reader.read_head().await.expect(200);
+    taken_slowly(reader).await;
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_an_answer_before_a_close() {
+    let mut server = Server::start().await;
+    let target = format!("/v2/a/blobs/{}", server.push_blob("a", &noise(BIG)).await);
+    let mut reader = Connection::open(server.addr).await;
+    reader.send_head(&format!("GET {target}"), &[("connection", "close")]).await;
+    reader.read_head().await.expect(200);
+    server.stop();
+    eventually("the port is closed", async || TcpStream::connect(server.addr).await.is_err()).await;
+    taken_slowly(reader).await;
+    tokio::time::timeout(DEADLINE, server.ended()).await.expect("nothing is left to wait for");
 }
 
 /// Aborts of every kind, at random places, and then all memory is free again.
