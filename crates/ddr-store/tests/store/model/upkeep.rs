@@ -2,7 +2,7 @@
 //! failed operation, or cut off with the power.
 
 use super::{LENGTHS, MANIFESTS, Model, REPOSITORIES, digest, name};
-use crate::support::{open, path};
+use crate::support::{names, open, path};
 use ddr_oci::Digest;
 use ddr_store::disk::FaultyDisk;
 use ddr_store::{GcOptions, GcReport, IndexError, Store, VerifyOptions};
@@ -51,7 +51,16 @@ impl Model {
                 let _ = collect(&store, untagged);
                 drop(store);
                 disk.power_cut(seed);
-                open(disk)
+                let store = open(disk);
+                // Nothing promises that the end of a session is durable.
+                for id in names(disk, "uploads") {
+                    for r in 0..REPOSITORIES.len() {
+                        if let Ok(back) = store.upload(&name(r), &id) {
+                            back.cancel();
+                        }
+                    }
+                }
+                store
             }
         };
         collect(&store, untagged).unwrap();
