@@ -2,6 +2,8 @@
 //!
 //! Decides how much of a list is read. What is on it says the set; see [`crate::names`].
 
+use std::collections::BTreeMap;
+
 use ddr_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag};
 use ddr_proto::wire::{Fact, FactRecord, Member, SetEntry, SetName};
 
@@ -63,7 +65,8 @@ pub(crate) async fn referrers(
         bytes += value.len();
         Descriptor::from_json(value).ok().filter(|_| bytes <= MAX_REFERRERS_BYTES)
     };
-    let mut found = node.names.members(&set, Member::first(), MAX_REFERRERS, descriptor).await?;
+    let listed = node.names.members(&set, Member::first(), MAX_REFERRERS, descriptor).await?;
+    let mut found = with_those_here(node, repository, subject, listed).await?;
     for at in 0..found.len() {
         if found[at].annotations.contains_key(CUT) {
             bytes += complete(node, repository, &mut found[at]).await?;
@@ -75,6 +78,23 @@ pub(crate) async fn referrers(
         }
     }
     Ok(found)
+}
+
+/// The list with the referrers that are stored here: a crash may have cut a push off before the
+/// list had its manifest, or a delete after the list had lost it. What can be read is listed.
+async fn with_those_here(
+    node: &Inner,
+    repository: &RepositoryName,
+    subject: &Digest,
+    listed: Vec<Descriptor>,
+) -> Result<Vec<Descriptor>, ReadError> {
+    let (store, repository, subject) = (node.shared.store.clone(), repository.clone(), *subject);
+    let here = blocking(move || store.referrers(&repository, &subject)).await;
+    let here = here.map_err(ReadError::store)?.map_err(ReadError::store)?;
+    let here = here.iter().filter_map(|json| Descriptor::from_json(json).ok());
+    let all = here.chain(listed).map(|descriptor| (descriptor.digest, descriptor));
+    let all: BTreeMap<_, _> = all.collect();
+    Ok(all.into_values().take(MAX_REFERRERS).collect())
 }
 
 /// Gives a descriptor the annotations of its manifest; how many bytes it has with them.

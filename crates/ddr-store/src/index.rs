@@ -150,7 +150,13 @@ impl Index {
         &self,
         job: impl Fn(&WriteTransaction) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
-        let begin = || self.attempt(|database| Ok(database.begin_write()?));
+        // No transaction is open when one begins.
+        let begin = || {
+            if let Some(generation) = self.group.failed() {
+                self.open_again(generation);
+            }
+            self.attempt(|database| Ok(database.begin_write()?))
+        };
         let (result, generation) = self.group.write(&begin, &job);
         match result {
             // The failure is an earlier one: this job has not run yet.

@@ -16,7 +16,7 @@ use crate::error::IndexError;
 use redb::WriteTransaction;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Changes that share one transaction at most.
@@ -29,6 +29,9 @@ pub(super) struct Group {
     coming: AtomicUsize,
     state: Mutex<State>,
     changed: Condvar,
+    /// The generation whose disk failed, plus one. What is in its memory is not to be trusted: the
+    /// next transaction is one of a database that was opened again.
+    failed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -118,8 +121,12 @@ impl Group {
         let generation = round.generation;
         let value = match catch_unwind(AssertUnwindSafe(|| job(&round.transaction))) {
             Ok(Ok(value)) => value,
-            Ok(Err(error)) if round.members == 0 => return (Attempt::Done(Err(error)), generation),
-            Ok(Err(_)) => {
+            Ok(Err(error)) if round.members == 0 => {
+                self.distrust(&error, generation);
+                return (Attempt::Done(Err(error)), generation);
+            }
+            Ok(Err(error)) => {
+                self.distrust(&error, generation);
                 state.alone += 1;
                 self.undo(&mut state, round);
                 return (Attempt::Again, generation);
@@ -163,7 +170,7 @@ impl Group {
     fn commit<T>(&self, mut state: MutexGuard<'_, State>, round: Round, value: T) -> Attempt<T> {
         state.committing = true;
         drop(state);
-        let Round { transaction, members, verdict, .. } = round;
+        let Round { transaction, members, verdict, generation } = round;
         let committed = catch_unwind(AssertUnwindSafe(|| transaction.commit()));
         let mut state = self.lock();
         state.committing = false;
@@ -171,6 +178,7 @@ impl Group {
             Ok(Ok(())) => (Attempt::Done(Ok(value)), Verdict::Stored),
             Ok(Err(error)) => {
                 let error = IndexError::from(error);
+                self.distrust(&error, generation);
                 if members > 1 && is_not_stored(&error) {
                     state.alone += members;
                     (Attempt::Again, Verdict::Again)
@@ -190,6 +198,17 @@ impl Group {
         settle(&verdict, others);
         self.changed.notify_all();
         attempt
+    }
+
+    /// The generation that must be opened again before anything else, if any.
+    pub(super) fn failed(&self) -> Option<u64> {
+        self.failed.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    fn distrust(&self, error: &IndexError, generation: u64) {
+        if matches!(error, IndexError::Io(_) | IndexError::NoSpace) {
+            self.failed.fetch_max(generation + 1, Ordering::SeqCst);
+        }
     }
 
     /// Throws a transaction away; its members run again.
