@@ -322,9 +322,12 @@ impl Job {
         let work = move || {
             fetch.commit()?;
             for name in slot.repositories() {
-                shared.store.link(&name, &slot.digest)?;
-                // A delete may have come while the blob did.
+                // A delete may have come while the blob did, or may come just now.
                 let content = (&name, &slot.digest, ContentKind::Blob);
+                if shared.deleted.is_marked(content)? {
+                    continue;
+                }
+                shared.store.link(&name, &slot.digest)?;
                 if shared.deleted.is_marked(content)? {
                     shared.forget.content(content)?;
                 }
