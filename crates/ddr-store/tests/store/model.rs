@@ -187,6 +187,8 @@ struct Model {
     /// Linked blobs that rotted and are not back.
     lost: BTreeSet<Digest>,
     has_rotted: bool,
+    /// Blobs whose chain a power cut may have taken: chain files are not synced.
+    chains_in_doubt: BTreeSet<Digest>,
     sessions: Vec<Session>,
     begun: usize,
 }
