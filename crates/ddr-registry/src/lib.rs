@@ -32,6 +32,7 @@ mod server;
 mod streams;
 mod tags;
 mod tls;
+mod untaken;
 mod uploads;
 mod warning;
 

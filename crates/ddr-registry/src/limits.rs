@@ -21,6 +21,9 @@ pub const TURNS_PER_WORKER: usize = 2;
 pub const TURN_BYTES: usize = 256 * 1024;
 /// Bytes that one connection sends before others run in between, whoever waits.
 pub const YIELD_BYTES: usize = 1024 * 1024;
+/// Bytes of one connection that the system may hold beside those that are on their way to the
+/// client (`TCP_NOTSENT_LOWAT`): enough for the next turn, and no more for a client that takes none.
+pub const UNSENT_BYTES: u32 = 512 * 1024;
 /// Reads from the disk ahead of such writes, at once; they leave threads for other disk work.
 pub const MAX_WARMING: usize = 16;
 /// Bytes of one such read.

@@ -21,6 +21,7 @@ use http_body::{Frame, SizeHint};
 use crate::lane::{FilePart, Lane, Piece};
 use crate::metrics;
 use crate::streams::Place;
+use crate::untaken::Untaken;
 
 /// Media type of lists and errors.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -41,6 +42,8 @@ pub(crate) type Reply = Response<ReplyBody>;
 pub(crate) struct ReplyBody {
     source: Source,
     held: Held,
+    /// Where pieces are noted until the client has taken them, on a connection that needs that.
+    untaken: Option<Untaken>,
 }
 
 /// What is given back when the last byte of a response is sent or given up.
@@ -67,18 +70,19 @@ enum Source {
 impl ReplyBody {
     /// A body of no bytes.
     pub(crate) const fn empty() -> Self {
-        Self { source: Source::Empty, held: Held { in_flight: None, place: None } }
+        let held = Held { in_flight: None, place: None };
+        Self { source: Source::Empty, held, untaken: None }
     }
 
     fn bytes(bytes: Bytes) -> Self {
         let source = if bytes.is_empty() { Source::Empty } else { Source::Bytes(bytes) };
-        Self { source, held: Held::default() }
+        Self { source, held: Held::default(), untaken: None }
     }
 
     /// Exactly `len` bytes of `stream`; anything else is an error of the body.
     pub(crate) fn stream(stream: ByteStream, len: u64) -> Self {
         let source = if len == 0 { Source::Empty } else { Source::Stream { stream, left: len } };
-        Self { source, held: Held::default() }
+        Self { source, held: Held::default(), untaken: None }
     }
 
     /// The bytes of `range` of a blob: by the connection's lane when it has one and the blob is a
@@ -96,7 +100,7 @@ impl ReplyBody {
     /// The bytes of `range` of a file, by the lane of the connection. The range is not empty.
     pub(crate) fn of_file(reader: BlobReader, range: Range<u64>, lane: &Lane) -> Self {
         let source = Source::File { part: FilePart { reader, left: range }, lane: lane.clone() };
-        Self { source, held: Held::default() }
+        Self { source, held: Held::default(), untaken: None }
     }
 
     /// Counts the request as in flight until the body is sent or dropped.
@@ -107,6 +111,11 @@ impl ReplyBody {
     /// Keeps the place of a blob stream until the body is sent or dropped.
     pub(crate) fn hold(&mut self, place: Place) {
         self.held.place = Some(place);
+    }
+
+    /// Notes every piece in `untaken` until the client has taken it.
+    pub(crate) fn note_in(&mut self, untaken: Untaken) {
+        self.untaken = Some(untaken);
     }
 
     /// All of a file at once: its bytes take no memory, and the connection sends them in turns.
@@ -152,7 +161,12 @@ impl http_body::Body for ReplyBody {
         if let Some(Ok(bytes)) = &next {
             metrics::sent(bytes.len());
         }
-        Poll::Ready(next.map(|item| item.map(|bytes| Frame::data(Piece::Bytes(bytes)))))
+        let piece = |bytes| match &self.untaken {
+            Some(untaken) => untaken.note(bytes),
+            None => bytes,
+        };
+        let frame = |bytes| Frame::data(Piece::Bytes(piece(bytes)));
+        Poll::Ready(next.map(|item| item.map(frame)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ddr_node::Node;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::limits::{Limits, MAX_MANIFEST_PUTS, MAX_REFUSALS};
+use crate::limits::{Limits, MAX_MANIFEST_PUTS, MAX_REFUSALS, UNSENT_BYTES};
 use crate::metrics;
 use crate::router::Admission;
 use crate::streams::Streams;
@@ -139,6 +140,8 @@ impl Server {
         };
         // Small responses follow requests at once; a failure costs only time.
         let _ = stream.set_nodelay(true);
+        // A failure costs only memory of the system.
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         connections.spawn(life::lead(
             Arc::clone(&self.http),
             Arc::clone(&self.shared),

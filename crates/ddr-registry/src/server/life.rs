@@ -34,6 +34,7 @@ use crate::respond::Reply;
 use crate::router::{self, Client};
 use crate::sendfile::FileSender;
 use crate::tls::{Tls, Transport};
+use crate::untaken::Untaken;
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -198,7 +199,7 @@ impl Life {
     /// Serves HTTP/1.1 until the connection ends or rests.
     async fn version_one(&mut self, io: ClientIo) -> ControlFlow<(), ClientIo> {
         let before = self.client.activity.begun();
-        let service = Requests(self.client.clone());
+        let service = Requests { client: self.client.clone(), untaken: None };
         let mut connection = self.http.one.serve_connection(io, service);
         let mut draining = false;
         let mut look_at = Instant::now() + self.rests.rest;
@@ -242,15 +243,20 @@ impl Life {
         }
     }
 
-    /// Serves HTTP/2 until the connection ends.
+    /// Serves HTTP/2 until the connection ends. One whose client leaves a response untaken for too
+    /// long gets no new requests; the others have the idle timeout to end.
     async fn version_two(&mut self, io: ClientIo) {
         let mut client = self.client.clone();
         client.lane = None;
-        let connection = self.http.two.serve_connection(io, Requests(client));
+        let (patience, idle) = (client.shared.limits.write_progress_timeout, self.rests.idle);
+        let untaken = Untaken::default();
+        let service = Requests { client, untaken: Some(untaken.clone()) };
+        let connection = self.http.two.serve_connection(io, service);
         let mut connection = std::pin::pin!(connection);
         let mut draining = false;
+        let mut given_up: Option<Instant> = None;
+        let mut look_at = Instant::now() + idle.min(patience);
         loop {
-            let look_at = Instant::now() + self.rests.idle;
             tokio::select! {
                 _ = connection.as_mut() => return,
                 () = asked_to_stop(&mut self.stopped), if !draining => {
@@ -258,8 +264,16 @@ impl Life {
                     connection.as_mut().graceful_shutdown();
                 }
                 () = sleep_until(look_at) => {
-                    if self.rests.too_long(&self.client.activity) {
+                    look_at = Instant::now() + idle.min(patience);
+                    let over = given_up.is_some_and(|since| since.elapsed() >= idle);
+                    if over || self.rests.too_long(&self.client.activity) {
                         return;
+                    }
+                    let stalls = untaken.oldest().is_some_and(|made| made.elapsed() >= patience);
+                    if stalls && given_up.is_none() {
+                        given_up = Some(Instant::now());
+                        draining = true;
+                        connection.as_mut().graceful_shutdown();
                     }
                 }
             }
@@ -268,7 +282,10 @@ impl Life {
 }
 
 /// The requests of one connection, to the router.
-struct Requests(Client);
+struct Requests {
+    client: Client,
+    untaken: Option<Untaken>,
+}
 
 impl Service<http::Request<Incoming>> for Requests {
     type Response = Reply;
@@ -276,7 +293,13 @@ impl Service<http::Request<Incoming>> for Requests {
     type Future = BoxFuture<'static, Result<Reply, Infallible>>;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        let client = self.0.clone();
-        Box::pin(async move { Ok(router::answer(client, request).await) })
+        let (client, untaken) = (self.client.clone(), self.untaken.clone());
+        Box::pin(async move {
+            let mut reply = router::answer(client, request).await;
+            if let Some(untaken) = untaken {
+                reply.body_mut().note_in(untaken);
+            }
+            Ok(reply)
+        })
     }
 }

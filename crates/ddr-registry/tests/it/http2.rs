@@ -9,6 +9,11 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use std::time::Duration;
+
+use ddr_registry::Limits;
+
+use crate::client::eventually;
 use crate::server::{Server, noise};
 
 async fn connect(server: &Server) -> SendRequest<Full<Bytes>> {
@@ -86,4 +91,31 @@ async fn a_header_over_the_limit_is_431() {
         .unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 431);
     assert_eq!(send(&mut sender, Method::GET, "/v2/", b"").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_response_that_is_not_taken_does_not_hold_its_memory_for_ever() {
+    let short = Duration::from_millis(200);
+    let limits = Limits { write_progress_timeout: short, idle_timeout: short, ..Limits::default() };
+    let server = Server::start_with(limits).await;
+    let digest = server.push_blob("h2", &noise(4_000_000)).await;
+    let sender = connect(&server).await;
+    let blob = format!("/v2/h2/blobs/{digest}");
+    // The connection is alive all the time, only this stream has no window left.
+    let untaken = send(&mut sender.clone(), Method::GET, &blob, b"").await;
+    let buffers = server.buffers();
+    eventually("its pieces are in memory", async || buffers.free() < buffers.total()).await;
+    let mut told = false;
+    eventually("its memory is free", async || {
+        let mut sender = sender.clone();
+        told |= sender.ready().await.is_err();
+        if !told {
+            let request = Request::get("http://localhost/v2/").body(Full::default()).unwrap();
+            told |= sender.send_request(request).await.is_err();
+        }
+        buffers.free() == buffers.total()
+    })
+    .await;
+    assert!(told, "the connection takes no new requests");
+    assert!(untaken.into_body().collect().await.is_err(), "it ends short");
 }
