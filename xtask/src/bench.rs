@@ -5,6 +5,7 @@
 //! content. The bytes are the same: the image is pushed once and copied to docker-registry.
 
 mod connections;
+mod guest;
 pub(crate) mod registry;
 mod servers;
 

@@ -139,6 +139,10 @@ pub(crate) struct ConnectionsArgs {
     /// Over TLS; the readers of blobs then take nothing
     #[arg(long)]
     tls: bool,
+    /// In a User-Mode Linux guest, which may open more files than this machine allows; only the
+    /// memory it prints means something
+    #[arg(long)]
+    guest: bool,
     /// The working directory; set when this program starts itself inside its namespaces
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,

@@ -34,6 +34,9 @@ pub(crate) const REGISTRY: &str = "/usr/bin/docker-registry";
 
 pub(crate) const NGINX: &str = "/usr/sbin/nginx";
 pub(crate) const WRK: &str = "/usr/bin/wrk";
+pub(crate) const UML: &str = "/usr/bin/linux.uml";
+
+const SETPRIV: (&str, &str) = ("/usr/bin/setpriv", "util-linux");
 
 /// Program and the Debian package that has it: what `bench registry` needs.
 const SERVERS: &[(&str, &str)] = &[
@@ -42,7 +45,7 @@ const SERVERS: &[(&str, &str)] = &[
     (WRK, "wrk"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/unshare", "util-linux"),
-    ("/usr/bin/setpriv", "util-linux"),
+    SETPRIV,
 ];
 
 /// Program and the Debian package that has it.
@@ -60,7 +63,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/sbin/debootstrap", "debootstrap"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/unshare", "util-linux"),
-    ("/usr/bin/setpriv", "util-linux"),
+    SETPRIV,
     ("/usr/bin/mount", "mount"),
 ];
 
@@ -76,6 +79,12 @@ pub(crate) fn ensure_clients() -> Result<()> {
 /// Installs the Debian packages of the servers that are measured beside DDR.
 pub(crate) fn ensure_servers() -> Result<()> {
     ensure(missing(SERVERS))
+}
+
+/// Installs the kernel that runs as a program, and what it starts.
+pub(crate) fn ensure_guest() -> Result<()> {
+    let halt = ("/usr/sbin/halt", "systemd-sysv");
+    ensure(missing(&[(UML, "user-mode-linux"), halt, ("/usr/sbin/ip", "iproute2"), SETPRIV]))
 }
 
 /// The packages of the programs that are not there.

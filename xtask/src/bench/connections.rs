@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::guest;
 use crate::ConnectionsArgs;
 use crate::e2e::{self, Random};
 use crate::run;
@@ -50,7 +51,11 @@ pub(crate) fn connections(workspace: &Workspace, args: &ConnectionsArgs) -> Resu
         tools::require_root()?;
         println!("building the release");
         run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
-        return sandbox::enter(workspace, &e2e::own_arguments(), false);
+        let own = e2e::own_arguments();
+        return match args.guest {
+            true => guest::enter(workspace, &own),
+            false => sandbox::enter(workspace, &own, false),
+        };
     };
     let allowed = raise_descriptors((args.idle * 2).max(args.streams * 6) as u64);
     let fit = |wanted: usize, of_100: usize| {

@@ -53,9 +53,9 @@ impl Running {
         let token = config.join.as_deref().map(join_token::given).transpose()?;
         let store = open_store(config.data_dir.clone()).await?;
         let tls = listen::tls(config.registry_tls.clone()).await?;
-        let registry = listen::listen("registry-listen", config.registry_listen)?;
+        let registry = listen::listen_each("registry-listen", config.registry_listen)?;
         let admin = listen::listen("admin-listen", config.admin_listen)?;
-        let (registry_addr, admin_addr) = (local(&registry)?, local(&admin)?);
+        let (registry_addr, admin_addr) = (local(&registry[0])?, local(&admin)?);
         let node = start_node(&config, store, token.as_ref()).await?;
 
         let admin_state = Arc::new(Admin {
@@ -75,8 +75,7 @@ impl Running {
         };
         let secure = tls.is_some();
         let node_of_registry = node.node.clone();
-        let serving =
-            ddr_registry::serve_all(vec![registry], tls, node_of_registry, limits, stopped);
+        let serving = ddr_registry::serve_all(registry, tls, node_of_registry, limits, stopped);
         let registry = tokio::spawn(serving);
         let token = join_token::provide(&config.data_dir, &node.node, node.advertise).await;
         if timeout(JOIN_PATIENCE, node.node.wait_ready()).await.is_err() {

@@ -92,6 +92,18 @@ fn a_second_daemon_on_one_directory_is_refused() {
 }
 
 #[test]
+fn a_second_daemon_on_one_port_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Daemon::start(&dir.path().join("a"), &[]);
+    let mut second = super::daemon::command();
+    second.arg("--data-dir").arg(dir.path().join("b"));
+    second.args(["--registry-listen", &first.registry.to_string()]);
+    second.args(["--peer-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    refused(second, 1, "choose another with --registry-listen");
+    assert_eq!(http::get(first.registry, "/v2/").status, 200, "the first goes on");
+}
+
+#[test]
 fn a_key_that_others_can_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("a");
