@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, recv};
+
 /// A server that is silent for so long hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -181,6 +183,24 @@ impl Connection {
             }
             piece(&buffer[..read]);
             left -= read as u64;
+        }
+        Ok(total)
+    }
+
+    /// Takes the body of an answer without copying it out of the kernel (`MSG_TRUNC`): what is
+    /// measured then is the one who sends.
+    pub(crate) fn discard_body(&mut self, head: &Head, buffer: &mut [u8]) -> io::Result<u64> {
+        let total = head.body_bytes()?;
+        let ahead = usize::try_from(total).unwrap_or(usize::MAX).min(self.ahead.len());
+        self.ahead.drain(..ahead);
+        let mut left = total - ahead as u64;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let (_, taken) = recv(&self.stream, &mut buffer[..most], RecvFlags::TRUNC)?;
+            if taken == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            left -= taken as u64;
         }
         Ok(total)
     }

@@ -36,7 +36,7 @@ const WAVES: usize = 5;
 const BLOBS: u64 = 4;
 const BLOB_MIB: u64 = 64;
 /// How long the daemon may take to give back what connections at rest do not need.
-const SETTLE: Duration = Duration::from_secs(6);
+const SETTLE: Duration = Duration::from_secs(4);
 /// How long one stream, and all of them, are measured.
 const ONE: Duration = Duration::from_secs(5);
 const ALL: Duration = Duration::from_secs(20);
@@ -81,11 +81,12 @@ pub(crate) fn connections(workspace: &Workspace, args: &ConnectionsArgs) -> Resu
 fn raise_descriptors(wanted: u64) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let hard = limit.maximum.unwrap_or(wanted);
-    let attempts = [wanted.max(hard), hard].map(|most| {
-        let raised = Rlimit { current: Some(most), maximum: Some(most) };
-        setrlimit(Resource::Nofile, raised).is_ok().then_some(most)
-    });
-    let now = attempts.into_iter().flatten().max().or(limit.current).unwrap_or(wanted);
+    let raise = |most: &u64| {
+        let raised = Rlimit { current: Some(*most), maximum: Some(*most) };
+        setrlimit(Resource::Nofile, raised).is_ok()
+    };
+    let now = [wanted.max(hard), hard].into_iter().find(raise);
+    let now = now.or(limit.current).unwrap_or(wanted);
     usize::try_from(now).unwrap_or(usize::MAX)
 }
 
@@ -130,7 +131,7 @@ fn measure_idle(daemon: &Path, dir: &Path, args: &ConnectionsArgs) -> Result<boo
         bytes(peak.resident) / 1e6,
         bytes(after.resident) / 1e6,
     );
-    let closed = idle::closed(&mut open)?;
+    let closed = idle::closed(&open)?;
     ensure!(closed == 0, "{closed} of them were closed\n{}", node.log());
     let goal = if args.tls { GOAL_IDLE_TLS } else { GOAL_IDLE_PLAIN };
     let worst = bytes(peak.resident.max(after.resident)) / open.len() as f64;

@@ -19,6 +19,9 @@ use crate::workspace::Workspace;
 
 /// Memory of the guest; pages that it does not use are not taken.
 const MEMORY: &str = "mem=12G";
+/// Mappings that one process may have: each scattered page of a process in the guest is one.
+const MAPPINGS: &str = "4000000";
+const MAPPINGS_LIMIT: &str = "/proc/sys/vm/max_map_count";
 /// Settings that the program inside needs of this process's.
 const ENVIRONMENT: &[&str] =
     &["PATH", "HOME", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
@@ -28,7 +31,11 @@ pub(super) fn enter(workspace: &Workspace, args: &[OsString]) -> Result<bool> {
     tools::ensure_guest()?;
     let dir = workspace.target_directory.join(format!("e2e/guest-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
+    let allowed = fs::read_to_string(MAPPINGS_LIMIT)?;
+    println!("vm.max_map_count is {MAPPINGS} until the guest ends");
+    fs::write(MAPPINGS_LIMIT, MAPPINGS)?;
     let status = boot(workspace, &dir, args);
+    fs::write(MAPPINGS_LIMIT, allowed.trim())?;
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     status
 }
@@ -39,7 +46,8 @@ fn boot(workspace: &Workspace, dir: &Path, args: &[OsString]) -> Result<bool> {
     fs::write(&init, script(workspace, dir, args)?)?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o700))?;
     let mut kernel = Command::new("setpriv");
-    kernel.args(["--pdeathsig", "KILL", "--", UML, MEMORY, "quiet"]);
+    // The kernel and its processes take turns, which is fast on one processor only.
+    kernel.args(["--pdeathsig", "KILL", "--", "taskset", "-c", "0", UML, MEMORY, "quiet"]);
     kernel.args(["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw"]);
     kernel.args(["con=null", "con0=null,fd:1"]).arg(format!("init={}", init.display()));
     // Its memory is a file without a name there, which must be as large.
@@ -64,7 +72,6 @@ fn script(workspace: &Workspace, dir: &Path, args: &[OsString]) -> Result<String
     let work = quoted(&work.display().to_string());
     let args = args.iter().map(|arg| quoted(&arg.to_string_lossy())).collect::<Vec<_>>().join(" ");
     lines.push("mount -t proc proc /proc".to_owned());
-    lines.push("for place in /tmp /run /dev/shm; do mount -t tmpfs tmpfs $place; done".to_owned());
     lines.push(format!("mount -t tmpfs tmpfs {work}"));
     lines.push("ip link set lo up".to_owned());
     // Sockets wait for each other less in a queue of this length.

@@ -27,7 +27,7 @@ use crate::tools::{self, NGINX, REGISTRY, WRK};
 use crate::wire::Connection;
 use crate::workspace::{Workspace, cargo};
 
-use client::{Content, Push};
+use client::{Content, Push, Read};
 use table::{Goal, Measure, Sample, Unit};
 
 pub(super) const DDRD: &str = "ddrd";
@@ -253,17 +253,22 @@ impl Bench {
         targets.insert(1, (&self.nginx, "/blob"));
         for (target, path) in &targets {
             // The bytes are the right ones, and from now on they are in the page cache.
-            client::get(target.address(), path, len, 1, Some(&digest)).context(target.name)?;
+            client::get(target.address(), path, len, 1, Read::Hashed(&digest))
+                .context(target.name)?;
         }
-        for streams in [1, STREAMS] {
-            let many =
-                if streams == 1 { "one stream".into() } else { format!("{streams} streams") };
+        let readers = [(1, Read::Copied), (STREAMS, Read::Copied), (1, Read::Left)];
+        for (streams, how) in readers {
+            let many = match how {
+                Read::Left => "one stream, left in the kernel".into(),
+                _ if streams == 1 => "one stream".into(),
+                _ => format!("{streams} streams"),
+            };
             let title = format!("GET of {} MiB, {many}", self.args.size_mib);
             let mut measure = Measure::new(title, Unit::Bytes);
             for _ in 0..self.args.runs {
                 for (target, path) in &targets {
                     let amount = len as f64 * streams as f64;
-                    let work = || client::get(target.address(), path, len, streams, None);
+                    let work = || client::get(target.address(), path, len, streams, how);
                     measure.add(target.name, target.timed(amount, work)?);
                 }
             }

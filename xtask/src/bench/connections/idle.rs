@@ -3,7 +3,7 @@
 //! This side keeps nothing of a connection but its socket: a TLS session is forgotten after its
 //! first answer, so that the memory of the machine is the daemon's.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,17 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// Connections from one source address: fewer than it has ports.
-const PER_SOURCE: usize = 20_000;
+/// Connections from one source address: so few that a free port is found at once.
+const PER_SOURCE: usize = 4_000;
 /// Who open connections at the same time.
 const OPENERS: usize = 4;
+/// Connections that one of them begins before it waits for the first answer.
+const BATCH: usize = 128;
 /// Bytes of an answer to `GET /v2/`, with room to spare.
 const MAX_ANSWER_BYTES: usize = 4096;
 /// Longest wait for an answer.
@@ -79,9 +82,15 @@ pub(super) fn dial(to: SocketAddr, number: usize) -> Result<TcpStream> {
     Ok(stream)
 }
 
+const PING: &[u8] = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 /// Asks `GET /v2/` and reads the answer.
 pub(super) fn ping(stream: &mut (impl Read + Write)) -> Result<()> {
-    stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    stream.write_all(PING)?;
+    answer(stream)
+}
+
+fn answer(stream: &mut impl Read) -> Result<()> {
     let mut answer = [0; MAX_ANSWER_BYTES];
     let mut len = 0;
     while !answer[..len].ends_with(b"\r\n\r\n{}") {
@@ -99,18 +108,26 @@ pub(super) fn open(
     numbers: Range<usize>,
     tls: Option<&Tls>,
 ) -> Result<Vec<TcpStream>> {
-    spread(numbers, |number| {
-        let mut stream = dial(to, number)?;
-        match tls {
-            None => ping(&mut stream)?,
-            Some(tls) => {
-                let mut secure = tls.over(stream)?;
-                ping(&mut secure)?;
-                stream = secure.sock;
-            }
-        }
-        Ok(stream)
-    })
+    match tls {
+        None => spread(
+            numbers,
+            |number| {
+                let mut stream = dial(to, number)?;
+                stream.write_all(PING)?;
+                Ok(stream)
+            },
+            |mut stream| answer(&mut stream).map(|()| stream),
+        ),
+        Some(tls) => spread(
+            numbers,
+            |number| {
+                let mut secure = tls.over(dial(to, number)?)?;
+                secure.conn.write_tls(&mut secure.sock)?;
+                Ok(secure)
+            },
+            |mut secure| ping(&mut secure).map(|()| secure.sock),
+        ),
+    }
 }
 
 /// Opens `count` connections over TLS, asks each for one of `targets` and reads nothing.
@@ -120,24 +137,38 @@ pub(super) fn ask(
     tls: &Tls,
     targets: &[String],
 ) -> Result<Vec<TcpStream>> {
-    spread(0..count, |number| {
+    let begin = |number| {
         let mut secure = tls.over(dial(to, number)?)?;
-        let target = &targets[number % targets.len()];
+        secure.conn.write_tls(&mut secure.sock)?;
+        Ok((secure, &targets[number % targets.len()]))
+    };
+    spread(0..count, begin, |(mut secure, target)| {
         write!(secure, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         Ok(secure.sock)
     })
 }
 
-fn spread(
+/// Begins and finishes each of `numbers`. Some have begun before the first is finished, so that
+/// nobody waits for every single answer.
+fn spread<T>(
     numbers: Range<usize>,
-    open: impl Fn(usize) -> Result<TcpStream> + Sync,
+    begin: impl Fn(usize) -> Result<T> + Sync,
+    finish: impl Fn(T) -> Result<TcpStream> + Sync,
 ) -> Result<Vec<TcpStream>> {
-    let open = &open;
+    let (begin, finish) = (&begin, &finish);
     let mut all = Vec::with_capacity(numbers.len());
     thread::scope(|scope| {
         let openers = (0..OPENERS).map(|first| {
-            let numbers = numbers.clone().skip(first).step_by(OPENERS);
-            scope.spawn(move || numbers.map(open).collect::<Result<Vec<_>>>())
+            let numbers: Vec<usize> = numbers.clone().skip(first).step_by(OPENERS).collect();
+            scope.spawn(move || {
+                let mut done = Vec::with_capacity(numbers.len());
+                for batch in numbers.chunks(BATCH) {
+                    let begun = batch.iter().map(|number| begin(*number));
+                    let begun = begun.collect::<Result<Vec<_>>>()?;
+                    done.extend(begun.into_iter().map(finish).collect::<Result<Vec<_>>>()?);
+                }
+                Ok::<_, anyhow::Error>(done)
+            })
         });
         for opener in openers.collect::<Vec<_>>() {
             let opened = opener.join().map_err(|_| anyhow::anyhow!("an opener panicked"))?;
@@ -147,17 +178,12 @@ fn spread(
     })
 }
 
-/// How many of them the daemon has closed.
-pub(super) fn closed(open: &mut [TcpStream]) -> Result<usize> {
+/// How many of them the daemon has closed, whatever lies in front of the end.
+pub(super) fn closed(open: &[TcpStream]) -> Result<usize> {
     let mut closed = 0;
     for stream in open {
-        stream.set_nonblocking(true)?;
-        match stream.peek(&mut [0]) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Ok(0) | Err(_) => closed += 1,
-            // Bytes that nobody asked for: session tickets.
-            Ok(_) => {}
-        }
+        let mut look = [PollFd::new(stream, PollFlags::RDHUP)];
+        closed += poll(&mut look, Some(&Timespec::default()))?;
     }
     Ok(closed)
 }
