@@ -5,10 +5,12 @@
 //! content. The bytes are the same: the image is pushed once and copied to docker-registry.
 
 mod connections;
+mod overlay;
 pub(crate) mod registry;
 mod servers;
 
 pub(crate) use connections::connections;
+pub(crate) use overlay::overlay;
 
 use std::fs::{self, File};
 use std::io::Write;
