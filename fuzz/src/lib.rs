@@ -13,7 +13,7 @@ mod ranges;
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus directory.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("digest", oci::digest),
     ("reference", oci::reference),
     ("route", oci::route),
@@ -25,6 +25,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("wire", peer::wire),
     ("name_record", peer::name_record),
     ("join_token", peer::join_token),
+    ("dns", peer::dns),
 ];
 
 /// Runs the target called `name` on `data`.

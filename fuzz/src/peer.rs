@@ -1,8 +1,10 @@
-//! Invariants of what a peer or a person sends: messages, name records, join tokens.
+//! Invariants of what a peer, a person or a name server sends: messages, name records, join tokens,
+//! DNS messages.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ddr_net::JoinToken;
+use ddr_net::discover::message::{MAX_DNS_BYTES, MAX_RECORDS, Message};
 use ddr_oci::Digest;
 use ddr_proto::wire::{
     MAX_MESSAGE_BYTES, NameRecord, Request, RequestEnvelope, Response, SetEntry,
@@ -64,4 +66,16 @@ fn accepted_token(text: &str) {
     assert!((1..=ddr_net::token::MAX_TOKEN_ADDRESSES).contains(&token.addresses().len()));
     let again: JoinToken = token.to_string().parse().expect("its own text");
     assert_eq!(again.serial(), token.serial());
+}
+
+/// A DNS message: within its limits, and what was understood of it keeps its form.
+pub(crate) fn dns(data: &[u8]) {
+    let Ok(message) = Message::decode(data) else { return };
+    assert!(data.len() <= MAX_DNS_BYTES);
+    assert!(message.questions.len() + message.records.len() <= MAX_RECORDS);
+    let bytes = message.encode();
+    // Written without compression it may have become longer than any message that is read.
+    if bytes.len() <= MAX_DNS_BYTES {
+        assert_eq!(Message::decode(&bytes).as_ref(), Ok(&message));
+    }
 }

@@ -6,10 +6,12 @@
 
 mod connections;
 mod guest;
+mod overlay;
 pub(crate) mod registry;
 mod servers;
 
 pub(crate) use connections::connections;
+pub(crate) use overlay::overlay;
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -24,7 +24,7 @@ mod regctl;
 mod scenario;
 mod skopeo;
 mod splitter;
-mod swarm64;
+pub(crate) mod swarm64;
 
 use std::ffi::OsString;
 use std::fs;

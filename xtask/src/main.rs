@@ -96,6 +96,8 @@ enum BenchTask {
     Registry(RegistryArgs),
     /// Many clients of one daemon: memory at rest, many blobs at once, waits meanwhile (needs root)
     Connections(ConnectionsArgs),
+    /// A swarm of processes: lookups at rest and while nodes die and come back (needs root)
+    Overlay(OverlayArgs),
 }
 
 /// What the benchmark of one node is asked to do.
@@ -148,6 +150,32 @@ pub(crate) struct ConnectionsArgs {
     inside: Option<PathBuf>,
 }
 
+/// What the benchmark of a swarm is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OverlayArgs {
+    /// Daemons
+    #[arg(long, default_value_t = 64)]
+    nodes: usize,
+    /// Lookups in each part
+    #[arg(long, default_value_t = 2_000)]
+    lookups: usize,
+    /// How long nodes die and come back, seconds; 0 leaves this part out
+    #[arg(long, default_value_t = 60)]
+    churn_s: u64,
+    /// Five minutes of it
+    #[arg(long)]
+    long: bool,
+    /// Measure this program instead of building the release
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// Seed of every random choice; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
 /// What the pull benchmark is asked to do.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PullArgs {
@@ -186,6 +214,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Bench { what: BenchTask::Pull(args) } => bench::pull(&workspace, &args),
         Task::Bench { what: BenchTask::Registry(args) } => bench::registry::run(&workspace, &args),
         Task::Bench { what: BenchTask::Connections(args) } => bench::connections(&workspace, &args),
+        Task::Bench { what: BenchTask::Overlay(args) } => bench::overlay(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
     }

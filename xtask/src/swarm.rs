@@ -21,9 +21,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// How much of a daemon's log is shown when something fails. Bytes.
 const MAX_LOG_SHOWN: usize = 4000;
 
-/// Flags of a daemon whose ports the system chooses.
-const ANY_PORT: &[&str] =
-    &["--registry-listen=127.0.0.1:0", "--peer-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
+/// A port that the system chooses.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// One running daemon. Dropping it kills the process.
 #[derive(Debug)]
@@ -33,12 +32,15 @@ pub(crate) struct Node {
     pub(crate) registry: String,
     /// `127.0.0.1:PORT` of the admin interface.
     pub(crate) admin: String,
+    /// `127.0.0.1:PORT` for other nodes.
+    peers: String,
+    flags: Vec<String>,
     dir: PathBuf,
     child: Child,
 }
 
 /// What a daemon says about where it listens.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Listening {
     registry: String,
     peers: String,
@@ -77,28 +79,30 @@ impl Node {
     ) -> Result<Self> {
         let dir = dir.join(name);
         fs::create_dir_all(&dir)?;
-        let mut command = Command::new(daemon);
-        command.arg("--data-dir").arg(dir.join("data")).args(ANY_PORT).args(flags);
-        if let Some(token_file) = join {
-            command.arg("--join").arg(format!("@{}", token_file.display()));
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(File::create(dir.join("out"))?)
-            .stderr(File::create(dir.join("log"))?)
-            .spawn()
-            .with_context(|| format!("cannot start {}", daemon.display()))?;
-        let mut node = Self {
-            name: name.to_owned(),
-            registry: String::new(),
-            admin: String::new(),
-            dir,
-            child,
-        };
-        let listening = node.wait_for_addresses().with_context(|| node.log())?;
-        node.registry = listening.registry;
-        node.admin = listening.admin;
+        let mut flags = flags.to_vec();
+        flags.extend(join.map(|token_file| format!("--join=@{}", token_file.display())));
+        let any = ANY_PORT.to_owned();
+        let at = Listening { registry: any.clone(), peers: any.clone(), admin: any };
+        let child = spawn(daemon, &dir, &at, &flags)?;
+        let Listening { registry, peers, admin } = at;
+        let mut node = Self { name: name.to_owned(), registry, admin, peers, flags, dir, child };
+        node.note_addresses()?;
         Ok(node)
+    }
+
+    /// Starts the daemon again, after it was killed, where it was: a machine that comes back.
+    pub(crate) fn start_again(&mut self, daemon: &Path) -> Result<()> {
+        let (registry, peers, admin) =
+            (self.registry.clone(), self.peers.clone(), self.admin.clone());
+        self.child = spawn(daemon, &self.dir, &Listening { registry, peers, admin }, &self.flags)?;
+        self.note_addresses()
+    }
+
+    fn note_addresses(&mut self) -> Result<()> {
+        let listening = self.wait_for_addresses().with_context(|| self.log())?;
+        (self.registry, self.peers, self.admin) =
+            (listening.registry, listening.peers, listening.admin);
+        Ok(())
     }
 
     fn wait_for_addresses(&mut self) -> Result<Listening> {
@@ -174,6 +178,20 @@ impl Node {
         let text = String::from_utf8_lossy(&log);
         format!("log of {}:\n{}", self.name, run::tail(text.trim_end(), MAX_LOG_SHOWN))
     }
+}
+
+/// A daemon in `dir` that listens at these addresses.
+fn spawn(daemon: &Path, dir: &Path, at: &Listening, flags: &[String]) -> Result<Child> {
+    let mut command = Command::new(daemon);
+    command.arg("--data-dir").arg(dir.join("data"));
+    command.args(["--registry-listen", &at.registry, "--peer-listen", &at.peers]);
+    command.args(["--admin-listen", &at.admin]).args(flags);
+    command
+        .stdin(Stdio::null())
+        .stdout(File::create(dir.join("out"))?)
+        .stderr(File::options().create(true).append(true).open(dir.join("log"))?)
+        .spawn()
+        .with_context(|| format!("cannot start {}", daemon.display()))
 }
 
 impl Drop for Node {

@@ -13,8 +13,10 @@
 pub mod carrier;
 mod certificate;
 pub mod client;
+pub mod discover;
 mod files;
 pub mod identity;
+pub mod metrics;
 mod path;
 pub mod server;
 pub mod service;

@@ -144,11 +144,22 @@ impl Swarm {
         identity: &Identity,
         token: &JoinToken,
     ) -> Result<Self, JoinError> {
+        Self::join_by(dir, identity, token, &[]).await
+    }
+
+    /// The same, asking at `more` addresses after the token's. What answers there proves that it is
+    /// of the token's swarm, too.
+    pub async fn join_by(
+        dir: &Path,
+        identity: &Identity,
+        token: &JoinToken,
+        more: &[SocketAddr],
+    ) -> Result<Self, JoinError> {
         if let Some(own) = Self::load(dir, identity)? {
             return own.checked_against(token, dir).map_err(JoinError::Token);
         }
         token.check_expiry(SystemTime::now())?;
-        let reply = join::ask(identity, token).await?;
+        let reply = join::ask(identity, token, more).await?;
         let swarm = Self::admitted(dir, identity, token, &reply)?;
         swarm.save(dir)?;
         Ok(swarm)

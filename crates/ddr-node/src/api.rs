@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ddr_net::discover::Origin;
 use ddr_oci::{Digest, ManifestError};
 use ddr_store::StoredManifest;
 use serde::Serialize;
@@ -189,6 +190,11 @@ pub struct Status {
     pub ready: bool,
     /// Nodes in the routing table that answered.
     pub peers: usize,
+    /// Nodes of the swarm, this one included: counted while the siblings are not full, else
+    /// estimated from how close they are.
+    pub swarm_size: u64,
+    /// Where this node looks for others, and what each place brought.
+    pub bootstrap: Vec<SourceStatus>,
     /// Blobs on this disk.
     pub blobs: usize,
     /// Bytes of these blobs.
@@ -210,6 +216,19 @@ pub struct Status {
     pub sources: Vec<SourceBytes>,
     /// Bytes that came from peers per repository since start, and from whom.
     pub images: Vec<ImageBytes>,
+}
+
+/// A source of other nodes.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceStatus {
+    /// Which one.
+    pub source: Origin,
+    /// Addresses that it gave when it was last looked at.
+    pub found: usize,
+    /// Times that a node answered at one of its addresses since start.
+    pub answered: u64,
+    /// Why the last look failed.
+    pub error: Option<String>,
 }
 
 /// Sums since start, in bytes and requests.

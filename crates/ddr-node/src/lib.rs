@@ -13,6 +13,7 @@
 mod announce;
 mod api;
 mod blob;
+mod bootstrap;
 pub mod budget;
 mod caller;
 mod clock;
@@ -39,10 +40,11 @@ use std::io;
 
 pub use api::{
     DeleteError, FindError, FindReport, HolderStatus, ImageBytes, ImageStatus, ManifestContent,
-    PeerStatus, PutManifest, PutManifestError, ReadError, SourceBytes, StartError, Status,
-    TagStatus, TokenError, TokenInfo, Traffic,
+    PeerStatus, PutManifest, PutManifestError, ReadError, SourceBytes, SourceStatus, StartError,
+    Status, TagStatus, TokenError, TokenInfo, Traffic,
 };
 pub use blob::{Blob, BlobStream};
+pub use bootstrap::{Rhythm, Sources};
 pub use budget::Budget;
 pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};

@@ -58,4 +58,5 @@ pub fn describe() {
     describe_counter!(REPAIRED, "Lost blobs and manifests that came back from peers");
     describe_gauge!(LOST, "Lost blobs and manifests, as of the last verification");
     describe_gauge!(PEERS, "Nodes in the routing table");
+    ddr_net::metrics::describe();
 }

@@ -12,9 +12,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use ddr_net::{Carrier, Identity, Swarm};
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use ddr_proto::id::{ID_BYTES, Key};
+use ddr_proto::kad::{KadConfig, PeerView};
 use ddr_store::{Store, UploadError};
 use tokio::sync::watch;
 
+use crate::bootstrap::{Bootstrap, Sources};
 use crate::clock::Clock;
 use crate::names::Names;
 use crate::overlay::OverlayHandle;
@@ -51,7 +54,8 @@ pub struct NodeConfig {
     pub advertise: Vec<SocketAddr>,
     /// Where the node stands, at most [`ddr_proto::wire::MAX_ZONE_BYTES`]; empty for nowhere.
     pub zone: String,
-    /// Addresses of nodes to join by; may be empty.
+    /// Addresses of the token that this node joined by; may be empty. With one, or with peers that
+    /// an earlier run knew, the node is not ready before it has met another.
     pub bootstrap: Vec<SocketAddr>,
     /// Bounds that an operator may change.
     pub limits: Limits,
@@ -115,6 +119,7 @@ pub(crate) struct Inner {
     push: Push,
     upkeep: Upkeep,
     overlay: OverlayHandle,
+    bootstrap: Arc<Bootstrap>,
     peers: Arc<Peers>,
     tokens: Arc<Tokens>,
     swarm: Swarm,
@@ -128,7 +133,12 @@ impl Node {
     /// Starts the node: serves peers, joins the overlay, announces what the store holds.
     /// Returns once peers are served; joining goes on behind, see [`Self::ready`].
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        Ok(Self { inner: Arc::new(run::start(config).await?) })
+        Self::start_with(config, Sources::default()).await
+    }
+
+    /// The same, with more places where it looks for others.
+    pub async fn start_with(config: NodeConfig, sources: Sources) -> Result<Self, StartError> {
+        Ok(Self { inner: Arc::new(run::start(config, sources).await?) })
     }
 
     /// Leaves: withdraws its records, says goodbye, saves its peers, stops all tasks. Takes a few
@@ -312,6 +322,8 @@ impl Node {
             uptime_ms: inner.clock.uptime_ms(),
             ready: self.ready(),
             peers,
+            swarm_size: swarm_size(&inner.shared.own.id.to_key(), &view.contacts),
+            bootstrap: inner.bootstrap.status(),
             blobs: counts.blobs,
             blob_bytes: counts.blob_bytes,
             manifests: counts.manifests,
@@ -329,7 +341,7 @@ impl Node {
     pub async fn peers(&self) -> Vec<PeerStatus> {
         let now = self.inner.clock.now();
         let view = self.inner.overlay.view().await;
-        let row = |peer: ddr_proto::kad::PeerView| {
+        let row = |peer: PeerView| {
             let (bytes, strikes, avoided) = self.inner.peers.about(&peer.contact.id);
             PeerStatus {
                 node_id: peer.contact.id.to_string(),
@@ -395,4 +407,20 @@ impl Node {
     fn store(&self) -> Store {
         self.inner.shared.store.clone()
     }
+}
+
+/// Nodes of the swarm, this one included. The s nearest of N random IDs are expected to reach s/N
+/// of the ID space (S/Kademlia, section 4.2, turns this round for its sibling list); with fewer than
+/// s known the table holds the whole swarm.
+fn swarm_size(own: &Key, contacts: &[PeerView]) -> u64 {
+    let alive = || contacts.iter().filter(|peer| peer.alive);
+    let siblings = KadConfig::default().siblings;
+    let known = alive().count() as u64 + 1;
+    let Some(last) = alive().nth(siblings - 1).filter(|_| known > siblings as u64 + 1) else {
+        return known;
+    };
+    let distance = last.contact.id.distance(own).from_origin(&[0; ID_BYTES]);
+    let reach = distance[..8].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let part = (reach as f64 + 1.0) / 2_f64.powi(64);
+    ((siblings as f64 / part).round() as u64).max(known)
 }

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::kad::{LookupKind, PeerView};
 use ddr_proto::wire::{Contact, ProviderRecord, RequestEnvelope, Response};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use driver::spawn;
+pub(crate) use driver::{CALL_TIMEOUT, spawn};
 
 /// Commands that wait for the task.
 const MAX_COMMANDS: usize = 1024;
@@ -48,6 +48,7 @@ pub(crate) enum Command {
     Request { from: NodeId, envelope: Box<RequestEnvelope>, reply: oneshot::Sender<Response> },
     Heard(Contact),
     Bootstrap(Vec<SocketAddr>),
+    Met(Contact),
     Lookup { target: Key, kind: LookupKind, events: mpsc::Sender<LookupEvent> },
     Provide { key: Key, complete: bool, done: oneshot::Sender<usize> },
     Withdraw(Key),
@@ -61,13 +62,19 @@ pub(crate) struct OverlayHandle {
     commands: mpsc::Sender<Command>,
     /// Kept by the task: whether its routing table is empty.
     alone: Arc<AtomicBool>,
+    /// Kept by the task: whether a node of its routing table is alive.
+    company: watch::Receiver<bool>,
 }
 
 impl OverlayHandle {
     /// A way to no task.
     #[cfg(test)]
     pub(crate) fn to_nobody() -> Self {
-        Self { commands: mpsc::channel(1).0, alone: Arc::new(AtomicBool::new(true)) }
+        Self {
+            commands: mpsc::channel(1).0,
+            alone: Arc::new(AtomicBool::new(true)),
+            company: watch::channel(false).1,
+        }
     }
 
     /// Answers a peer's request.
@@ -93,6 +100,23 @@ impl OverlayHandle {
     pub(crate) fn heard(&self, contact: Contact) {
         // Losing one of these under load costs nothing: the peer will be heard again.
         let _ = self.commands.try_send(Command::Heard(contact));
+    }
+
+    /// True while a node that this one knows is alive. No message to the task.
+    pub(crate) fn has_company(&self) -> bool {
+        *self.company.borrow()
+    }
+
+    /// Returns once [`Self::has_company`] is `wanted`; never when the task has ended before.
+    pub(crate) async fn company(&self, wanted: bool) {
+        if self.company.clone().wait_for(|company| *company == wanted).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Tells the core that a node answered at the address of `contact`.
+    pub(crate) async fn met(&self, contact: Contact) {
+        let _ = self.commands.send(Command::Met(contact)).await;
     }
 
     /// Joins by these addresses.

@@ -220,20 +220,18 @@ impl Peers {
         store.set_setting(SETTING, &rows)
     }
 
-    /// Reads what an earlier run wrote down; answers the addresses. Blocks. The node has until
+    /// Reads what an earlier run wrote down. Blocks. The node has until
     /// [`MEMBER_MEMORY_MS`] from now to meet them again.
-    pub(crate) fn restore(&self, store: &Store) -> Result<Vec<SocketAddr>, IndexError> {
+    pub(crate) fn restore(&self, store: &Store) -> Result<(), IndexError> {
         let saved = store.get_setting(SETTING)?.unwrap_or_default();
         let rows: Vec<(NodeId, Member)> = serde_json::from_slice(&saved).unwrap_or_default();
         let now_ms = self.clock.now_ms();
         let mut state = self.state();
-        let mut addrs = Vec::new();
         for (node, mut member) in rows.into_iter().take(MAX_MEMBERS) {
             member.seen_ms = now_ms;
-            addrs.extend(member.addrs.iter().copied());
             state.members.insert(node, member);
         }
-        Ok(addrs)
+        Ok(())
     }
 }
 

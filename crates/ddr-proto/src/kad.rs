@@ -164,6 +164,12 @@ impl Kad {
         self.table.all().next().is_none()
     }
 
+    /// True when a peer of the routing table is alive.
+    #[must_use]
+    pub fn has_live_peer(&self) -> bool {
+        self.table.live().next().is_some()
+    }
+
     /// Every peer of the routing table, nearest first.
     #[must_use]
     pub fn contacts(&self) -> Vec<PeerView> {

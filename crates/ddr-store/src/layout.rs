@@ -14,8 +14,16 @@ pub(crate) const FORMAT_PREFIX: &str = "ddr-store ";
 pub(crate) const MAX_FORMAT_BYTES: usize = 64;
 
 /// Files of the daemon that live in the same directory and belong to other crates.
-pub(crate) const FILES_OF_OTHERS: [&str; 7] =
-    ["node.key", "swarm.pem", "swarm.key", "member.pem", "join-token", "config.toml", "lost+found"];
+pub(crate) const FILES_OF_OTHERS: [&str; 8] = [
+    "node.key",
+    "swarm.pem",
+    "swarm.key",
+    "member.pem",
+    "join-token",
+    "peers.json",
+    "config.toml",
+    "lost+found",
+];
 
 pub(crate) const FORMAT: &str = "format";
 pub(crate) const FORMAT_NEW: &str = "format.new";

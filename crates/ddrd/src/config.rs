@@ -10,6 +10,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ddr_net::discover::place::Place;
+use ddr_net::discover::{DnsName, MAX_STATIC};
 use ddr_node::UpkeepSettings;
 
 use crate::{amount, duration};
@@ -50,6 +52,12 @@ pub struct Config {
     pub peer_advertise: Option<SocketAddr>,
     /// A join token, or `@FILE` that holds one.
     pub join: Option<String>,
+    /// Places where other nodes may be, at most [`MAX_STATIC`].
+    pub bootstrap: Vec<Place>,
+    /// Name in the DNS under which other nodes are.
+    pub bootstrap_dns: Option<DnsName>,
+    /// Other nodes are looked for on the LAN, unless only this machine reaches this node.
+    pub mdns: bool,
     /// Failure zone of this node, such as a rack or a room; may be empty.
     pub zone: String,
     /// Manifests whose blobs nobody has are refused.
@@ -126,6 +134,17 @@ pub enum ConfigError {
         "[registry] hosts {0:?} is not a host name: use at most {MAX_REGISTRY_HOSTS} names of letters, digits, '.', '-', '_', without a port"
     )]
     Host(String),
+    /// A place where other nodes may be is none, or there are too many.
+    #[error(
+        "{setting} {given:?}: give a host name or address, with :PORT if it is not 5001; at most \
+         {MAX_STATIC} of them"
+    )]
+    Bootstrap {
+        /// The setting, as its flag is called.
+        setting: &'static str,
+        /// What was given.
+        given: String,
+    },
     /// The log filter does not parse.
     #[error("log {filter:?} is not a log filter ({reason}): use a level such as info or debug")]
     Log {
@@ -177,6 +196,9 @@ impl Config {
             admin_listen: settings.admin_listen.unwrap_or(DEFAULT_ADMIN),
             peer_advertise: settings.peer_advertise,
             join: settings.join,
+            bootstrap: bootstrap(settings.bootstrap.unwrap_or_default())?,
+            bootstrap_dns: bootstrap_dns(settings.bootstrap_dns)?,
+            mdns: settings.mdns.unwrap_or(true),
             zone: settings.zone.unwrap_or_default(),
             require_blobs: settings.registry.require_blobs.unwrap_or_default(),
             registry_hosts: hosts(settings.registry.hosts.unwrap_or_default())?,
@@ -206,6 +228,19 @@ impl Config {
         }
         crate::telemetry::filter(&self.log).map(drop)
     }
+}
+
+fn bootstrap(places: Vec<String>) -> Result<Vec<Place>, ConfigError> {
+    let wrong = |given| ConfigError::Bootstrap { setting: "bootstrap", given };
+    if places.len() > MAX_STATIC {
+        return Err(wrong(format!("{} places", places.len())));
+    }
+    places.into_iter().map(|place| place.parse().map_err(|_| wrong(place))).collect()
+}
+
+fn bootstrap_dns(name: Option<String>) -> Result<Option<DnsName>, ConfigError> {
+    let wrong = |given| ConfigError::Bootstrap { setting: "bootstrap-dns", given };
+    name.map(|name| name.parse().map_err(|_| wrong(name))).transpose()
 }
 
 /// The names in lower case and without the dot at the end, as requests are compared with them.
@@ -350,6 +385,20 @@ mod tests {
         assert!(matches!(hosts(&["a"; MAX_REGISTRY_HOSTS + 1]), Err(ConfigError::Host(_))));
         let log = Settings { log: Some("a=b=c".into()), ..Settings::default() };
         assert!(matches!(resolve(log), Err(ConfigError::Log { .. })));
+        let listed = |places: &[&str]| {
+            let bootstrap = Some(places.iter().map(ToString::to_string).collect());
+            resolve(Settings { bootstrap, ..Settings::default() })
+        };
+        assert_eq!(listed(&["a:1", "192.0.2.1"]).unwrap().bootstrap.len(), 2);
+        for bad in ["", "a b", "a:0", "http://a"] {
+            assert!(matches!(listed(&[bad]), Err(ConfigError::Bootstrap { .. })), "{bad}");
+        }
+        assert!(matches!(listed(&["a"; MAX_STATIC + 1]), Err(ConfigError::Bootstrap { .. })));
+        let dns = |name: &str| {
+            resolve(Settings { bootstrap_dns: Some(name.into()), ..Settings::default() })
+        };
+        assert!(dns("_ddr._tcp.example.org").is_ok() && dns("nodes.example.org").is_ok());
+        assert!(matches!(dns("_ddr..org"), Err(ConfigError::Bootstrap { .. })));
         let any = Settings { peer_advertise: "0.0.0.0:1".parse().ok(), ..Settings::default() };
         assert!(matches!(resolve(any), Err(ConfigError::Advertise(_))));
     }

@@ -6,6 +6,7 @@
 mod advertise;
 mod bootstrap;
 mod descriptors;
+mod discovery;
 mod error;
 mod join_token;
 mod listen;
@@ -38,6 +39,9 @@ const AFTER_HELP: &str = "\
 Examples:
   ddrd                                        a node of its own swarm, registry on 127.0.0.1:5000
   ddrd --join @/mnt/usb/join-token            join the swarm of another node
+  ddrd --bootstrap 192.0.2.7,node-9.example:5001
+                                              a member that finds the others at these places, too
+  ddrd --bootstrap-dns _ddr._tcp.example.org  the same by a name in the DNS (SRV, A or AAAA)
   ddrd --peer-advertise 192.0.2.7:5001        tell peers an address behind a port forward
   ddrd --data-dir /tmp/b --registry-listen 127.0.0.1:0 --peer-listen 127.0.0.1:0 \\
        --admin-listen 127.0.0.1:0 --join @/tmp/a/join-token

@@ -17,7 +17,7 @@ const NODES: usize = 64;
 const BLOBS_PER_NODE: usize = 3;
 const PULLS: usize = 200;
 const ABSENT: usize = 60;
-const REPOSITORY: &str = "swarm/blobs";
+pub(crate) const REPOSITORY: &str = "swarm/blobs";
 
 /// Sizes of blobs: from one byte to 2 MiB, most of them small.
 const MAX_BLOB_BITS: usize = 21;
@@ -30,9 +30,9 @@ const IDLE_LIMIT_KIB: u64 = 40 * 1024;
 
 /// One blob and who holds it.
 #[derive(Debug)]
-struct Blob {
-    digest: String,
-    holder: usize,
+pub(crate) struct Blob {
+    pub(crate) digest: String,
+    pub(crate) holder: usize,
 }
 
 pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
@@ -43,7 +43,7 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     let mut nodes = swarm::start(&setup.daemon, dir, &names)?;
     println!("        {NODES} nodes ready after {:.1} s", start.elapsed().as_secs_f64());
     checks.check("swarm64: an idle node is small", || idle_memory(&nodes));
-    let blobs = push_all(&nodes, dir, &mut random)?;
+    let blobs = push_all(&nodes, dir, MAX_BLOB_BITS, &mut random)?;
     let pulls = if setup.long { PULLS * 10 } else { PULLS };
     checks.check(&format!("swarm64: {pulls} pulls at random nodes"), || {
         let wanted: Vec<(usize, &Blob)> =
@@ -88,14 +88,19 @@ fn idle_memory(nodes: &[Node]) -> Result<()> {
     Ok(())
 }
 
-/// Gives each node blobs that no other has.
-fn push_all(nodes: &[Node], dir: &Path, random: &mut Random) -> Result<Vec<Blob>> {
+/// Gives each node blobs that no other has, of one byte to two to the power of `most_bits`.
+pub(crate) fn push_all(
+    nodes: &[Node],
+    dir: &Path,
+    most_bits: usize,
+    random: &mut Random,
+) -> Result<Vec<Blob>> {
     let start = Instant::now();
     let files = dir.join("blobs");
     fs::create_dir_all(&files)?;
     let mut paths: Vec<PathBuf> = Vec::new();
     for index in 0..nodes.len() * BLOBS_PER_NODE {
-        let most = 1 << random.below(MAX_BLOB_BITS + 1);
+        let most = 1 << random.below(most_bits + 1);
         let path = files.join(index.to_string());
         // The number makes two blobs of one byte different.
         let mut bytes = (index as u64).to_le_bytes().to_vec();

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{CallError, ClientLimits, DialError, Inner};
 use crate::carrier::{Alpn, Carrier};
+use crate::metrics;
 use crate::path;
 use crate::server::{CONNECTION_WINDOW_BYTES, MAX_HEADER_BYTES, MAX_STREAMS, STREAM_WINDOW_BYTES};
 
@@ -112,7 +113,7 @@ pub(super) async fn call(
             return Err(CallError::WrongNode { found: node });
         }
         match sender.try_send_request(message_request(body.clone())).await {
-            Ok(response) => return Ok((node, read_answer(response).await?)),
+            Ok(response) => return Ok((node, read_answer(response, body.len()).await?)),
             Err(mut failed) => {
                 inner.messages.forget(addr, &dial);
                 let unseen = failed.take_message().is_some();
@@ -131,12 +132,20 @@ fn message_request(body: Bytes) -> Request<Full<Bytes>> {
         .expect("method and URI are constants")
 }
 
-async fn read_answer(response: http::Response<Incoming>) -> Result<Response, CallError> {
+/// The answer to a message of `sent` bytes.
+async fn read_answer(
+    response: http::Response<Incoming>,
+    sent: usize,
+) -> Result<Response, CallError> {
     if response.status() != StatusCode::OK {
         return Err(CallError::Status(response.status()));
     }
     match Limited::new(response.into_body(), MAX_MESSAGE_BYTES).collect().await {
-        Ok(body) => Ok(Response::decode(&body.to_bytes())?),
+        Ok(body) => {
+            let bytes = body.to_bytes();
+            metrics::exchanged(sent, bytes.len());
+            Ok(Response::decode(&bytes)?)
+        }
         Err(error) if error.is::<LengthLimitError>() => Err(CallError::TooLong),
         Err(error) => Err(CallError::Broken(error.to_string())),
     }

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::Server;
 use crate::carrier::{PeerInfo, Standing};
+use crate::metrics;
 use crate::path::{self, Target};
 use crate::service::{ContentReply, ContentRequest, JoinRequest};
 
@@ -69,12 +70,14 @@ async fn message(server: &Server, peer: PeerInfo, request: Request<Incoming>) ->
         return plain(StatusCode::BAD_REQUEST, "not a message");
     };
     // The message holds its own copy; the body may go before the answer is there.
+    let received = bytes.len();
     drop(bytes);
     if envelope.sender.id != peer.node {
         return plain(StatusCode::FORBIDDEN, "the sender is not the node of this connection");
     }
-    let response = server.service.message(peer, envelope).await;
-    postcard_body(StatusCode::OK, response.encode())
+    let response = server.service.message(peer, envelope).await.encode();
+    metrics::exchanged(response.len(), received);
+    postcard_body(StatusCode::OK, response)
 }
 
 async fn join(server: &Server, peer: PeerInfo, request: Request<Incoming>) -> Response<Body> {

@@ -67,18 +67,26 @@ pub enum JoinError {
     BadAnswer,
 }
 
-/// Asks the token's addresses one after the other until a member admits.
-pub(super) async fn ask(identity: &Identity, token: &JoinToken) -> Result<JoinReply, JoinError> {
+/// Asks the token's addresses, then `more`, one after the other until a member admits.
+pub(super) async fn ask(
+    identity: &Identity,
+    token: &JoinToken,
+    more: &[SocketAddr],
+) -> Result<JoinReply, JoinError> {
     let config = client_config(identity, token)?;
-    let mut error = JoinError::BadAnswer;
-    for &addr in token.addresses() {
-        error = match Box::pin(ask_one(identity, token, addr, config.clone())).await {
+    let mut error = None;
+    let addrs = || token.addresses().iter().chain(more);
+    for &addr in addrs() {
+        match Box::pin(ask_one(identity, token, addr, config.clone())).await {
             Ok(reply) => return Ok(reply),
-            Err(error) => error,
-        };
+            // Silence elsewhere must not hide what somebody said.
+            Err(JoinError::Unreachable { .. }) if error.is_some() => {}
+            Err(next) => error = Some(next),
+        }
     }
+    let mut error = error.unwrap_or(JoinError::BadAnswer);
     if let JoinError::Unreachable { tried, .. } = &mut error {
-        let all: Vec<String> = token.addresses().iter().map(ToString::to_string).collect();
+        let all: Vec<String> = addrs().map(ToString::to_string).collect();
         *tried = all.join(", ");
     }
     Err(error)

@@ -23,3 +23,8 @@ fn name_record() {
 fn join_token() {
     replay("join_token", targets::join_token);
 }
+
+#[test]
+fn dns() {
+    replay("dns", targets::dns);
+}

@@ -5,6 +5,7 @@
 
 mod carriers;
 mod corpus;
+mod discover;
 mod hostile;
 mod join;
 mod pool;

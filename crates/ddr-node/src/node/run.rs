@@ -1,11 +1,12 @@
 //! Start, the tasks that run meanwhile, shutdown.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ddr_net::{Carrier, Client, ClientLimits, ServeLimits, serve};
-use ddr_proto::kad::{Kad, KadConfig};
+use ddr_proto::kad::{Kad, KadConfig, MAX_BOOTSTRAP};
 use ddr_proto::wire::{Contact, MAX_ADDRS, MAX_ZONE_BYTES, ProviderRecord, Request, Signer};
 use ddr_store::Store;
 use futures_util::stream::{self, StreamExt};
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::{Inner, NodeConfig};
 use crate::announce::Announcer;
+use crate::bootstrap::{Book, Bootstrap, Sources};
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::clock::Clock;
@@ -21,7 +23,7 @@ use crate::deleted::Deleted;
 use crate::forget::Forget;
 use crate::names::{self, Keeper, Names, Parts, settle};
 use crate::overlay::{self, OverlayHandle};
-use crate::peers::{MAX_MEMBERS, Peers};
+use crate::peers::Peers;
 use crate::pull::{Locator, Pull, Shared};
 use crate::push::Push;
 use crate::seed::{MAX_SERVING, Seed};
@@ -35,10 +37,6 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(60);
 /// The first time after the start; doubles up to [`HOUSEKEEPING_EVERY`]. A node that is killed soon
 /// after it met others must know them when it comes back, or it would be a swarm of its own.
 const HOUSEKEEPING_FIRST: Duration = Duration::from_secs(1);
-/// How often a node that joins looks whether it met somebody; doubles up to [`JOIN_LOOK_LAST`].
-const JOIN_LOOK_FIRST: Duration = Duration::from_millis(20);
-/// See [`JOIN_LOOK_FIRST`].
-const JOIN_LOOK_LAST: Duration = Duration::from_secs(1);
 /// Messages to many nodes: so many at once.
 const MAX_SPREAD_AT_ONCE: usize = 16;
 /// Messages to many nodes: so many nodes.
@@ -75,15 +73,15 @@ impl Tasks {
 struct Loaded {
     peers: Arc<Peers>,
     tokens: Arc<Tokens>,
-    saved: Vec<SocketAddr>,
+    book: Arc<Book>,
     kept: names::Counts,
 }
 
 /// See [`super::Node::start`].
-pub(super) async fn start(config: NodeConfig) -> Result<Inner, StartError> {
+pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner, StartError> {
     let own = own_contact(&config)?;
     let clock = Clock::start();
-    let loaded = load(&config, clock).await?;
+    let loaded = load(&config, sources.book.clone(), clock).await?;
     let client = Client::new(Arc::clone(&config.carrier), ClientLimits::default());
     let caller = Caller::new(client.clone(), own.clone(), NO_PUZZLE);
     let identity = Arc::clone(&config.identity);
@@ -94,8 +92,11 @@ pub(super) async fn start(config: NodeConfig) -> Result<Inner, StartError> {
     let announcer = Announcer::new(overlay.clone());
     let locator = Locator::new(overlay.clone());
     let forget = Arc::new(Forget::new(config.store.clone(), announcer.clone(), locator.clone()));
-    let to_join = addresses_to_join(&config.bootstrap, loaded.saved, &own);
-    let (store, joins) = (config.store.clone(), !to_join.is_empty());
+    let token = config.bootstrap.iter().copied().filter(|addr| !own.addrs.contains(addr));
+    let token: Vec<SocketAddr> = token.take(MAX_BOOTSTRAP).collect();
+    let joins = !token.is_empty() || !loaded.peers.members_alive_lately().is_empty();
+    let bootstrap = Bootstrap::new(overlay.clone(), caller.clone(), loaded.book, sources, token);
+    let store = config.store.clone();
     let parts = Arc::new(Parts {
         store: config.store.clone(),
         overlay: overlay.clone(),
@@ -130,6 +131,7 @@ pub(super) async fn start(config: NodeConfig) -> Result<Inner, StartError> {
         pull,
         names,
         overlay,
+        bootstrap: Arc::new(bootstrap),
         peers: loaded.peers,
         tokens: loaded.tokens,
         swarm: config.swarm,
@@ -138,17 +140,12 @@ pub(super) async fn start(config: NodeConfig) -> Result<Inner, StartError> {
         joined: Arc::new(watch::Sender::new(false)),
         tasks: Tasks::default(),
     };
-    run_tasks(&inner, config.carrier, parts, to_join);
+    run_tasks(&inner, config.carrier, parts, joins);
     Ok(inner)
 }
 
 /// Everything that runs beside the calls, until the node stops.
-fn run_tasks(
-    inner: &Inner,
-    carrier: Arc<dyn Carrier>,
-    parts: Arc<Parts>,
-    to_join: Vec<SocketAddr>,
-) {
+fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins: bool) {
     let stopped = || inner.stop.subscribe();
     let service = Arc::new(Seed {
         store: inner.shared.store.clone(),
@@ -162,13 +159,20 @@ fn run_tasks(
         buffers: inner.shared.buffers.clone(),
     });
     let (announcer, store) = (inner.shared.announcer.clone(), inner.shared.store.clone());
-    let joining = join(Arc::clone(&parts), to_join, Arc::clone(&inner.joined));
+    let joining = join(Arc::clone(&parts), joins, Arc::clone(&inner.joined));
+    let bootstrap = Arc::clone(&inner.bootstrap);
+    let looking = async move {
+        bootstrap.restore().await;
+        bootstrap.run().await;
+    };
     let tasks = &inner.tasks;
     tasks.add(serve(carrier, service, ServeLimits::default(), stopped()));
     let settings = inner.shared.limits.upkeep;
     tasks.add(inner.upkeep.clone().run(settings, stopped()));
     tasks.add(settle::run(Arc::clone(&parts), stopped()));
-    tasks.add(until(stopped(), housekeeping(parts, Arc::clone(&inner.tokens))));
+    tasks.add(until(stopped(), looking));
+    let bootstrap = Arc::clone(&inner.bootstrap);
+    tasks.add(until(stopped(), housekeeping(parts, bootstrap, Arc::clone(&inner.tokens))));
     tasks.add(until(stopped(), async move {
         joining.await;
         announcer.announce_all(store).await;
@@ -182,6 +186,8 @@ pub(super) async fn shutdown(inner: &Inner) {
     }
     let leave = async {
         let contacts = alive(&inner.overlay).await;
+        inner.bootstrap.save(&contacts).await;
+        inner.bootstrap.sources.discovery.close().await;
         // The goodbye comes last: every other message says that this node lives.
         tokio::join!(inner.tasks.ended(), async {
             inner.overlay.shutdown().await;
@@ -238,14 +244,23 @@ fn own_contact(config: &NodeConfig) -> Result<Contact, StartError> {
     })
 }
 
-async fn load(config: &NodeConfig, clock: Clock) -> Result<Loaded, StartError> {
+async fn load(
+    config: &NodeConfig,
+    book_file: Option<PathBuf>,
+    clock: Clock,
+) -> Result<Loaded, StartError> {
     let (store, swarm) = (config.store.clone(), config.swarm.clone());
     let work = move || {
         let peers = Arc::new(Peers::new(clock));
-        let saved = peers.restore(&store)?;
+        peers.restore(&store)?;
+        let book = Arc::new(Book::new(clock));
+        if let Some(path) = book_file {
+            book.load(&path);
+        }
+        peers.members_alive_lately().iter().for_each(|contact| book.heard(contact));
         let kept = Keeper::count(&store)?;
         let tokens = Arc::new(Tokens::load(store, swarm, clock)?);
-        Ok::<_, ddr_store::IndexError>(Loaded { peers, tokens, saved, kept })
+        Ok::<_, ddr_store::IndexError>(Loaded { peers, tokens, book, kept })
     };
     let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
     blocking(work).await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
@@ -253,19 +268,6 @@ async fn load(config: &NodeConfig, clock: Clock) -> Result<Loaded, StartError> {
 
 fn seed() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Config(format!("no randomness: {error}")))
-}
-
-fn addresses_to_join(
-    given: &[SocketAddr],
-    saved: Vec<SocketAddr>,
-    own: &Contact,
-) -> Vec<SocketAddr> {
-    let mut addrs: Vec<SocketAddr> = given.iter().copied().chain(saved).collect();
-    addrs.sort_unstable();
-    addrs.dedup();
-    addrs.retain(|addr| !own.addrs.contains(addr));
-    addrs.truncate(MAX_MEMBERS);
-    addrs
 }
 
 async fn until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()>) {
@@ -276,14 +278,9 @@ async fn until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()>) 
 }
 
 /// Meets the others, learns who is near, and says that it is ready.
-async fn join(parts: Arc<Parts>, addrs: Vec<SocketAddr>, tell: Arc<watch::Sender<bool>>) {
-    if !addrs.is_empty() {
-        parts.overlay.bootstrap(addrs).await;
-        let mut look = JOIN_LOOK_FIRST;
-        while parts.overlay.view().await.contacts.is_empty() {
-            tokio::time::sleep(look).await;
-            look = (look * 2).min(JOIN_LOOK_LAST);
-        }
+async fn join(parts: Arc<Parts>, joins: bool, tell: Arc<watch::Sender<bool>>) {
+    if joins {
+        parts.overlay.company(true).await;
         let near = parts.overlay.closest(parts.caller.own().id.to_key()).await.unwrap_or_default();
         near.iter().for_each(|contact| parts.peers.alive(contact));
         tracing::info!(nodes = near.len(), "joined");
@@ -291,18 +288,18 @@ async fn join(parts: Arc<Parts>, addrs: Vec<SocketAddr>, tell: Arc<watch::Sender
     tell.send_replace(true);
 }
 
-async fn housekeeping(parts: Arc<Parts>, tokens: Arc<Tokens>) {
+async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<Tokens>) {
     let mut pause = HOUSEKEEPING_FIRST;
     loop {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(HOUSEKEEPING_EVERY);
         let now = parts.clock.now();
         let recent = HOUSEKEEPING_EVERY.as_millis() as u64;
-        for peer in parts.overlay.view().await.contacts {
-            if peer.alive && now.since_ms(peer.last_seen) < recent {
-                parts.peers.alive(&peer.contact);
-            }
-        }
+        let contacts = parts.overlay.view().await.contacts.into_iter();
+        let heard = contacts.filter(|peer| peer.alive && now.since_ms(peer.last_seen) < recent);
+        let heard: Vec<Contact> = heard.map(|peer| peer.contact).collect();
+        heard.iter().for_each(|contact| parts.peers.alive(contact));
+        bootstrap.save(&heard).await;
         let (peers, store) = (Arc::clone(&parts.peers), parts.store.clone());
         if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
             tracing::warn!(%error, "the known peers could not be saved");

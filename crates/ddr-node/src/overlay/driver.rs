@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ddr_proto::kad::{CallId, Input, Kad, OpId, Output, RequestId};
 use ddr_proto::wire::{Contact, ProviderRecord, Request, Response};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -26,9 +26,11 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
 pub(crate) fn spawn(kad: Kad, caller: Caller, clock: Clock, peers: Arc<Peers>) -> OverlayHandle {
     let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
     let alone = Arc::new(AtomicBool::new(kad.is_alone()));
+    let (tell_company, company) = watch::channel(kad.has_live_peer());
     let driver = Driver {
         kad,
         alone: Arc::clone(&alone),
+        company: tell_company,
         caller,
         clock,
         peers,
@@ -40,7 +42,7 @@ pub(crate) fn spawn(kad: Kad, caller: Caller, clock: Clock, peers: Arc<Peers>) -
         provides: BTreeMap::new(),
     };
     tokio::spawn(driver.run(inbox));
-    OverlayHandle { commands, alone }
+    OverlayHandle { commands, alone, company }
 }
 
 /// Something to ask a peer for the core.
@@ -52,6 +54,7 @@ enum Errand {
 struct Driver {
     kad: Kad,
     alone: Arc<AtomicBool>,
+    company: watch::Sender<bool>,
     caller: Caller,
     clock: Clock,
     peers: Arc<Peers>,
@@ -99,6 +102,7 @@ impl Driver {
             }
             Command::Heard(contact) => self.input(Input::Heard { contact }),
             Command::Bootstrap(addrs) => self.input(Input::Bootstrap { addrs }),
+            Command::Met(contact) => self.input(Input::Probed { contact }),
             Command::Lookup { target, kind, events } => {
                 let op = OpId(self.fresh());
                 self.lookups.insert(op, events);
@@ -134,6 +138,8 @@ impl Driver {
     fn input(&mut self, input: Input) {
         self.kad.handle(self.clock.now(), input);
         self.alone.store(self.kad.is_alone(), Ordering::Release);
+        let company = self.kad.has_live_peer();
+        self.company.send_if_modified(|told| std::mem::replace(told, company) != company);
         while let Some(output) = self.kad.poll_output() {
             self.output(output);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_net::{Carrier, Identity, MemoryNetwork, Swarm};
-use ddr_node::{Blob, Limits, Node, NodeConfig};
+use ddr_node::{Blob, Limits, Node, NodeConfig, Sources};
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
 use ddr_store::{Store, StoreConfig};
 use futures_util::StreamExt;
@@ -55,6 +55,16 @@ impl Bed {
 
     /// Starts the node of `machine` without waiting for anybody.
     pub(crate) async fn start_alone(&self, machine: &Machine, others: &[&Machine]) -> Node {
+        self.start_with(machine, others, Sources::default()).await
+    }
+
+    /// The same, with more places to look for others.
+    pub(crate) async fn start_with(
+        &self,
+        machine: &Machine,
+        others: &[&Machine],
+        sources: Sources,
+    ) -> Node {
         let carrier = self.network.carrier(machine.addr, machine.identity.node_id());
         let carrier: Arc<dyn Carrier> = Arc::new(GatedCarrier::new(carrier, &machine.gate));
         let config = NodeConfig {
@@ -67,7 +77,7 @@ impl Bed {
             bootstrap: others.iter().map(|other| other.addr).collect(),
             limits: Limits::default(),
         };
-        Node::start(config).await.expect("the node starts")
+        Node::start_with(config, sources).await.expect("the node starts")
     }
 
     /// `count` machines with nodes that know each other.

@@ -1,6 +1,7 @@
 //! Whole nodes on the memory network: push, pull, names, faults.
 
 mod bed;
+mod bootstrap;
 mod faults;
 mod gate;
 mod lists;

@@ -22,6 +22,8 @@ struct View {
     advertise: Vec<String>,
     uptime_ms: u64,
     peers: usize,
+    swarm_size: u64,
+    bootstrap: Vec<Source>,
     blobs: usize,
     blob_bytes: u64,
     manifests: usize,
@@ -29,6 +31,14 @@ struct View {
     provider_records: usize,
     fetches_running: usize,
     traffic: Traffic,
+}
+
+#[derive(Deserialize)]
+struct Source {
+    source: String,
+    found: usize,
+    answered: u64,
+    error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,7 +75,8 @@ fn render(view: &View) -> String {
         ("registry", format!("http://{}", view.registry)),
         ("peer port", format!("{}, advertised as {}", view.peer_listen, joined(&view.advertise))),
         ("data", view.data_dir.clone()),
-        ("peers", view.peers.to_string()),
+        ("peers", format!("{} known, about {} nodes in the swarm", view.peers, view.swarm_size)),
+        ("bootstrap", view.bootstrap.iter().map(source).collect::<Vec<_>>().join("; ")),
         ("blobs", format!("{} ({})", view.blobs, size(view.blob_bytes))),
         ("manifests", view.manifests.to_string()),
         (
@@ -85,4 +96,13 @@ fn render(view: &View) -> String {
         ),
         ("to peers", size(traffic.served_bytes)),
     ])
+}
+
+/// One source of other nodes: addresses at the last look, and how often a node answered.
+fn source(source: &Source) -> String {
+    let Source { source, found, answered, error } = source;
+    match error {
+        Some(error) => format!("{source}: {}", error.replace('\n', " ")),
+        None => format!("{source}: {found} found, {answered} answered"),
+    }
 }

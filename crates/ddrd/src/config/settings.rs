@@ -60,6 +60,21 @@ pub struct Settings {
     #[arg(long, value_name = "TOKEN|@FILE", env = "DDR_JOIN", hide_env_values = true)]
     pub join: Option<String>,
 
+    /// Places where other nodes of the swarm may be, with commas between; a host name or an address,
+    /// port 5001 if none is given
+    #[arg(long, value_name = "HOST:PORT", env = "DDR_BOOTSTRAP", value_delimiter = ',')]
+    pub bootstrap: Option<Vec<String>>,
+
+    /// Name in the DNS under which other nodes are: a host name (A, AAAA), or a service such as
+    /// _ddr._tcp.example.org (SRV)
+    #[arg(long, value_name = "NAME", env = "DDR_BOOTSTRAP_DNS")]
+    pub bootstrap_dns: Option<String>,
+
+    /// Find other nodes of the swarm on the LAN by multicast DNS, and be found; never for a loopback
+    /// address [default: true]
+    #[arg(long, value_name = "BOOL", env = "DDR_MDNS")]
+    pub mdns: Option<bool>,
+
     /// Failure zone of this node, such as a rack or a room
     #[arg(long, value_name = "NAME", env = "DDR_ZONE")]
     pub zone: Option<String>,
@@ -158,6 +173,9 @@ impl Settings {
             admin_listen: self.admin_listen.or(below.admin_listen),
             peer_advertise: self.peer_advertise.or(below.peer_advertise),
             join: self.join.or(below.join),
+            bootstrap: self.bootstrap.or(below.bootstrap),
+            bootstrap_dns: self.bootstrap_dns.or(below.bootstrap_dns),
+            mdns: self.mdns.or(below.mdns),
             zone: self.zone.or(below.zone),
             registry: self.registry.over(below.registry),
             gc_interval: self.gc_interval.or(below.gc_interval),
@@ -187,12 +205,15 @@ mod tests {
     fn every_key_is_read() {
         let text = "data-dir = '/d'\nregistry-listen = '127.0.0.1:1'\npeer-listen = '[::]:2'\n\
                     admin-listen = '127.0.0.1:3'\npeer-advertise = '192.0.2.1:4'\njoin = '@f'\n\
+                    bootstrap = ['a:1', '192.0.2.2']\nbootstrap-dns = '_ddr._tcp.example.org'\n\
+                    mdns = false\n\
                     zone = 'z'\nregistry-tls-cert = 'c'\nregistry-tls-key = 'k'\n\
                      log = 'debug'\nlog-format = 'json'\n\
                      gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n\
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);
+        assert_eq!(settings.mdns, Some(false));
         assert_eq!(settings.log_format, Some(LogFormat::Json));
         assert_eq!(settings.registry.require_blobs, Some(true));
         assert_eq!(settings.registry.hosts, Some(vec!["a".to_owned(), "b".to_owned()]));

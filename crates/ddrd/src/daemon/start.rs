@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::descriptors::Descriptors;
-use super::{DaemonError, advertise, bootstrap, join_token, listen};
+use super::{DaemonError, advertise, bootstrap, discovery, join_token, listen};
 use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -141,7 +141,8 @@ async fn start_node(
         .map_err(bind)?;
     let peers = carrier.local_addr();
     let advertise = advertise::choose(config.peer_advertise, peers, &bootstrap);
-    let node = Node::start(NodeConfig {
+    let sources = discovery::sources(config, &identity, swarm.swarm_id(), advertise);
+    let node = NodeConfig {
         store,
         identity: Arc::new(identity),
         swarm,
@@ -154,8 +155,8 @@ async fn start_node(
             upkeep: config.upkeep,
             ..ddr_node::Limits::default()
         },
-    })
-    .await?;
+    };
+    let node = Node::start_with(node, sources).await?;
     Ok(Started { node, peers, advertise })
 }
 
@@ -172,10 +173,11 @@ async fn membership(
     match (own, token) {
         (Some(own), None) => Ok((own, bootstrap::remembered(store))),
         (own, Some(token)) => {
+            let doors = if own.is_some() { Vec::new() } else { discovery::doors(config).await };
             if own.is_none_or(|own| own.swarm_id() == token.swarm_id()) {
                 bootstrap::remember(store, token.addresses());
             }
-            Ok((Swarm::join(dir, identity, token).await?, token.addresses().to_vec()))
+            Ok((Swarm::join_by(dir, identity, token, &doors).await?, token.addresses().to_vec()))
         }
         (None, None) => {
             // What an earlier, failed join left is of another swarm.

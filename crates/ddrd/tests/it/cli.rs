@@ -13,7 +13,7 @@ fn ddr(admin: SocketAddr, args: &[&str]) -> Output {
 }
 
 /// Standard output of a command that must succeed.
-fn shown(admin: SocketAddr, args: &[&str]) -> String {
+pub(crate) fn shown(admin: SocketAddr, args: &[&str]) -> String {
     let output = ddr(admin, args);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{args:?}: {stderr}");

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod bootstrap;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod crash;
