@@ -108,7 +108,25 @@ impl Kad {
         }
     }
 
-    /// Takes an input in. The only way to change state; never fails, never blocks.
+    /// Fills the routing table with peers that answered this node before, and continues upkeep in
+    /// mid-cycle instead of joining anew.
+    ///
+    /// For a node that lived in a settled swarm a moment ago: `peers` are taken as alive until a
+    /// call to them fails, and no record is handed over to them. The first upkeep falls at a random
+    /// moment of its interval, so that many nodes that resume together do not act together.
+    pub fn resume(&mut self, now: Timestamp, peers: impl IntoIterator<Item = Arc<Contact>>) {
+        self.now = self.now.max(now);
+        for contact in peers {
+            let solved = static_puzzle_holds(&contact.id, self.cfg.static_puzzle_bits);
+            if solved && contact.check_limits().is_ok() && contact.is_dialable() {
+                self.table.answered(&contact, self.now);
+            }
+        }
+        self.resume_upkeep();
+    }
+
+    /// Takes an input in. Besides [`Self::resume`] the only way to change state; never fails, never
+    /// blocks.
     ///
     /// A `now` before an earlier one counts as that earlier one.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
