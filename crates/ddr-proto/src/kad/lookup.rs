@@ -20,6 +20,11 @@ use crate::wire::{Contact, ProviderRecord, Request};
 pub(super) const MAX_QUERIES: usize = 256;
 /// Most holders that one lookup keeps.
 const MAX_PROVIDERS: usize = 256;
+/// Most paths of one lookup.
+const MAX_PATHS: usize = 8;
+/// A path has had its say when this many of its nodes have brought records. One would be too few:
+/// where 40 % of the nodes sign themselves as holders, the first to answer is often one of them.
+const SAYS_PER_PATH: u8 = 3;
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub(super) struct LookupId(pub(super) u64);
@@ -52,8 +57,8 @@ pub(super) struct Lookup {
     failed: usize,
     answered: Vec<(Distance, Arc<Contact>)>,
     providers: BTreeMap<NodeId, ProviderRecord>,
-    /// Bit p is set when path p has brought a record.
-    paths_with_records: u64,
+    /// How many nodes of each path have brought records.
+    says: [u8; MAX_PATHS],
 }
 
 /// What an answer brought.
@@ -73,7 +78,7 @@ impl Lookup {
         paths: usize,
         deadline: Timestamp,
     ) -> Self {
-        let paths = paths.clamp(1, 8).min(seeds.len().max(1));
+        let paths = paths.clamp(1, MAX_PATHS).min(seeds.len().max(1));
         let mut lookup = Self {
             target,
             kind,
@@ -86,7 +91,7 @@ impl Lookup {
             failed: 0,
             answered: Vec::new(),
             providers: BTreeMap::new(),
-            paths_with_records: 0,
+            says: [0; MAX_PATHS],
         };
         let seed_count = seeds.len();
         for (index, contact) in seeds.into_iter().enumerate() {
@@ -163,6 +168,7 @@ impl Lookup {
         now: Timestamp,
     ) -> Learned {
         let mut learned = Learned::default();
+        let mut says = false;
         for record in records {
             if record.key != self.target {
                 learned.fault = Some(Reason::ForeignRecord);
@@ -172,7 +178,7 @@ impl Lookup {
             let holds = record.expires_ms > now.0 && !record.withdrawn && holder != *own;
             let known = self.providers.get(&holder);
             if !holds || known.is_some_and(|known| *known == record) {
-                self.note_record(from, holds);
+                says |= holds;
                 continue;
             }
             let full = self.providers.len() >= MAX_PROVIDERS && known.is_none();
@@ -183,19 +189,15 @@ impl Lookup {
                 learned.fault = Some(Reason::BadRecord(error));
                 break;
             }
-            self.note_record(from, true);
+            says = true;
             self.providers.insert(holder, record.clone());
             learned.new.push(record);
         }
-        learned
-    }
-
-    fn note_record(&mut self, from: &NodeId, holds: bool) {
-        if let Some(path) = self.taken.get(from)
-            && holds
-        {
-            self.paths_with_records |= 1 << path;
+        if says && let Some(path) = self.taken.get(from) {
+            let says = &mut self.says[usize::from(*path)];
+            *says = says.saturating_add(1);
         }
+        learned
     }
 
     /// Whether the lookup has ended.
@@ -232,10 +234,10 @@ impl Lookup {
         self.providers.values().cloned().collect()
     }
 
-    /// A lookup of holders may stop early only when each path has brought a record: then even one
-    /// honest path has had its say.
+    /// A lookup of holders may stop early only when several nodes of each path have brought records:
+    /// then even one honest path has had its say, and false holders on all paths do not end it.
     fn every_path_has_records(&self) -> bool {
-        self.paths_with_records.count_ones() as usize == self.paths.len()
+        self.says[..self.paths.len()].iter().all(|says| *says >= SAYS_PER_PATH)
     }
 
     /// How long this lookup waits for a call. One that found too few answers, or that must know
