@@ -22,9 +22,6 @@ pub(super) const MAX_QUERIES: usize = 256;
 const MAX_PROVIDERS: usize = 256;
 /// Most paths of one lookup.
 const MAX_PATHS: usize = 8;
-/// A path has had its say when this many of its nodes have brought records. One would be too few:
-/// where 40 % of the nodes sign themselves as holders, the first to answer is often one of them.
-const SAYS_PER_PATH: u8 = 3;
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub(super) struct LookupId(pub(super) u64);
@@ -57,8 +54,6 @@ pub(super) struct Lookup {
     failed: usize,
     answered: Vec<(Distance, Arc<Contact>)>,
     providers: BTreeMap<NodeId, ProviderRecord>,
-    /// How many nodes of each path have brought records.
-    says: [u8; MAX_PATHS],
 }
 
 /// What an answer brought.
@@ -91,14 +86,13 @@ impl Lookup {
             failed: 0,
             answered: Vec::new(),
             providers: BTreeMap::new(),
-            says: [0; MAX_PATHS],
         };
         let seed_count = seeds.len();
         for (index, contact) in seeds.into_iter().enumerate() {
             let path = index % paths;
             lookup.taken.insert(contact.id, path as u8);
             let distance = contact.id.distance(&target);
-            lookup.paths[path].offer(distance, contact, seed_count);
+            lookup.paths[path].offer(distance, contact, None, seed_count);
         }
         lookup
     }
@@ -153,22 +147,20 @@ impl Lookup {
             self.answered.insert(place, (distance, Arc::clone(from)));
         }
         for contact in nodes.iter().filter_map(usable) {
-            path.offer(contact.id.distance(&self.target), contact, k);
+            path.offer(contact.id.distance(&self.target), contact, Some(&from.id), k);
         }
     }
 
-    /// Checks records that `from` sent and keeps the newest of each holder.
+    /// Checks records that a node sent and keeps the newest of each holder.
     ///
     /// Stops at the first record that proves a lie. `own` is skipped: a node never needs itself.
     pub(super) fn learn(
         &mut self,
-        from: &NodeId,
         records: Vec<ProviderRecord>,
         own: &NodeId,
         now: Timestamp,
     ) -> Learned {
         let mut learned = Learned::default();
-        let mut says = false;
         for record in records {
             if record.key != self.target {
                 learned.fault = Some(Reason::ForeignRecord);
@@ -178,7 +170,6 @@ impl Lookup {
             let holds = record.expires_ms > now.0 && !record.withdrawn && holder != *own;
             let known = self.providers.get(&holder);
             if !holds || known.is_some_and(|known| *known == record) {
-                says |= holds;
                 continue;
             }
             let full = self.providers.len() >= MAX_PROVIDERS && known.is_none();
@@ -189,20 +180,18 @@ impl Lookup {
                 learned.fault = Some(Reason::BadRecord(error));
                 break;
             }
-            says = true;
             self.providers.insert(holder, record.clone());
             learned.new.push(record);
-        }
-        if says && let Some(path) = self.taken.get(from) {
-            let says = &mut self.says[usize::from(*path)];
-            *says = says.saturating_add(1);
         }
         learned
     }
 
     /// Whether the lookup has ended.
+    ///
+    /// Holders that were found do not end it: they may be false, and whoever waits for the first true
+    /// one has been told of each at once.
     pub(super) fn is_done(&self, rules: &Rules) -> bool {
-        if rules.now >= self.deadline || self.every_path_has_records() {
+        if rules.now >= self.deadline {
             return true;
         }
         let may_ask = self.queries < MAX_QUERIES;
@@ -232,12 +221,6 @@ impl Lookup {
 
     pub(super) fn providers(&self) -> Vec<ProviderRecord> {
         self.providers.values().cloned().collect()
-    }
-
-    /// A lookup of holders may stop early only when several nodes of each path have brought records:
-    /// then even one honest path has had its say, and false holders on all paths do not end it.
-    fn every_path_has_records(&self) -> bool {
-        self.says[..self.paths.len()].iter().all(|says| *says >= SAYS_PER_PATH)
     }
 
     /// How long this lookup waits for a call. One that found too few answers, or that must know
