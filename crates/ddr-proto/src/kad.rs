@@ -54,6 +54,8 @@ use crate::wire::{Contact, MAX_NODES, Request, Response, Signer};
 const MAX_VERIFYING: usize = 64;
 /// Most keys that are withdrawn one by one when the node leaves; the rest expires.
 const MAX_FAREWELL_KEYS: usize = 16_384;
+/// Outputs for which room is kept between two inputs.
+const KEPT_OUTPUTS: usize = 4;
 
 /// The overlay core of one node.
 #[derive(Debug)]
@@ -122,6 +124,7 @@ impl Kad {
                 self.table.answered(&contact, self.now);
             }
         }
+        self.table.pack();
         self.resume_upkeep();
     }
 
@@ -162,7 +165,12 @@ impl Kad {
 
     /// The next thing to do, until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        if next.is_none() {
+            // A burst of outputs is no reason to hold its memory until the next one.
+            self.outputs.shrink_to(KEPT_OUTPUTS);
+        }
+        next
     }
 
     /// When to hand in [`Input::Tick`] at the latest; `None` when only inputs change anything.
