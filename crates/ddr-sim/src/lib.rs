@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attack;
+mod background;
 pub mod churn;
 pub mod config;
 pub mod dice;
@@ -16,11 +17,14 @@ mod identity;
 pub mod latency;
 mod net;
 mod ops;
+pub mod paper;
+pub mod plain;
 pub mod queue;
 pub mod report;
 pub mod ring;
 pub mod scenario;
 pub mod size;
+pub mod svg;
 pub mod tally;
 pub mod transcript;
 

@@ -87,6 +87,8 @@ pub(crate) struct Member {
     pub(crate) refuses: bool,
     pub(crate) region: u8,
     pub(crate) kad: Option<Box<Kad>>,
+    /// Bytes of its calls and of the answers to them.
+    pub(crate) caused_bytes: u64,
     /// When its core is called back; `Micros::MAX` means never.
     wake: Micros,
 }
@@ -162,6 +164,7 @@ impl Net {
             refuses: self.dice.hits(0.5),
             region,
             kad: None,
+            caused_bytes: 0,
             wake: Micros::MAX,
         };
         self.members.push(member);

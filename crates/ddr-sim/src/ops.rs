@@ -138,10 +138,6 @@ impl Ops {
             *self.failed_keys.entry(op.target).or_default() += 1;
         }
     }
-
-    pub(crate) fn running(&self) -> usize {
-        self.running.len()
-    }
 }
 
 /// A node, if it exists at all.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::background::Background;
 use crate::config::SimConfig;
 use crate::net::Net;
 use crate::tally::wilson95;
@@ -52,6 +53,15 @@ pub struct Report {
     pub traffic_bytes_per_node_s: f64,
     /// Messages of the same.
     pub messages_per_node_s: f64,
+    /// Blobs of each publishing node in the measurement of background traffic; 0 without it.
+    pub blobs: usize,
+    /// Bytes that upkeep of one node causes in a second, answers included.
+    pub upkeep_bytes_per_node_s: f64,
+    /// Bytes that publishing one blob once causes, answers included.
+    pub publish_bytes_per_blob: f64,
+    /// What each node would send in a second if all held so many blobs: upkeep, and each blob
+    /// published once in the republish interval.
+    pub background_bytes_per_node_s: f64,
     /// Misbehaviour that honest cores reported.
     pub misbehaviour: u64,
     /// Adversarial identities, Sybil identities included.
@@ -65,7 +75,13 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(cfg: &SimConfig, net: &mut Net, keys: usize, window_s: f64) -> Self {
+    pub(crate) fn new(
+        cfg: &SimConfig,
+        net: &mut Net,
+        keys: usize,
+        window_s: f64,
+        background: Background,
+    ) -> Self {
         let (done, succeeded) = (net.ops.done, net.ops.succeeded);
         let (low, high) = wilson95(succeeded, done);
         let up = net.members.iter().filter(|member| member.up).count().max(1);
@@ -94,6 +110,10 @@ impl Report {
             stored_mean: ops.stored.mean(),
             traffic_bytes_per_node_s: per_node_s(net.traffic.bytes),
             messages_per_node_s: per_node_s(net.traffic.messages),
+            blobs: background.blobs,
+            upkeep_bytes_per_node_s: background.upkeep_s,
+            publish_bytes_per_blob: background.per_blob,
+            background_bytes_per_node_s: background.per_node_s(cfg.kad.republish_ms),
             misbehaviour: net.reports,
             identities: net.adversary.ring.len(),
             simulated_s: net.now as f64 / 1e6,

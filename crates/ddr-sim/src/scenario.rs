@@ -6,8 +6,9 @@ use ddr_proto::kad::{Input, LookupKind};
 use ddr_proto::wire::ProviderRecord;
 
 use crate::attack::Attack;
+use crate::background::{self, Background};
 use crate::churn::Churn;
-use crate::config::{Setup, SimConfig};
+use crate::config::SimConfig;
 use crate::identity;
 use crate::latency::Micros;
 use crate::net::{Net, START_MS, Step};
@@ -16,6 +17,8 @@ use crate::report::Report;
 const SECOND: Micros = 1_000_000;
 /// Publications are spread over this time.
 const PUBLISH_US: Micros = 20 * SECOND;
+/// Time to publish many blobs at once, as far as background traffic is measured.
+const ANNOUNCE_US: Micros = 60 * SECOND;
 /// Time for the last publication to end, and for the adversary to prepare.
 const SETTLE_US: Micros = 10 * SECOND;
 /// Time for the last lookup to end: none lasts longer than a few seconds.
@@ -36,7 +39,8 @@ pub fn run(cfg: &SimConfig, live_bytes: fn() -> u64) -> Report {
     course.prepare_attack();
     let window_s = course.look_up();
     let keys = course.keys.len();
-    let mut report = Report::new(cfg, &mut course.net, keys, window_s);
+    let background = course.background;
+    let mut report = Report::new(cfg, &mut course.net, keys, window_s, background);
     report.bytes_per_node = course.core_bytes(live_bytes);
     report
 }
@@ -51,6 +55,7 @@ struct Held {
 struct Course {
     net: Net,
     keys: Vec<Held>,
+    background: Background,
 }
 
 impl Course {
@@ -62,10 +67,17 @@ impl Course {
             let holder = net.random_honest().unwrap_or(0);
             held.push(Held { key, holder });
         }
-        Self { net, keys: held }
+        Self { net, keys: held, background: Background::default() }
     }
 
     fn publish(&mut self) {
+        let (publishers, blobs) = (self.net.cfg.publishers, self.net.cfg.blobs);
+        if blobs > 0 {
+            self.net.members.iter_mut().for_each(|member| member.caused_bytes = 0);
+            let publishers = background::announce(&mut self.net, publishers, blobs);
+            self.run_for(ANNOUNCE_US);
+            self.background = background::measure(&self.net, &publishers, blobs, ANNOUNCE_US);
+        }
         if self.net.cfg.kind == LookupKind::Providers {
             for key in 0..self.keys.len() {
                 let delay = self.net.dice.below(PUBLISH_US);
@@ -215,10 +227,4 @@ fn plan_leave(net: &mut Net, node: u32, after: Micros) {
 
 fn key(seed: u64, number: usize) -> Key {
     Key::of_content(&Digest::sha256(format!("blob {number} of seed {seed}").as_bytes()))
-}
-
-/// Whether a network is built by joins: then it takes long, and the program says so.
-#[must_use]
-pub fn is_slow(cfg: &SimConfig) -> bool {
-    cfg.setup == Setup::Join && cfg.nodes > 2_000
 }

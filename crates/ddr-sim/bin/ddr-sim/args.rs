@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ddr_proto::kad::{KadConfig, LookupKind};
 use ddr_sim::{Churn, Latency, Setup, SimConfig, SybilPrice};
@@ -16,6 +18,60 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Runs one network and prints what lookups in it found and cost.
     Overlay(OverlayArgs),
+    /// Runs the set-up of the S/Kademlia paper: success against the part of adversaries.
+    Paper(PaperArgs),
+    /// Draws a chart of JSON lines that other commands printed.
+    Plot(PlotArgs),
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct PaperArgs {
+    /// Nodes of each network.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) nodes: usize,
+    /// Lookups of each point.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) lookups: usize,
+    /// What the adversaries do.
+    #[arg(long, default_value = "misroute")]
+    pub(crate) attack: String,
+    /// Parts of adversarial nodes.
+    #[arg(long, value_delimiter = ',', default_value = "0,0.1,0.2,0.3,0.4,0.5")]
+    pub(crate) adversarial: Vec<f64>,
+    /// Everything follows from it.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Prints JSON, one object for each point.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Draws the chart into this file.
+    #[arg(long)]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct PlotArgs {
+    /// Files of JSON lines.
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Field of the x axis.
+    #[arg(long)]
+    pub(crate) x: String,
+    /// Field of the y axis.
+    #[arg(long)]
+    pub(crate) y: String,
+    /// Field that tells the lines apart.
+    #[arg(long)]
+    pub(crate) by: Option<String>,
+    /// Title of the chart.
+    #[arg(long, default_value = "")]
+    pub(crate) title: String,
+    /// The x axis grows by powers of ten.
+    #[arg(long)]
+    pub(crate) log_x: bool,
+    /// Where the chart goes.
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Copy, Clone, Debug, ValueEnum)]
@@ -122,6 +178,9 @@ pub(crate) struct OverlayArgs {
     /// Length of the sibling list; 0 for none.
     #[arg(long)]
     pub(crate) siblings: Option<usize>,
+    /// Measures background traffic too, with so many blobs on each node.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) blobs: usize,
     /// Time over which the lookups are spread, in seconds; 0 chooses.
     #[arg(long, default_value_t = 0)]
     pub(crate) window_s: u64,
@@ -160,6 +219,7 @@ impl OverlayArgs {
                 SetupName::Settled => Setup::Settled,
                 SetupName::Join => Setup::Join,
             },
+            blobs: self.blobs,
             window_s: self.window_s,
             seed: self.seed,
             kad: self.kad(),

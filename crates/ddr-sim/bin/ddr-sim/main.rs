@@ -3,6 +3,8 @@
 mod alloc;
 mod args;
 mod overlay;
+mod paper;
+mod plot;
 
 use std::process::ExitCode;
 
@@ -13,6 +15,8 @@ use self::args::{Args, Command};
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Overlay(args) => overlay::run(&args),
+        Command::Paper(args) => paper::run(&args),
+        Command::Plot(args) => plot::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -71,4 +71,14 @@ fn print(report: &Report, json: bool) {
         "  {} bytes of memory a core, {:.0} bytes/s sent a node, transcript {}",
         report.bytes_per_node, report.traffic_bytes_per_node_s, report.transcript,
     );
+    if report.blobs > 0 {
+        println!(
+            "  background with {} blobs on each node: {:.0} bytes/s sent ({:.0} upkeep), {:.0} \
+             bytes to publish one blob once",
+            report.blobs,
+            report.background_bytes_per_node_s,
+            report.upkeep_bytes_per_node_s,
+            report.publish_bytes_per_blob,
+        );
+    }
 }

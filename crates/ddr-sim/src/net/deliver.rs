@@ -22,14 +22,15 @@ impl Net {
             Output::Call { call, to, request } => self.send_call(node, call, &to, request),
             Output::Probe { addr } => {
                 if let Some(to) = self.at_addr(&addr) {
-                    self.count(OVERHEAD_BYTES);
+                    self.count(node, OVERHEAD_BYTES);
                     let delay = self.one_way(node, to);
                     self.queue.push(self.now + delay, Event::Probe { from: node, to });
                 }
             }
             Output::Reply { id, response } => {
                 let (to, call) = Self::asker(id);
-                self.send_answer(node, to, call, from_op, response, 0);
+                let answer = Event::Response { from: node, to, call, tag: from_op, response };
+                self.send_answer(answer, 0);
             }
             Output::Providers { op, records } => {
                 let by = if from_op == Some(op) { self.answering } else { None };
@@ -63,7 +64,7 @@ impl Net {
             _ => NO_OP,
         };
         let bytes = request_bytes(&self.member(node).contact, &request);
-        self.count(bytes + OVERHEAD_BYTES);
+        self.count(node, bytes + OVERHEAD_BYTES);
         let Some(listener) = listener else {
             return; // nobody there, or somebody else: no connection comes about
         };
@@ -74,20 +75,16 @@ impl Net {
         }
     }
 
-    fn send_answer(
-        &mut self,
-        node: u32,
-        to: u32,
-        call: CallId,
-        tag: Tag,
-        response: Response,
-        held_back: Micros,
-    ) {
-        self.count(response_bytes(&response) + OVERHEAD_BYTES);
+    /// Sends an answer, which its sender has held back so long.
+    fn send_answer(&mut self, answer: Event, held_back: Micros) {
+        let Event::Response { from, to, response, .. } = &answer else {
+            return;
+        };
+        let (from, to) = (*from, *to);
+        self.count(to, response_bytes(response) + OVERHEAD_BYTES);
         if !self.is_lost() {
-            let delay = self.one_way(node, to) + held_back;
-            let event = Event::Response { from: node, to, call, tag, response };
-            self.queue.push(self.now + delay, event);
+            let delay = self.one_way(from, to) + held_back;
+            self.queue.push(self.now + delay, answer);
         }
     }
 
@@ -135,7 +132,8 @@ impl Net {
             }
             Reaction::Silence => {}
             Reaction::Answer(response, held_back) => {
-                self.send_answer(to, from, call, tag, response, held_back);
+                let answer = Event::Response { from: to, to: from, call, tag, response };
+                self.send_answer(answer, held_back);
             }
         }
     }
@@ -157,7 +155,7 @@ impl Net {
         if !self.member(to).up || !self.member(to).dialable {
             return;
         }
-        self.count(OVERHEAD_BYTES);
+        self.count(from, OVERHEAD_BYTES);
         let delay = self.one_way(to, from);
         self.queue.push(self.now + delay, Event::Probed { to: from, node: to });
         let contact = Contact::clone(&self.member(from).contact);
@@ -184,8 +182,9 @@ impl Net {
         self.dice.hits(loss)
     }
 
-    fn count(&mut self, bytes: u64) {
+    fn count(&mut self, cause: u32, bytes: u64) {
         self.traffic.messages += 1;
         self.traffic.bytes += bytes;
+        self.members[cause as usize].caused_bytes += bytes;
     }
 }
