@@ -111,7 +111,13 @@ pub(crate) enum Reaction {
     /// Not at all.
     Silence,
     /// With this, held back so long.
-    Answer(Response, Micros),
+    Answer(Box<Response>, Micros),
+}
+
+impl Reaction {
+    fn answer(response: Response, held_back: Micros) -> Self {
+        Self::Answer(Box::new(response), held_back)
+    }
 }
 
 /// Invented nodes in one answer.
@@ -147,7 +153,7 @@ impl Adversary {
             Request::FindProviders { key } => (*key, true),
             Request::PutProviders { records } => return self.on_put(records),
             _ if self.attack.acts_honest() => return Reaction::Honest,
-            _ => return Reaction::Answer(Response::Pong { revoked: 0 }, 0),
+            _ => return Reaction::answer(Response::Pong { revoked: 0 }, 0),
         };
         let nodes = match self.attack {
             Attack::None | Attack::Flood => return Reaction::Honest,
@@ -157,7 +163,7 @@ impl Adversary {
             _ => self.colluders(&target, contact_of),
         };
         if !with_records {
-            return Reaction::Answer(Response::Nodes { nodes }, self.delay());
+            return Reaction::answer(Response::Nodes { nodes }, self.delay());
         }
         let records = match self.attack {
             Attack::Poison => vec![sign(&target)],
@@ -169,7 +175,7 @@ impl Adversary {
             Attack::Stale => self.expired(&target).into_iter().collect(),
             _ => Vec::new(),
         };
-        Reaction::Answer(Response::Providers { records, nodes }, self.delay())
+        Reaction::answer(Response::Providers { records, nodes }, self.delay())
     }
 
     /// Records are taken with thanks and thrown away.
@@ -178,7 +184,7 @@ impl Adversary {
         match self.attack {
             Attack::Flood => Reaction::Honest,
             Attack::Eclipse if !about_target => Reaction::Honest,
-            _ => Reaction::Answer(Response::Stored { accepted: records.len() as u32 }, 0),
+            _ => Reaction::answer(Response::Stored { accepted: records.len() as u32 }, 0),
         }
     }
 

@@ -197,7 +197,7 @@ impl Path {
     }
 
     #[cfg(test)]
-    pub(super) fn nodes(&self) -> Vec<crate::id::NodeId> {
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
         self.candidates.iter().map(|candidate| candidate.contact.id).collect()
     }
 

@@ -132,7 +132,7 @@ impl Net {
             }
             Reaction::Silence => {}
             Reaction::Answer(response, held_back) => {
-                let answer = Event::Response { from: to, to: from, call, tag, response };
+                let answer = Event::Response { from: to, to: from, call, tag, response: *response };
                 self.send_answer(answer, held_back);
             }
         }
