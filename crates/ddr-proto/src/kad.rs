@@ -54,6 +54,8 @@ use crate::wire::{Contact, MAX_NODES, Request, Response, Signer};
 const MAX_VERIFYING: usize = 64;
 /// Most keys that are withdrawn one by one when the node leaves; the rest expires.
 const MAX_FAREWELL_KEYS: usize = 16_384;
+/// Outputs for which room is kept between two inputs.
+const KEPT_OUTPUTS: usize = 4;
 
 /// The overlay core of one node.
 #[derive(Debug)]
@@ -108,7 +110,26 @@ impl Kad {
         }
     }
 
-    /// Takes an input in. The only way to change state; never fails, never blocks.
+    /// Fills the routing table with peers that answered this node before, and continues upkeep in
+    /// mid-cycle instead of joining anew.
+    ///
+    /// For a node that lived in a settled swarm a moment ago: `peers` are taken as alive until a
+    /// call to them fails, and no record is handed over to them. The first upkeep falls at a random
+    /// moment of its interval, so that many nodes that resume together do not act together.
+    pub fn resume(&mut self, now: Timestamp, peers: impl IntoIterator<Item = Arc<Contact>>) {
+        self.now = self.now.max(now);
+        for contact in peers {
+            let solved = static_puzzle_holds(&contact.id, self.cfg.static_puzzle_bits);
+            if solved && contact.check_limits().is_ok() && contact.is_dialable() {
+                self.table.answered(&contact, self.now);
+            }
+        }
+        self.table.pack();
+        self.resume_upkeep();
+    }
+
+    /// Takes an input in. Besides [`Self::resume`] the only way to change state; never fails, never
+    /// blocks.
     ///
     /// A `now` before an earlier one counts as that earlier one.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
@@ -144,7 +165,12 @@ impl Kad {
 
     /// The next thing to do, until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        if next.is_none() {
+            // A burst of outputs is no reason to hold its memory until the next one.
+            self.outputs.shrink_to(KEPT_OUTPUTS);
+        }
+        next
     }
 
     /// When to hand in [`Input::Tick`] at the latest; `None` when only inputs change anything.

@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ddr-node", &["ddr-net", "ddr-oci", "ddr-proto", "ddr-store"]),
     ("ddr-registry", &["ddr-node", "ddr-oci"]),
     ("ddrd", &["ddr-net", "ddr-node", "ddr-oci", "ddr-proto", "ddr-registry", "ddr-store"]),
+    ("ddr-sim", &["ddr-oci", "ddr-proto"]),
     ("xtask", &[]),
 ];
 
@@ -21,7 +22,7 @@ const ALLOWED_IN_TESTS: &[(&str, &[&str])] =
     &[("ddr-registry", &["ddr-net", "ddr-proto", "ddr-store"])];
 
 /// Pure crates: no runtime, sockets, files, clock reads, ambient randomness.
-pub(super) const PURE: &[&str] = &["ddr-oci", "ddr-proto"];
+pub(super) const PURE: &[&str] = &["ddr-oci", "ddr-proto", "ddr-sim"];
 
 /// Libraries that bring a runtime, sockets or an HTTP stack with them.
 const IMPURE: &[&str] = &["async-io", "hyper", "mio", "socket2", "tokio"];

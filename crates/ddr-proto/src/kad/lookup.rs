@@ -20,6 +20,8 @@ use crate::wire::{Contact, ProviderRecord, Request};
 pub(super) const MAX_QUERIES: usize = 256;
 /// Most holders that one lookup keeps.
 const MAX_PROVIDERS: usize = 256;
+/// Most paths of one lookup.
+const MAX_PATHS: usize = 8;
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub(super) struct LookupId(pub(super) u64);
@@ -52,8 +54,6 @@ pub(super) struct Lookup {
     failed: usize,
     answered: Vec<(Distance, Arc<Contact>)>,
     providers: BTreeMap<NodeId, ProviderRecord>,
-    /// Bit p is set when path p has brought a record.
-    paths_with_records: u64,
 }
 
 /// What an answer brought.
@@ -73,7 +73,7 @@ impl Lookup {
         paths: usize,
         deadline: Timestamp,
     ) -> Self {
-        let paths = paths.clamp(1, 8).min(seeds.len().max(1));
+        let paths = paths.clamp(1, MAX_PATHS).min(seeds.len().max(1));
         let mut lookup = Self {
             target,
             kind,
@@ -86,14 +86,13 @@ impl Lookup {
             failed: 0,
             answered: Vec::new(),
             providers: BTreeMap::new(),
-            paths_with_records: 0,
         };
         let seed_count = seeds.len();
         for (index, contact) in seeds.into_iter().enumerate() {
             let path = index % paths;
             lookup.taken.insert(contact.id, path as u8);
             let distance = contact.id.distance(&target);
-            lookup.paths[path].offer(distance, contact, seed_count);
+            lookup.paths[path].offer(distance, contact, None, seed_count);
         }
         lookup
     }
@@ -148,16 +147,15 @@ impl Lookup {
             self.answered.insert(place, (distance, Arc::clone(from)));
         }
         for contact in nodes.iter().filter_map(usable) {
-            path.offer(contact.id.distance(&self.target), contact, k);
+            path.offer(contact.id.distance(&self.target), contact, Some(&from.id), k);
         }
     }
 
-    /// Checks records that `from` sent and keeps the newest of each holder.
+    /// Checks records that a node sent and keeps the newest of each holder.
     ///
     /// Stops at the first record that proves a lie. `own` is skipped: a node never needs itself.
     pub(super) fn learn(
         &mut self,
-        from: &NodeId,
         records: Vec<ProviderRecord>,
         own: &NodeId,
         now: Timestamp,
@@ -172,7 +170,6 @@ impl Lookup {
             let holds = record.expires_ms > now.0 && !record.withdrawn && holder != *own;
             let known = self.providers.get(&holder);
             if !holds || known.is_some_and(|known| *known == record) {
-                self.note_record(from, holds);
                 continue;
             }
             let full = self.providers.len() >= MAX_PROVIDERS && known.is_none();
@@ -183,24 +180,18 @@ impl Lookup {
                 learned.fault = Some(Reason::BadRecord(error));
                 break;
             }
-            self.note_record(from, true);
             self.providers.insert(holder, record.clone());
             learned.new.push(record);
         }
         learned
     }
 
-    fn note_record(&mut self, from: &NodeId, holds: bool) {
-        if let Some(path) = self.taken.get(from)
-            && holds
-        {
-            self.paths_with_records |= 1 << path;
-        }
-    }
-
     /// Whether the lookup has ended.
+    ///
+    /// Holders that were found do not end it: they may be false, and whoever waits for the first true
+    /// one has been told of each at once.
     pub(super) fn is_done(&self, rules: &Rules) -> bool {
-        if rules.now >= self.deadline || self.every_path_has_records() {
+        if rules.now >= self.deadline {
             return true;
         }
         let may_ask = self.queries < MAX_QUERIES;
@@ -230,12 +221,6 @@ impl Lookup {
 
     pub(super) fn providers(&self) -> Vec<ProviderRecord> {
         self.providers.values().cloned().collect()
-    }
-
-    /// A lookup of holders may stop early only when each path has brought a record: then even one
-    /// honest path has had its say.
-    fn every_path_has_records(&self) -> bool {
-        self.paths_with_records.count_ones() as usize == self.paths.len()
     }
 
     /// How long this lookup waits for a call. One that found too few answers, or that must know

@@ -141,6 +141,26 @@ impl Kad {
         self.hand_over_to(contact);
     }
 
+    /// The table was filled from what an earlier life of the node knew.
+    pub(super) fn resume_upkeep(&mut self) {
+        let Some(deepest) = self.table.deepest_bucket() else {
+            return;
+        };
+        let (refresh_ms, siblings_ms) = (self.cfg.refresh_ms, self.cfg.sibling_refresh_ms);
+        let mut within = |ms: u64| self.now.after_ms(self.chance.below(ms.max(1)));
+        let siblings_at = within(siblings_ms);
+        let refresh_check_at = within(refresh_ms / REFRESH_CHECKS);
+        let touched = (0..=deepest.min(ID_BITS - 1)).map(|bucket| {
+            let ago_ms = within(refresh_ms).since_ms(self.now);
+            (bucket, Timestamp(self.now.0.saturating_sub(ago_ms)))
+        });
+        self.upkeep.touched = touched.collect();
+        self.upkeep.joined = true;
+        self.upkeep.siblings_wait_ms = siblings_ms;
+        self.upkeep.siblings_at = siblings_at;
+        self.upkeep.refresh_check_at = refresh_check_at;
+    }
+
     /// A peer died; alone, the node goes back to where it came from.
     pub(super) fn on_peer_lost(&mut self) {
         self.upkeep.expect_expiry(self.now);

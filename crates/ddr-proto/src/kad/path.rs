@@ -7,12 +7,20 @@
 use std::sync::Arc;
 
 use super::rtt::Pace;
-use crate::id::Distance;
+use crate::id::{Distance, NodeId};
 use crate::time::Timestamp;
 use crate::wire::Contact;
 
 /// A path keeps at most this many times k candidates, the nearest ones.
 const CANDIDATES_PER_K: usize = 3;
+/// A node whose word led to at least this many silent nodes, and to more than this many times as
+/// many as answered, is not believed any more: what only such nodes have named is not asked.
+const SILENT_TO_DISBELIEVE: usize = 4;
+const SILENT_PER_ANSWER: usize = 3;
+/// Nodes of a path whose word is weighed; those that answer after so many are always believed.
+const MAX_SOURCES: u32 = 63;
+/// The source of the nodes that a path starts from: the own table, always believed.
+const OWN_TABLE: u64 = 1;
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 enum State {
@@ -27,12 +35,16 @@ struct Candidate {
     distance: Distance,
     contact: Arc<Contact>,
     state: State,
+    /// Bit i is set when source i has named it.
+    named_by: u64,
 }
 
 /// Candidates of one path, nearest first.
 #[derive(Debug, Default)]
 pub(super) struct Path {
     candidates: Vec<Candidate>,
+    /// Nodes that have named candidates; number i stands for source i + 1.
+    sources: Vec<NodeId>,
 }
 
 /// What rules the steps of all paths of one lookup.
@@ -45,20 +57,79 @@ pub(super) struct Rules {
 }
 
 impl Path {
-    /// Adds a node that an answer named; known ones and those beyond the limit are dropped.
-    pub(super) fn offer(&mut self, distance: Distance, contact: Arc<Contact>, k: usize) {
-        let Err(place) = self.candidates.binary_search_by_key(&distance, |c| c.distance) else {
-            return;
+    /// Adds a node that an answer of `source` named, `None` for the own table.
+    ///
+    /// When there are too many, the farthest of those that the most talkative source was the first
+    /// to name goes: a liar crowds out nobody but itself.
+    pub(super) fn offer(
+        &mut self,
+        distance: Distance,
+        contact: Arc<Contact>,
+        source: Option<&NodeId>,
+        k: usize,
+    ) {
+        let named_by = source.map_or(OWN_TABLE, |source| self.source_bit(source));
+        match self.candidates.binary_search_by_key(&distance, |c| c.distance) {
+            Ok(place) => self.candidates[place].named_by |= named_by,
+            Err(place) => {
+                let candidate = Candidate { distance, contact, state: State::Fresh, named_by };
+                self.candidates.insert(place, candidate);
+                if self.candidates.len() > CANDIDATES_PER_K * k {
+                    self.drop_one();
+                }
+            }
+        }
+    }
+
+    fn source_bit(&mut self, source: &NodeId) -> u64 {
+        let known = self.sources.iter().rposition(|known| known == source);
+        let number = known.unwrap_or(self.sources.len());
+        if known.is_none() && number < MAX_SOURCES as usize {
+            self.sources.push(*source);
+        }
+        1 << (number as u32 + 1).min(MAX_SOURCES)
+    }
+
+    fn drop_one(&mut self) {
+        let mut fresh = [0_usize; 64];
+        let first_source = |candidate: &Candidate| candidate.named_by.trailing_zeros() as usize;
+        for candidate in self.candidates.iter().filter(|c| c.state == State::Fresh) {
+            fresh[first_source(candidate)] += 1;
+        }
+        let most = fresh.iter().max().copied().unwrap_or(0);
+        let far = self.candidates.iter().rposition(|candidate| {
+            candidate.state == State::Fresh && fresh[first_source(candidate)] == most
+        });
+        let far = far.or_else(|| {
+            self.candidates.iter().rposition(|c| !matches!(c.state, State::Asked { .. }))
+        });
+        if let Some(far) = far {
+            self.candidates.remove(far);
+        }
+    }
+
+    /// The sources that are believed, as bits.
+    fn believed(&self, rules: &Rules) -> u64 {
+        let (mut silent, mut answered) = ([0_usize; 64], [0_usize; 64]);
+        for candidate in &self.candidates {
+            let count = match candidate.state {
+                State::Fresh => continue,
+                State::Answered => &mut answered,
+                State::Asked { at } if rules.now.since_ms(at) < rules.pace.slow_ms => continue,
+                State::Asked { .. } | State::Failed => &mut silent,
+            };
+            let mut left = candidate.named_by;
+            while left != 0 {
+                count[left.trailing_zeros() as usize] += 1;
+                left &= left - 1;
+            }
+        }
+        let lied = |source: &u32| {
+            let (silent, answered) = (silent[*source as usize], answered[*source as usize]);
+            silent >= SILENT_TO_DISBELIEVE && silent > SILENT_PER_ANSWER * answered
         };
-        let limit = CANDIDATES_PER_K * k;
-        if place >= limit {
-            return;
-        }
-        self.candidates.insert(place, Candidate { distance, contact, state: State::Fresh });
-        if self.candidates.len() > limit {
-            let far = self.candidates.iter().rposition(|c| !matches!(c.state, State::Asked { .. }));
-            self.candidates.remove(far.unwrap_or(limit));
-        }
+        let liars = (1..MAX_SOURCES).filter(lied).fold(0, |liars, source| liars | 1 << source);
+        !liars
     }
 
     /// The next node to ask: the nearest one not asked yet among the k nearest that may answer.
@@ -82,8 +153,10 @@ impl Path {
         rules: &Rules,
         elsewhere: impl Fn(&Contact) -> bool,
     ) -> Option<Arc<Contact>> {
+        let believed = self.believed(rules);
         let may_answer = |candidate: &&Candidate| match candidate.state {
-            State::Fresh | State::Answered => true,
+            State::Fresh => candidate.named_by & believed != 0,
+            State::Answered => true,
             State::Asked { at } => rules.now.since_ms(at) < rules.pace.slow_ms,
             State::Failed => false,
         };
@@ -124,7 +197,7 @@ impl Path {
     }
 
     #[cfg(test)]
-    pub(super) fn nodes(&self) -> Vec<crate::id::NodeId> {
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
         self.candidates.iter().map(|candidate| candidate.contact.id).collect()
     }
 

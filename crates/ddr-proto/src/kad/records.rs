@@ -4,7 +4,8 @@
 //! - only records whose signature was verified are kept, one for each key and holder, the newest;
 //! - a withdrawn record stays until it expires, so that an older one passed on late cannot revive;
 //! - a key has at most `max_holders_per_key` records, a signer `max_records_per_signer`, all
-//!   together `max_records`; a full key gives up the oldest record of its most frequent zone;
+//!   together `max_records`; a full key gives up the holder that came last of its most frequent zone,
+//!   so a flood of holders cannot push out those that were there before it;
 //! - nothing here has a timer: an expired record is never given out, and a sweep over all keys that
 //!   looks at a bounded number each time drops it.
 
@@ -26,6 +27,9 @@ const SWEEP_KEYS: usize = 256;
 /// The expiry sweep passes all keys in about this many steps.
 const SWEEP_STEPS: usize = 60;
 
+/// Of an answer this many go to the holders kept longest: a flood of later ones cannot hide them.
+const OLDEST_IN_ANSWER: usize = 4;
+
 /// What became of an offered record.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(super) enum Kept {
@@ -41,6 +45,7 @@ pub(super) struct Records {
     max_total: usize,
     max_per_signer: usize,
     max_lifetime_ms: u64,
+    /// The records of each key, in the order in which their holders came.
     keys: BTreeMap<Key, Vec<ProviderRecord>>,
     per_signer: BTreeMap<NodeId, usize>,
     total: usize,
@@ -80,8 +85,8 @@ impl Records {
         }
         let (key, signer) = (record.key, record.provider.id);
         let holders = self.keys.get(&key).map_or(&[][..], Vec::as_slice);
-        let place = holders.binary_search_by_key(&signer, |kept| kept.provider.id);
-        if let Ok(place) = place {
+        let place = holders.iter().position(|kept| kept.provider.id == signer);
+        if let Some(place) = place {
             let kept = &holders[place];
             if !is_newer(&record, kept) {
                 return Ok(if *kept == record || is_newer(kept, &record) {
@@ -108,7 +113,8 @@ impl Records {
         Ok(Kept::Yes)
     }
 
-    /// Up to `limit` records of `key` that hold now, chosen at random, without those of `except`.
+    /// Up to `limit` records of `key` that hold now, without those of `except`: the few kept longest,
+    /// the rest chosen at random.
     pub(super) fn choose(
         &self,
         key: &Key,
@@ -124,7 +130,8 @@ impl Records {
             !record.withdrawn && record.expires_ms > now.0 && Some(&record.provider.id) != except
         };
         let mut holding: Vec<&ProviderRecord> = holders.iter().filter(holds).collect();
-        chance.choose(&mut holding, limit);
+        let oldest = OLDEST_IN_ANSWER.min(limit).min(holding.len());
+        chance.choose(&mut holding[oldest..], limit - oldest);
         holding.into_iter().take(limit).cloned().collect()
     }
 
@@ -163,16 +170,17 @@ impl Records {
 
     fn insert(&mut self, record: ProviderRecord) {
         let signer = record.provider.id;
-        let holders = self.keys.entry(record.key).or_default();
-        if let Err(place) = holders.binary_search_by_key(&signer, |kept| kept.provider.id) {
-            holders.insert(place, record);
+        // Most keys have one holder.
+        let holders = self.keys.entry(record.key).or_insert_with(|| Vec::with_capacity(1));
+        if holders.iter().all(|kept| kept.provider.id != signer) {
+            holders.push(record);
             self.total += 1;
             *self.per_signer.entry(signer).or_default() += 1;
         }
     }
 
-    /// Makes room in a full key: of the zone that has most holders, counting the newcomer, the
-    /// record that was issued first goes. Returns false when that is the newcomer itself.
+    /// Makes room in a full key: of the zone that has most holders, counting the newcomer, the one
+    /// that came last goes. Returns false when every zone has one holder only.
     fn give_up_one(&mut self, key: &Key, newcomer: &ProviderRecord) -> bool {
         let Some(holders) = self.keys.get_mut(key) else {
             return true;
@@ -181,19 +189,14 @@ impl Records {
         for record in holders.iter().chain([newcomer]) {
             *zones.entry(&record.provider.zone).or_default() += 1;
         }
-        let Some((zone, _)) = zones.into_iter().max_by_key(|(_, count)| *count) else {
+        let Some((zone, count)) = zones.into_iter().max_by_key(|(_, count)| *count) else {
             return true;
         };
-        let in_zone = |record: &ProviderRecord| record.provider.zone == zone;
-        let oldest = holders.iter().filter(|r| in_zone(r)).min_by_key(|r| r.issued_ms);
-        let Some(oldest) = oldest else {
+        let last = holders.iter().rposition(|record| record.provider.zone == zone);
+        let Some(last) = last.filter(|_| count > 1) else {
             return false;
         };
-        if in_zone(newcomer) && newcomer.issued_ms < oldest.issued_ms {
-            return false;
-        }
-        let leaving = oldest.provider.id;
-        holders.retain(|record| record.provider.id != leaving);
+        let leaving = holders.remove(last).provider.id;
         self.count_removed(&leaving);
         true
     }

@@ -129,7 +129,7 @@ impl Kad {
                 return self.put_changed(id, lookup);
             }
         };
-        let learned = lookup.learn(&from.id, records, &self.own.id, self.now);
+        let learned = lookup.learn(records, &self.own.id, self.now);
         if let Owner::Ops(ops) = &lookup.owner {
             let ops = ops.clone();
             self.tell(&ops, learned.new);

@@ -37,17 +37,22 @@ pub(super) struct Peer {
     pub(super) last_seen: Timestamp,
     /// Failed calls since the last answer; the peer is dead while this is not 0.
     pub(super) failures: u32,
-    failed_at: Timestamp,
+    /// When it failed last, counted from `last_seen`; as short as this keeps a peer in 24 bytes.
+    failed_after_ms: u32,
 }
 
 impl Peer {
     fn new(contact: &Arc<Contact>, now: Timestamp) -> Self {
         let contact = Arc::clone(contact);
-        Self { contact, last_seen: now, failures: 0, failed_at: Timestamp::default() }
+        Self { contact, last_seen: now, failures: 0, failed_after_ms: 0 }
     }
 
     pub(super) const fn alive(&self) -> bool {
         self.failures == 0
+    }
+
+    fn failed_at(&self) -> Timestamp {
+        self.last_seen.after_ms(u64::from(self.failed_after_ms))
     }
 }
 
@@ -156,6 +161,11 @@ impl Table {
         Admitted::New
     }
 
+    /// Lays the peers out anew without gaps, after many were entered at once.
+    pub(super) fn pack(&mut self) {
+        self.peers = std::mem::take(&mut self.peers).into_iter().collect();
+    }
+
     /// Whether a node that is only heard of would enter if it answered.
     pub(super) fn has_place_for(&self, id: &NodeId) -> bool {
         let distance = self.distance(id);
@@ -196,10 +206,10 @@ impl Table {
             }
             return Lost::Unknown;
         };
-        if !peer.alive() && sent < peer.failed_at {
+        if !peer.alive() && sent < peer.failed_at() {
             return Lost::Already;
         }
-        peer.failed_at = now;
+        peer.failed_after_ms = u32::try_from(now.since_ms(peer.last_seen)).unwrap_or(u32::MAX);
         peer.failures = peer.failures.saturating_add(1);
         let failures = peer.failures;
         let replace = failures >= FAILURES_TO_REPLACE && waits;

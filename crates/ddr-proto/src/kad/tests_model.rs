@@ -238,7 +238,7 @@ proptest! {
         for offer in offers {
             let contact = contact(offer);
             truth.insert(contact.id.distance(&target), contact.id);
-            path.offer(contact.id.distance(&target), contact, k);
+            path.offer(contact.id.distance(&target), contact, None, k);
         }
         prop_assert_eq!(path.len(), truth.len().min(3 * k));
         let nearest: Vec<NodeId> = truth.values().take(3 * k).copied().collect();

@@ -1,0 +1,28 @@
+//! `ddr-sim`: measures the overlay in simulation.
+
+mod alloc;
+mod args;
+mod overlay;
+mod paper;
+mod plot;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Args, Command};
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Overlay(args) => overlay::run(&args),
+        Command::Paper(args) => paper::run(&args),
+        Command::Plot(args) => plot::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ddr-sim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
