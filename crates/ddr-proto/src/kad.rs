@@ -23,6 +23,7 @@ mod path;
 mod publish;
 mod publishing;
 mod records;
+mod restore;
 mod rtt;
 mod search;
 mod siblings;
@@ -42,6 +43,8 @@ pub use self::maintain::MAX_BOOTSTRAP;
 use self::maintain::Upkeep;
 use self::publish::Publisher;
 use self::records::Records;
+pub use self::restore::MAX_KEPT_PEERS;
+use self::restore::Restore;
 use self::rtt::Rtt;
 use self::search::Searches;
 pub use self::search::{MAX_JOINED_OPS, MAX_LOOKUPS, MAX_QUEUED_LOOKUPS};
@@ -73,6 +76,7 @@ pub struct Kad {
     records: Records,
     publisher: Publisher,
     upkeep: Upkeep,
+    restore: Restore,
     hand_overs: HandOvers,
     stopped: bool,
     outputs: VecDeque<Output>,
@@ -99,6 +103,7 @@ impl Kad {
             records: Records::new(&cfg),
             publisher: Publisher::new(&cfg),
             upkeep: Upkeep::default(),
+            restore: Restore::default(),
             hand_overs: HandOvers::default(),
             stopped: false,
             outputs: VecDeque::new(),
@@ -125,6 +130,7 @@ impl Kad {
             Input::Heard { contact } => self.on_heard(contact),
             Input::Bootstrap { addrs } => self.on_bootstrap(addrs),
             Input::Probed { contact } => self.on_probed(contact),
+            Input::Restore { peers } => self.on_restore(peers),
             Input::Lookup { op, target, kind } => self.on_lookup(op, target, kind),
             Input::Provide { op, key, complete } => self.on_provide(op, key, complete),
             Input::Withdraw { key } => self.on_withdraw(key),
@@ -138,6 +144,7 @@ impl Kad {
         if !self.stopped {
             self.run_publisher();
             self.run_upkeep();
+            self.run_restore();
             self.run_hand_overs();
         }
     }
@@ -278,6 +285,14 @@ impl Kad {
         } else {
             self.table.wait(&contact);
         }
+    }
+
+    /// Whether a contact that others tell of may be used at all.
+    fn is_usable(&self, contact: &Contact) -> bool {
+        contact.check_limits().is_ok()
+            && contact.id != self.own.id
+            && contact.is_dialable()
+            && static_puzzle_holds(&contact.id, self.cfg.static_puzzle_bits)
     }
 
     /// Pings a node; when it answers it is admitted.

@@ -68,6 +68,12 @@ pub enum Input {
         /// The node there, as it can be reached.
         contact: Contact,
     },
+    /// Peers that this node knew when it ran before, as [`super::Kad::peers_to_keep`] gave them.
+    /// Nobody believes them: each is pinged, in random order, and enters a bucket when it answers.
+    Restore {
+        /// The first [`super::MAX_KEPT_PEERS`] are taken, in the place of earlier ones.
+        peers: Vec<Contact>,
+    },
     /// Find nodes or holders.
     Lookup {
         /// Comes back in the outputs; lookups of the same target run once for all.

@@ -5,6 +5,7 @@ mod hostile;
 mod names;
 mod net;
 mod paper;
+mod restore;
 mod sets;
 mod solo;
 mod swarm;
