@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::{Inner, NodeConfig};
 use crate::announce::Announcer;
 use crate::budget::Budget;
-use crate::caller::Caller;
+use crate::caller::{Caller, NO_PUZZLE};
 use crate::clock::Clock;
 use crate::deleted::Deleted;
 use crate::forget::Forget;
@@ -49,9 +49,6 @@ const SPREAD_TIMEOUT: Duration = Duration::from_secs(1);
 const LEAVE_LIMIT: Duration = Duration::from_secs(8);
 /// How long the record of having left is kept by others: they need it only to hear it.
 const GOODBYE_MS: u64 = 60_000;
-
-/// A private swarm admits by credential: its puzzles have no bits, and any X solves them.
-const NO_PUZZLE: [u8; 32] = [0; 32];
 
 /// Tasks that end with the node.
 #[derive(Default)]

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use ddr_proto::NodeId;
 use ddr_proto::kad::{Input, Kad, KadConfig, LookupKind, MAX_KEPT_PEERS};
-use ddr_proto::wire::{Contact, MAX_ADDRS, Request, Response};
+use ddr_proto::wire::{Contact, MAX_ADDRS, Request};
 
 use crate::net::{Net, NetConfig, key};
-use crate::solo::{Solo, nothing_for, peer, quiet_config};
+use crate::solo::{PONG, Solo, nothing_for, peer, quiet_config};
 
 fn peers(count: usize) -> Vec<Contact> {
     (0..count).map(|number| peer(number).1).collect()
@@ -32,7 +32,7 @@ fn restored_peers_are_pinged_and_enter_when_they_answer() {
     let dead = first[0].1;
     solo.input(Input::Failed { call: first[0].0 });
     for (call, _) in &first[1..] {
-        solo.input(Input::Response { call: *call, response: Response::Pong { revoked: 0 } });
+        solo.input(Input::Response { call: *call, response: PONG });
     }
     while !solo.kad.is_idle() {
         for (call, to, request) in solo.take_calls() {
