@@ -9,8 +9,8 @@ use ddr_oci::piece_chain::ChainHasher;
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
-    Contact, Fact, FactRecord, Member, NameRecord, ProviderRecord, RefuseReason, Request,
-    RequestEnvelope, Response, SetEntry, Signer,
+    CELLS, Contact, Fact, FactRecord, KeyRange, Mark, Member, NameRecord, NotSoon, ProviderRecord,
+    RefuseReason, Request, RequestEnvelope, Response, SetEntry, Signer,
 };
 use ed25519_dalek::SigningKey;
 
@@ -76,6 +76,7 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         referrer: Digest::sha256(b"referrer"),
     };
     let entry = SetEntry::Fact(FactRecord::sign(signer, fact, Some(b"{}".to_vec()), 1 << 40));
+    let (range, salt) = (KeyRange { start: key, bits: 9 }, Mark([7; 8]));
     for (name, body) in [
         ("ping", Request::Ping),
         ("find-node", Request::FindNode { target: key }),
@@ -86,6 +87,8 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("revoked", Request::Revoked { serials: vec![[9; 16]; 3] }),
         ("get-set", Request::GetSet { key, from: Member::text("v1"), limit: 9 }),
         ("put-entry", Request::PutEntry { entry: entry.clone() }),
+        ("compare", Request::Compare { range, salt, sums: [salt; CELLS] }),
+        ("get-records", Request::GetRecords { range, salt, marks: vec![salt; 3] }),
     ] {
         let envelope = RequestEnvelope { sender: sender.clone(), puzzle: [0; 32], body };
         write("wire", name, &envelope.encode())?;
@@ -95,12 +98,15 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
     write("wire", "too-many-addresses", &envelope.encode())?;
     let nodes = vec![sender.clone(), contact(NodeId([3; 32]), 1)];
     let record = Some(record.clone());
+    let hint = NotSoon { record: 1, wait_s: 3_600 };
     for (name, response) in [
-        ("pong", Response::Pong { revoked: 3 }),
+        ("pong", Response::Pong { revoked: 3, puzzle: [1; 32] }),
         ("nodes", Response::Nodes { nodes: nodes.clone() }),
         ("too-many-nodes", Response::Nodes { nodes: vec![sender; 99] }),
-        ("providers", Response::Providers { records: vec![provider], nodes }),
-        ("stored", Response::Stored { accepted: 1 }),
+        ("providers", Response::Providers { records: vec![provider.clone()], nodes }),
+        ("stored", Response::Stored { accepted: 1, not_soon: vec![hint; 2] }),
+        ("compared", Response::Compared { marks: vec![salt; 3] }),
+        ("records", Response::Records { records: vec![provider; 2] }),
         ("name", Response::Name { record: record.clone() }),
         ("name-stored", Response::NameStored { stored: false, newest: record }),
         ("refused", Response::Refused { reason: RefuseReason::Busy }),

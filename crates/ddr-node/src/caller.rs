@@ -11,6 +11,9 @@ use ddr_proto::wire::{Contact, Request, RequestEnvelope, Response};
 /// Addresses of one peer that are tried; its record may hold as many.
 const MAX_ADDRESSES_TRIED: usize = 4;
 
+/// A private swarm admits by credential: its puzzles have no bits, and any X solves them.
+pub(crate) const NO_PUZZLE: [u8; 32] = [0; 32];
+
 /// Sends requests in this node's name.
 #[derive(Clone)]
 pub(crate) struct Caller {

@@ -45,12 +45,26 @@ pub(crate) struct View {
 
 /// A message to the task.
 pub(crate) enum Command {
-    Request { from: NodeId, envelope: Box<RequestEnvelope>, reply: oneshot::Sender<Response> },
+    Request {
+        from: NodeId,
+        envelope: Box<RequestEnvelope>,
+        reply: oneshot::Sender<Response>,
+    },
     Heard(Contact),
     Bootstrap(Vec<SocketAddr>),
     Met(Contact),
-    Lookup { target: Key, kind: LookupKind, events: mpsc::Sender<LookupEvent> },
-    Provide { key: Key, complete: bool, done: oneshot::Sender<usize> },
+    /// `anew`: what the core found lately is not to be believed.
+    Lookup {
+        target: Key,
+        kind: LookupKind,
+        anew: bool,
+        events: mpsc::Sender<LookupEvent>,
+    },
+    Provide {
+        key: Key,
+        complete: bool,
+        done: oneshot::Sender<usize>,
+    },
     Withdraw(Key),
     View(oneshot::Sender<View>),
     Shutdown(oneshot::Sender<()>),
@@ -124,14 +138,15 @@ impl OverlayHandle {
         let _ = self.commands.send(Command::Bootstrap(addrs)).await;
     }
 
-    /// Records of who holds the content of `key`, each as soon as it is known.
-    pub(crate) async fn find_providers(&self, key: Key) -> mpsc::Receiver<LookupEvent> {
-        self.lookup(key, LookupKind::Providers).await
+    /// Records of who holds the content of `key`, each as soon as it is known. `anew`: not from the
+    /// core's short memory.
+    pub(crate) async fn find_providers(&self, key: Key, anew: bool) -> mpsc::Receiver<LookupEvent> {
+        self.lookup(key, LookupKind::Providers, anew).await
     }
 
     /// The nodes closest to `key` that answered, nearest first, without this node.
     pub(crate) async fn closest(&self, key: Key) -> Option<Vec<Contact>> {
-        let mut events = self.lookup(key, LookupKind::Nodes).await;
+        let mut events = self.lookup(key, LookupKind::Nodes, false).await;
         while let Some(event) = events.recv().await {
             if let LookupEvent::Done { closest, .. } = event {
                 return Some(closest);
@@ -171,9 +186,14 @@ impl OverlayHandle {
         }
     }
 
-    async fn lookup(&self, target: Key, kind: LookupKind) -> mpsc::Receiver<LookupEvent> {
+    async fn lookup(
+        &self,
+        target: Key,
+        kind: LookupKind,
+        anew: bool,
+    ) -> mpsc::Receiver<LookupEvent> {
         let (events, receiver) = mpsc::channel(MAX_LOOKUP_EVENTS);
-        let _ = self.commands.send(Command::Lookup { target, kind, events }).await;
+        let _ = self.commands.send(Command::Lookup { target, kind, anew, events }).await;
         receiver
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::blob::Blob;
 use crate::blocking;
 use crate::budget::Budget;
+use crate::caller::NO_PUZZLE;
 use crate::names::Keeper;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
@@ -86,7 +87,7 @@ impl Seed {
             Request::Revoked { serials } => {
                 self.tokens.learn(&serials).await;
                 let revoked = u32::try_from(self.tokens.revoked().len()).unwrap_or(u32::MAX);
-                Response::Pong { revoked }
+                Response::Pong { revoked, puzzle: NO_PUZZLE }
             }
             _ => self
                 .overlay

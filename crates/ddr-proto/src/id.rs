@@ -48,6 +48,12 @@ impl Distance {
         leading_zero_bits(&self.0)
     }
 
+    /// The leading 64 bits as a number: the distance as a share of the ID space, in 2^-64.
+    #[must_use]
+    pub fn leading_u64(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// The point that lies at this distance from `origin`.
     #[must_use]
     pub fn from_origin(&self, origin: &[u8; ID_BYTES]) -> [u8; ID_BYTES] {
@@ -187,6 +193,20 @@ pub fn static_puzzle_holds(id: &NodeId, c1: u32) -> bool {
 #[must_use]
 pub fn dynamic_puzzle_holds(id: &NodeId, x: &[u8; 32], c2: u32) -> bool {
     c2 == 0 || leading_zero_bits(&Sha256::digest(xor(&id.0, x)).into()) >= c2
+}
+
+/// Looks for a key pair whose ID solves the static puzzle, among at most `limit` that `make` makes.
+///
+/// Returns `None` when the limit is reached first; a caller may go on with a larger one.
+pub fn solve_static_puzzle<K>(
+    c1: u32,
+    limit: u64,
+    mut make: impl FnMut() -> (K, NodeId),
+) -> Option<K> {
+    (0..limit).find_map(|_| {
+        let (key_pair, id) = make();
+        static_puzzle_holds(&id, c1).then_some(key_pair)
+    })
 }
 
 /// Looks for an X that solves the dynamic puzzle, with at most `limit` hashes.

@@ -11,21 +11,27 @@
 
 mod admission;
 mod answer;
+mod answers;
 mod bucket;
 mod calls;
 mod chance;
 mod config;
+mod doubt;
 mod handover;
 mod io;
 mod lookup;
 mod maintain;
+mod nearest;
 mod path;
 mod publish;
 mod publishing;
 mod records;
+mod restore;
 mod rtt;
 mod search;
 mod siblings;
+mod size;
+mod sync;
 mod table;
 #[cfg(test)]
 mod tests_model;
@@ -33,6 +39,8 @@ mod tests_model;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use self::admission::may_be_dialled;
+use self::answers::Answers;
 use self::calls::{Call, Calls, DeadMemory, Purpose};
 use self::chance::Chance;
 pub use self::config::KadConfig;
@@ -42,11 +50,15 @@ pub use self::maintain::MAX_BOOTSTRAP;
 use self::maintain::Upkeep;
 use self::publish::Publisher;
 use self::records::Records;
+pub use self::restore::MAX_KEPT_PEERS;
+use self::restore::Restore;
 use self::rtt::Rtt;
 use self::search::Searches;
 pub use self::search::{MAX_JOINED_OPS, MAX_LOOKUPS, MAX_QUEUED_LOOKUPS};
+use self::size::Density;
+use self::sync::Sync;
 use self::table::{Admitted, Lost, Table};
-use crate::id::{Key, NodeId, static_puzzle_holds};
+use crate::id::{Key, NodeId, dynamic_puzzle_holds, static_puzzle_holds};
 use crate::time::Timestamp;
 use crate::wire::{Contact, MAX_NODES, Request, Response, Signer};
 
@@ -63,6 +75,8 @@ pub struct Kad {
     cfg: KadConfig,
     own: Arc<Contact>,
     signer: Signer,
+    /// The X of the own dynamic puzzle.
+    puzzle: [u8; 32],
     chance: Chance,
     now: Timestamp,
     table: Table,
@@ -72,10 +86,14 @@ pub struct Kad {
     verifying: BTreeSet<NodeId>,
     rtt: Rtt,
     searches: Searches,
+    density: Density,
+    answers: Answers,
     records: Records,
     publisher: Publisher,
     upkeep: Upkeep,
+    restore: Restore,
     hand_overs: HandOvers,
+    sync: Sync,
     stopped: bool,
     outputs: VecDeque<Output>,
 }
@@ -98,16 +116,27 @@ impl Kad {
             verifying: BTreeSet::new(),
             rtt: Rtt::default(),
             searches: Searches::default(),
+            density: Density::default(),
+            answers: Answers::default(),
             records: Records::new(&cfg),
             publisher: Publisher::new(&cfg),
             upkeep: Upkeep::default(),
+            restore: Restore::default(),
             hand_overs: HandOvers::default(),
+            sync: Sync::default(),
             stopped: false,
             outputs: VecDeque::new(),
             own: Arc::new(own),
             signer,
+            puzzle: [0; 32],
             cfg,
         }
+    }
+
+    /// Sets the X with which this node solves the dynamic puzzle; its answers to pings carry it. Not
+    /// needed in a swarm without one.
+    pub const fn set_puzzle(&mut self, x: [u8; 32]) {
+        self.puzzle = x;
     }
 
     /// Fills the routing table with peers that answered this node before, and continues upkeep in
@@ -146,9 +175,11 @@ impl Kad {
             Input::Heard { contact } => self.on_heard(contact),
             Input::Bootstrap { addrs } => self.on_bootstrap(addrs),
             Input::Probed { contact } => self.on_probed(contact),
+            Input::Restore { peers } => self.on_restore(peers),
             Input::Lookup { op, target, kind } => self.on_lookup(op, target, kind),
             Input::Provide { op, key, complete } => self.on_provide(op, key, complete),
             Input::Withdraw { key } => self.on_withdraw(key),
+            Input::Forget { key } => self.answers.forget(&key),
             Input::Tick => {}
             Input::Shutdown => self.on_shutdown(),
         }
@@ -159,7 +190,9 @@ impl Kad {
         if !self.stopped {
             self.run_publisher();
             self.run_upkeep();
+            self.run_restore();
             self.run_hand_overs();
+            self.run_sync();
         }
     }
 
@@ -178,8 +211,8 @@ impl Kad {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let searches = self.searches.next_wake();
         let moments = [self.calls.next_timeout(), searches];
-        let upkeep =
-            [self.upkeep.next_deadline(), self.publisher.sweep_at, self.hand_overs.next_step];
+        let (sweep, hand_over) = (self.publisher.sweep_at, self.hand_overs.next_step);
+        let upkeep = [self.upkeep.next_deadline(), sweep, hand_over, self.sync.next];
         let upkeep = upkeep.into_iter().filter(|at| !self.stopped && *at < Timestamp(u64::MAX));
         moments.into_iter().flatten().chain(upkeep).min()
     }
@@ -207,6 +240,7 @@ impl Kad {
             alive: peer.alive(),
             sibling: siblings.contains(&peer.contact.id),
             bucket,
+            round_trip_ms: peer.round_trip_ms(),
         };
         self.table.all().map(view).collect()
     }
@@ -231,17 +265,17 @@ impl Kad {
     fn on_response(&mut self, id: CallId, response: Response) {
         let Some(call) = self.calls.end(id) else {
             if let Some(late) = self.calls.take_late(id) {
-                self.rtt.sample(self.now.since_ms(late.sent));
-                self.admit(&late.to);
+                self.admit_after(&late, &response);
+                self.timed(&late);
             }
             return;
         };
-        self.rtt.sample(self.now.since_ms(call.sent));
         if let Err(error) = response.check_limits() {
             self.report(call.to.id, Self::limit_reason(error));
             return self.on_call_failed(&call);
         }
-        self.admit(&call.to);
+        self.admit_after(&call, &response);
+        self.timed(&call);
         match call.purpose {
             Purpose::Lookup(lookup) => self.on_lookup_answer(lookup, &call.to, response),
             Purpose::Verify => {
@@ -251,17 +285,18 @@ impl Kad {
                 }
             }
             Purpose::Publish(job) => {
-                let accepted = match response {
-                    Response::Stored { accepted } => accepted as usize,
-                    Response::Refused { .. } => 0,
+                let (accepted, not_soon) = match response {
+                    Response::Stored { accepted, not_soon } => (accepted as usize, not_soon),
+                    Response::Refused { .. } => (0, Vec::new()),
                     _ => {
                         self.report(call.to.id, Reason::WrongAnswer);
-                        0
+                        (0, Vec::new())
                     }
                 };
-                self.on_published(job, &call.to.id, accepted);
+                self.on_published(job, &call.to.id, accepted, &not_soon);
             }
             Purpose::HandOver => self.on_handed_over(),
+            Purpose::Sync => self.on_sync_answer(&call.to.id, response),
             Purpose::Farewell => {}
         }
     }
@@ -274,9 +309,38 @@ impl Kad {
             Purpose::Verify => {
                 self.verifying.remove(&call.to.id);
             }
-            Purpose::Publish(job) => self.on_published(job, &call.to.id, 0),
+            Purpose::Publish(job) => self.on_published(job, &call.to.id, 0, &[]),
             Purpose::HandOver => self.on_handed_over(),
+            Purpose::Sync => self.on_sync_failed(),
             Purpose::Farewell => {}
+        }
+    }
+
+    /// Measures the round trip of a call that was answered.
+    fn timed(&mut self, call: &Call) {
+        let ms = self.now.since_ms(call.sent);
+        self.rtt.sample(ms);
+        self.table.timed(&call.to.id, ms);
+    }
+
+    /// A call was answered. Where the swarm has a dynamic puzzle, a node enters a bucket only with an
+    /// X that solves it, which the answer to a ping carries.
+    fn admit_after(&mut self, call: &Call, response: &Response) {
+        let id = call.to.id;
+        let c2 = self.cfg.dynamic_puzzle_bits;
+        if c2 == 0 || self.table.get(&id).is_some() {
+            return self.admit(&call.to);
+        }
+        match response {
+            Response::Pong { puzzle, .. } if dynamic_puzzle_holds(&id, puzzle, c2) => {
+                self.admit(&call.to);
+            }
+            Response::Pong { .. } => {
+                self.dead.remember(&call.to, self.now.after_ms(self.cfg.dead_ms));
+                self.report(id, Reason::PuzzleUnsolved);
+            }
+            _ if call.purpose != Purpose::Verify => self.verify(Arc::clone(&call.to)),
+            _ => {}
         }
     }
 
@@ -293,11 +357,17 @@ impl Kad {
 
     /// A node said something; it is pinged when it could be admitted, so that it answers first.
     fn on_heard(&mut self, contact: Contact) {
-        if contact.check_limits().is_err() || contact.id == self.own.id || !contact.is_dialable() {
+        if contact.check_limits().is_err() || contact.id == self.own.id {
             return;
         }
         if !static_puzzle_holds(&contact.id, self.cfg.static_puzzle_bits) {
             return self.report(contact.id, Reason::PuzzleUnsolved);
+        }
+        if contact.has_impossible_address() {
+            return self.report(contact.id, Reason::BadAddress);
+        }
+        if !self.is_usable(&contact) {
+            return;
         }
         let known = self.table.get(&contact.id);
         if known.is_some_and(|peer| peer.alive() && *peer.contact == contact) {
@@ -310,6 +380,15 @@ impl Kad {
         } else {
             self.table.wait(&contact);
         }
+    }
+
+    /// Whether a contact that others tell of may be used at all.
+    fn is_usable(&self, contact: &Contact) -> bool {
+        contact.check_limits().is_ok()
+            && contact.id != self.own.id
+            && contact.is_dialable()
+            && may_be_dialled(contact, &self.own)
+            && static_puzzle_holds(&contact.id, self.cfg.static_puzzle_bits)
     }
 
     /// Pings a node; when it answers it is admitted.

@@ -5,6 +5,7 @@
 //! small multiple of [`MAX_MESSAGE_BYTES`]. This module checks form only; signatures, identities
 //! and freshness are checked by whoever uses the content.
 
+mod compare;
 mod contact;
 mod entry;
 mod record;
@@ -14,6 +15,7 @@ use ddr_oci::{RepositoryName, Tag};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::compare::{CELLS, KeyRange, MAX_MARKS, Mark};
 pub use self::contact::{Contact, MAX_ADDRS, MAX_ZONE_BYTES};
 pub use self::entry::{
     ContentKind, Fact, FactRecord, MAX_MEMBER_BYTES, MAX_VALUE_BYTES, Member, SetEntry, SetName,
@@ -87,6 +89,24 @@ pub enum Request {
         /// The signed entry.
         entry: SetEntry,
     },
+    /// Which provider records of these keys do you keep that I may lack? Answer: `Compared`.
+    Compare {
+        /// The keys.
+        range: KeyRange,
+        /// Of the marks.
+        salt: Mark,
+        /// The sums of the marks that I keep, one for each of the [`CELLS`] of the range.
+        sums: [Mark; CELLS],
+    },
+    /// The provider records with these marks. Answer: `Records`.
+    GetRecords {
+        /// The keys.
+        range: KeyRange,
+        /// Of the marks.
+        salt: Mark,
+        /// At most [`MAX_RECORDS_PER_PUT`].
+        marks: Vec<Mark>,
+    },
 }
 
 /// A request with who asks; the sender must be the node that the connection proved.
@@ -107,6 +127,8 @@ pub enum Response {
     Pong {
         /// How many revoked tokens I know.
         revoked: u32,
+        /// The X of my dynamic puzzle; all zero where the swarm has none.
+        puzzle: [u8; 32],
     },
     /// The nodes closest to the target that I know alive, nearest first.
     Nodes {
@@ -124,6 +146,9 @@ pub enum Response {
     Stored {
         /// Records kept, those that I had already included.
         accepted: u32,
+        /// Records that need not come again soon, because their keys have plenty of holders; at
+        /// most [`MAX_RECORDS_PER_PUT`].
+        not_soon: Vec<NotSoon>,
     },
     /// The name record that I keep, if any.
     Name {
@@ -158,6 +183,25 @@ pub enum Response {
         /// The newest that I have when it is another one.
         newest: Option<SetEntry>,
     },
+    /// What I keep in the cells whose sums differ from mine.
+    Compared {
+        /// At most [`MAX_MARKS`].
+        marks: Vec<Mark>,
+    },
+    /// Provider records that were asked for.
+    Records {
+        /// At most [`MAX_RECORDS_PER_PUT`].
+        records: Vec<ProviderRecord>,
+    },
+}
+
+/// A record of a key with plenty of holders.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct NotSoon {
+    /// Its place in the request.
+    pub record: u8,
+    /// It need not be published again for so many seconds.
+    pub wait_s: u16,
 }
 
 /// Why a node refuses a request.
@@ -221,6 +265,11 @@ impl RequestEnvelope {
             Request::Revoked { serials } => at_most(serials.len(), MAX_REVOKED, "MAX_REVOKED"),
             Request::PutEntry { entry } => entry.check_limits(),
             Request::GetSet { from, .. } => from.check_limits(),
+            Request::Compare { range, .. } => range.check_limits(),
+            Request::GetRecords { range, marks, .. } => {
+                at_most(marks.len(), MAX_RECORDS_PER_PUT, "MAX_RECORDS_PER_PUT")?;
+                range.check_limits()
+            }
             Request::Ping
             | Request::FindNode { .. }
             | Request::FindProviders { .. }
@@ -255,6 +304,14 @@ impl Response {
             Self::Set { entries, .. } => {
                 at_most(entries.len(), MAX_ENTRIES_PER_PAGE, "MAX_ENTRIES_PER_PAGE")?;
                 return entries.iter().try_for_each(SetEntry::check_limits);
+            }
+            Self::Stored { not_soon, .. } => {
+                return at_most(not_soon.len(), MAX_RECORDS_PER_PUT, "MAX_RECORDS_PER_PUT");
+            }
+            Self::Compared { marks } => return at_most(marks.len(), MAX_MARKS, "MAX_MARKS"),
+            Self::Records { records } => {
+                at_most(records.len(), MAX_RECORDS_PER_PUT, "MAX_RECORDS_PER_PUT")?;
+                return records.iter().try_for_each(|record| record.provider.check_limits());
             }
             Self::EntryStored { newest: Some(newest), .. } => return newest.check_limits(),
             _ => return Ok(()),

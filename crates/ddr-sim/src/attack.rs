@@ -153,7 +153,7 @@ impl Adversary {
             Request::FindProviders { key } => (*key, true),
             Request::PutProviders { records } => return self.on_put(records),
             _ if self.attack.acts_honest() => return Reaction::Honest,
-            _ => return Reaction::answer(Response::Pong { revoked: 0 }, 0),
+            _ => return Reaction::answer(Response::Pong { revoked: 0, puzzle: [0; 32] }, 0),
         };
         let nodes = match self.attack {
             Attack::None | Attack::Flood => return Reaction::Honest,
@@ -184,7 +184,10 @@ impl Adversary {
         match self.attack {
             Attack::Flood => Reaction::Honest,
             Attack::Eclipse if !about_target => Reaction::Honest,
-            _ => Reaction::answer(Response::Stored { accepted: records.len() as u32 }, 0),
+            _ => {
+                let (accepted, not_soon) = (records.len() as u32, Vec::new());
+                Reaction::answer(Response::Stored { accepted, not_soon }, 0)
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use ddr_proto::wire::{Contact, ProviderRecord, Request, Response};
+use ddr_proto::wire::{CELLS, Contact, KeyRange, NotSoon, ProviderRecord, Request, Response};
 
 /// Bytes that carry one message, request or answer, on an open connection: HEADERS frame 9 + about
 /// 20, DATA frame 9, TLS record 22, TCP and IPv4 headers 52.
@@ -14,6 +14,7 @@ pub const OVERHEAD_BYTES: u64 = 112;
 const ID: usize = 32;
 const PUZZLE: usize = 32;
 const SIGNATURE: usize = 64;
+const MARK: usize = 8;
 
 /// Bytes of a request in its envelope.
 #[must_use]
@@ -21,6 +22,10 @@ pub fn request_bytes(sender: &Contact, request: &Request) -> u64 {
     let body = match request {
         Request::FindNode { .. } | Request::FindProviders { .. } => ID,
         Request::PutProviders { records } => list(records, record),
+        Request::Compare { range: keys, .. } => range(keys) + MARK + CELLS * MARK,
+        Request::GetRecords { range: keys, marks, .. } => {
+            range(keys) + MARK + list(marks, |_| MARK)
+        }
         _ => 0,
     };
     (contact(sender) + PUZZLE + 1 + body) as u64
@@ -30,13 +35,22 @@ pub fn request_bytes(sender: &Contact, request: &Request) -> u64 {
 #[must_use]
 pub fn response_bytes(response: &Response) -> u64 {
     let body = match response {
-        Response::Pong { revoked } => varint(u64::from(*revoked)),
+        Response::Pong { revoked, .. } => varint(u64::from(*revoked)) + PUZZLE,
         Response::Nodes { nodes } => list(nodes, contact),
         Response::Providers { records, nodes } => list(records, record) + list(nodes, contact),
-        Response::Stored { accepted } => varint(u64::from(*accepted)),
+        Response::Stored { accepted, not_soon } => {
+            let hint = |hint: &NotSoon| 1 + varint(u64::from(hint.wait_s));
+            varint(u64::from(*accepted)) + list(not_soon, hint)
+        }
+        Response::Compared { marks } => list(marks, |_| MARK),
+        Response::Records { records } => list(records, record),
         _ => 1,
     };
     (1 + body) as u64
+}
+
+fn range(range: &KeyRange) -> usize {
+    ID + varint(u64::from(range.bits))
 }
 
 fn record(record: &ProviderRecord) -> usize {
@@ -66,6 +80,7 @@ const fn varint(number: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use ddr_proto::wire::Mark;
     use ddr_proto::{Key, RequestEnvelope};
 
     use super::*;
@@ -93,10 +108,12 @@ mod tests {
         }
         let nodes = vec![own.as_ref().clone(); 20];
         let responses = [
-            Response::Pong { revoked: 300 },
+            Response::Pong { revoked: 300, puzzle: [1; 32] },
+            Response::Compared { marks: vec![Mark([2; 8]); 5] },
+            Response::Records { records: vec![record.clone(); 2] },
             Response::Nodes { nodes: nodes.clone() },
             Response::Providers { records: vec![record; 2], nodes },
-            Response::Stored { accepted: 1 },
+            Response::Stored { accepted: 1, not_soon: vec![NotSoon { record: 0, wait_s: 3600 }] },
         ];
         for response in responses {
             assert_eq!(response_bytes(&response), response.encode().len() as u64);

@@ -37,7 +37,7 @@ async fn messages_are_answered_over_one_connection() {
         for answer in answers {
             let (from, response) = answer.unwrap();
             assert_eq!(from, node);
-            assert!(matches!(response, Response::Pong { revoked: 1..=200 }));
+            assert!(matches!(response, Response::Pong { revoked: 1..=200, .. }));
         }
         assert_eq!(nodes[1].service.messages.load(Ordering::SeqCst), 200);
         assert_eq!(client.connections(), (1, 0), "{kind:?}");

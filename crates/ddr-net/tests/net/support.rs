@@ -104,7 +104,7 @@ impl TestService {
 impl Service for TestService {
     fn message(&self, _from: PeerInfo, _envelope: RequestEnvelope) -> BoxFuture<'_, Response> {
         let revoked = self.messages.fetch_add(1, Ordering::SeqCst) as u32 + 1;
-        async move { Response::Pong { revoked } }.boxed()
+        async move { Response::Pong { revoked, puzzle: [0; 32] } }.boxed()
     }
 
     fn content(&self, _from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {

@@ -17,7 +17,7 @@ use super::{Inner, NodeConfig};
 use crate::announce::Announcer;
 use crate::bootstrap::{Book, Bootstrap, Sources};
 use crate::budget::Budget;
-use crate::caller::Caller;
+use crate::caller::{Caller, NO_PUZZLE};
 use crate::clock::Clock;
 use crate::deleted::Deleted;
 use crate::forget::Forget;
@@ -47,9 +47,6 @@ const SPREAD_TIMEOUT: Duration = Duration::from_secs(1);
 const LEAVE_LIMIT: Duration = Duration::from_secs(8);
 /// How long the record of having left is kept by others: they need it only to hear it.
 const GOODBYE_MS: u64 = 60_000;
-
-/// A private swarm admits by credential: its puzzles have no bits, and any X solves them.
-const NO_PUZZLE: [u8; 32] = [0; 32];
 
 /// Tasks that end with the node.
 #[derive(Default)]

@@ -1,8 +1,8 @@
 //! Finding holders: single flight, a short memory, a budget.
 //!
 //! Decides how long an answer holds: [`POSITIVE_MS`] when somebody has the content. "Nobody has it"
-//! holds for those who asked and not a moment longer, because a push that has ended since must be
-//! found at once. A lookup ends after [`LOOKUP_BUDGET`] whatever the network
+//! is not remembered here, because a push that has ended since must be found at once; the overlay
+//! core remembers it for a moment where it would hear of that push itself. A lookup ends after [`LOOKUP_BUDGET`] whatever the network
 //! does, so "nobody has it" is a fast answer.
 
 use std::collections::BTreeMap;
@@ -86,8 +86,11 @@ impl Locator {
             }
         }
         let (tell, found) = watch::channel(Found::default());
-        answers.insert(*digest, Answer { found: found.clone(), asked: Instant::now() });
-        tokio::spawn(look_up(self.overlay.clone(), Key::of_content(digest), tell));
+        let before =
+            answers.insert(*digest, Answer { found: found.clone(), asked: Instant::now() });
+        // The core's memory serves after "nobody" only: holders are remembered here already.
+        let anew = anew || !before.is_some_and(|answer| answer.found_nobody());
+        tokio::spawn(look_up(self.overlay.clone(), Key::of_content(digest), anew, tell));
         Holders { found, next: 0, from_memory: false }
     }
 }
@@ -101,12 +104,17 @@ impl Answer {
         }
         !anew && !found.holders.is_empty() && self.asked.elapsed() < POSITIVE_MS
     }
+
+    fn found_nobody(&self) -> bool {
+        let found = self.found.borrow();
+        found.done && found.holders.is_empty()
+    }
 }
 
-async fn look_up(overlay: OverlayHandle, key: Key, tell: watch::Sender<Found>) {
+async fn look_up(overlay: OverlayHandle, key: Key, anew: bool, tell: watch::Sender<Found>) {
     let started = Instant::now();
     let work = async {
-        let mut events = overlay.find_providers(key).await;
+        let mut events = overlay.find_providers(key, anew).await;
         while let Some(event) = events.recv().await {
             let records = match event {
                 LookupEvent::Providers(records) => records,

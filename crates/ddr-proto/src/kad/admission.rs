@@ -4,10 +4,23 @@
 //! useless. That a node must have answered first is enforced by the core, which calls the table
 //! only with nodes that did.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::config::KadConfig;
 use crate::wire::Contact;
+
+/// Whether all addresses of `contact`, of which others told, may be dialled by the node `own`.
+///
+/// Nobody can talk a node into dialling itself. An address of the loopback means another machine
+/// to each node that hears of it, so only a node that tells others such an address of its own, in a
+/// swarm on one machine, dials those of others.
+pub(super) fn may_be_dialled(contact: &Contact, own: &Contact) -> bool {
+    let loopback = |addr: &SocketAddr| addr.ip().to_canonical().is_loopback();
+    let on_one_machine = own.addrs.is_empty() || own.addrs.iter().any(loopback);
+    !contact.has_impossible_address()
+        && contact.addrs.iter().all(|addr| !own.addrs.contains(addr))
+        && (on_one_machine || !contact.addrs.iter().any(loopback))
+}
 
 /// Limits on what nodes of one bucket may share.
 #[derive(Copy, Clone, Debug)]

@@ -7,8 +7,8 @@ use super::records::Kept;
 use super::{Kad, Output, Reason, RequestId};
 use crate::id::{Key, NodeId, dynamic_puzzle_holds, static_puzzle_holds};
 use crate::wire::{
-    Contact, MAX_RECORDS_PER_ANSWER, ProviderRecord, RefuseReason, Request, RequestEnvelope,
-    Response, WireError,
+    Contact, MAX_RECORDS_PER_ANSWER, NotSoon, ProviderRecord, RefuseReason, Request,
+    RequestEnvelope, Response, WireError,
 };
 
 impl Kad {
@@ -47,7 +47,7 @@ impl Kad {
     fn answer(&mut self, from: NodeId, body: Request) -> Response {
         match body {
             // How many revoked tokens are known only the driver can tell; it fills that in.
-            Request::Ping => Response::Pong { revoked: 0 },
+            Request::Ping => Response::Pong { revoked: 0, puzzle: self.puzzle },
             Request::FindNode { target } => {
                 Response::Nodes { nodes: self.nodes_near(&target, &from) }
             }
@@ -56,6 +56,10 @@ impl Kad {
                 nodes: self.nodes_near(&key, &from),
             },
             Request::PutProviders { records } => self.store(from, records),
+            Request::Compare { range, salt, sums } => self.compare(&from, range, salt, &sums),
+            Request::GetRecords { range, salt, marks } => {
+                self.records_behind(&from, range, salt, marks)
+            }
             Request::GetName { .. }
             | Request::PutName { .. }
             | Request::GetSet { .. }
@@ -80,24 +84,32 @@ impl Kad {
     }
 
     fn store(&mut self, from: NodeId, records: Vec<ProviderRecord>) -> Response {
-        let mut accepted = 0;
-        for record in records {
+        let (mut accepted, mut not_soon) = (0, Vec::new());
+        for (place, record) in records.into_iter().enumerate() {
             // What others say about this node it knows better itself.
             if record.provider.id == self.own.id {
                 accepted += 1;
                 continue;
             }
+            let key = record.key;
             match self.records.offer(record, self.now) {
-                Ok(Kept::Yes) => accepted += 1,
+                Ok(Kept::Yes) => {
+                    self.answers.forget(&key);
+                    accepted += 1;
+                }
                 Ok(Kept::No) => {}
                 Err(error) => {
                     self.report(from, Reason::BadRecord(error));
                     return Response::Refused { reason: RefuseReason::BadSignature };
                 }
             }
+            if let Some(wait_ms) = self.records.stay_away_ms(&key, self.now) {
+                let wait_s = u16::try_from(wait_ms / 1_000).unwrap_or(u16::MAX);
+                not_soon.push(NotSoon { record: place as u8, wait_s });
+            }
         }
         self.upkeep.expect_expiry(self.now);
-        Response::Stored { accepted }
+        Response::Stored { accepted, not_soon }
     }
 
     pub(super) const fn limit_reason(error: WireError) -> Reason {

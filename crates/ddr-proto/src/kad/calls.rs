@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     Publish(JobId),
     /// Records for a node that came near.
     HandOver,
+    /// A comparison with a sibling.
+    Sync,
     /// Last words; nobody waits for the answer.
     Farewell,
 }

@@ -9,6 +9,9 @@ pub struct KadConfig {
     pub alpha: usize,
     /// Disjoint paths of a lookup, d (S/Kademlia, section 4.4).
     pub paths: usize,
+    /// Paths of the second round of a lookup whose result looks wrong, at most 8 (S/Kademlia,
+    /// section 4.4); 0 for none.
+    pub paths_under_suspicion: usize,
     /// Length of the sibling list (S/Kademlia, section 4.2).
     pub siblings: usize,
     /// How long a provider record holds after it was signed.
@@ -19,6 +22,8 @@ pub struct KadConfig {
     pub refresh_ms: u64,
     /// The own ID is looked up at least this often, to keep the sibling list true.
     pub sibling_refresh_ms: u64,
+    /// About this often a node compares its records with those of a sibling.
+    pub sync_ms: u64,
     /// A call fails after this time; slow round trips stretch it.
     pub call_timeout_ms: u64,
     /// A call never waits longer than this.
@@ -54,11 +59,13 @@ impl Default for KadConfig {
             k: 20,
             alpha: 3,
             paths: 4,
+            paths_under_suspicion: 8,
             siblings: 20,
             provider_ttl_ms: 60 * 60_000,
             republish_ms: 30 * 60_000,
             refresh_ms: 15 * 60_000,
             sibling_refresh_ms: 60_000,
+            sync_ms: 45_000,
             call_timeout_ms: 500,
             max_call_timeout_ms: 2_000,
             lookup_floor_ms: 20,

@@ -68,7 +68,13 @@ pub enum Input {
         /// The node there, as it can be reached.
         contact: Contact,
     },
-    /// Find nodes or holders.
+    /// Peers that this node knew when it ran before, as [`super::Kad::peers_to_keep`] gave them.
+    /// Nobody believes them: each is pinged, in random order, and enters a bucket when it answers.
+    Restore {
+        /// The first [`super::MAX_KEPT_PEERS`] are taken, in the place of earlier ones.
+        peers: Vec<Contact>,
+    },
+    /// Find nodes or holders. Holders that were found in the last 5 s are answered at once.
     Lookup {
         /// Comes back in the outputs; lookups of the same target run once for all.
         op: OpId,
@@ -88,6 +94,11 @@ pub enum Input {
     },
     /// This node no longer holds the content.
     Withdraw {
+        /// The content's key.
+        key: Key,
+    },
+    /// What was found of this key lately is not to be believed: the next lookup asks anew.
+    Forget {
         /// The content's key.
         key: Key,
     },
@@ -125,7 +136,7 @@ pub enum Output {
     Providers {
         /// The lookup.
         op: OpId,
-        /// Verified, of other nodes, not expired and not withdrawn.
+        /// Verified, of other nodes, not expired and not withdrawn; near ones first.
         records: Vec<ProviderRecord>,
     },
     /// A lookup ended.
@@ -134,7 +145,7 @@ pub enum Output {
         op: OpId,
         /// The up to k nearest nodes that answered, nearest first, without the own node.
         closest: Vec<Contact>,
-        /// All holders that were found.
+        /// All holders that were found, near ones first: of the own zone, then by round trip.
         providers: Vec<ProviderRecord>,
     },
     /// A key was published.
@@ -166,6 +177,8 @@ pub enum Reason {
     BadRecord(RecordError),
     /// It answered with a record of another key.
     ForeignRecord,
+    /// It told of an address at which no node can listen: port 0, unspecified, multicast.
+    BadAddress,
     /// Its answer does not belong to the question.
     WrongAnswer,
 }
@@ -183,4 +196,6 @@ pub struct PeerView {
     pub sibling: bool,
     /// Leading bits that its ID shares with the own ID: the number of its bucket.
     pub bucket: u32,
+    /// Smoothed round trip of the calls to it; `None` before the first.
+    pub round_trip_ms: Option<u32>,
 }

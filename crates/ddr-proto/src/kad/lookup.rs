@@ -18,10 +18,10 @@ use crate::wire::{Contact, ProviderRecord, Request};
 
 /// Most nodes that one lookup asks.
 pub(super) const MAX_QUERIES: usize = 256;
-/// Most holders that one lookup keeps.
-const MAX_PROVIDERS: usize = 256;
 /// Most paths of one lookup.
 const MAX_PATHS: usize = 8;
+/// Most holders that one lookup keeps.
+const MAX_PROVIDERS: usize = 256;
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub(super) struct LookupId(pub(super) u64);
@@ -50,8 +50,14 @@ pub(super) struct Lookup {
     paths: Vec<Path>,
     /// Which path took which node, at seeding or when it asked.
     taken: BTreeMap<NodeId, u8>,
+    /// How many of the nearest nodes must have answered.
+    pub(super) breadth: usize,
+    /// Whether the second round runs.
+    pub(super) is_second_round: bool,
+    /// Nodes asked, those that failed and those that answered, in this round.
     queries: usize,
     failed: usize,
+    answers: usize,
     answered: Vec<(Distance, Arc<Contact>)>,
     providers: BTreeMap<NodeId, ProviderRecord>,
 }
@@ -64,37 +70,54 @@ pub(super) struct Learned {
 }
 
 impl Lookup {
-    /// A lookup that starts from `seeds`, nearest first, dealt out to `paths` paths.
+    /// A lookup of the `breadth` nearest nodes that starts from `seeds`, nearest first, dealt out to
+    /// `paths` paths.
     pub(super) fn new(
         target: Key,
         kind: LookupKind,
         owner: Owner,
         seeds: Vec<Arc<Contact>>,
-        paths: usize,
+        (paths, breadth): (usize, usize),
         deadline: Timestamp,
     ) -> Self {
-        let paths = paths.clamp(1, MAX_PATHS).min(seeds.len().max(1));
         let mut lookup = Self {
             target,
             kind,
             owner,
             deadline,
             wake: deadline,
-            paths: (0..paths).map(|_| Path::default()).collect(),
+            paths: Vec::new(),
             taken: BTreeMap::new(),
+            breadth,
+            is_second_round: false,
             queries: 0,
             failed: 0,
+            answers: 0,
             answered: Vec::new(),
             providers: BTreeMap::new(),
         };
+        lookup.start(seeds, paths);
+        lookup
+    }
+
+    /// A second round with more paths and other starts; what was found so far is kept.
+    pub(super) fn widen(&mut self, seeds: Vec<Arc<Contact>>, paths: usize, breadth: usize) {
+        (self.queries, self.failed, self.answers) = (0, 0, 0);
+        (self.breadth, self.is_second_round) = (breadth, true);
+        self.taken.clear();
+        self.start(seeds, paths);
+    }
+
+    fn start(&mut self, seeds: Vec<Arc<Contact>>, paths: usize) {
+        let paths = paths.clamp(1, MAX_PATHS).min(seeds.len().max(1));
+        self.paths = (0..paths).map(|_| Path::default()).collect();
         let seed_count = seeds.len();
         for (index, contact) in seeds.into_iter().enumerate() {
             let path = index % paths;
-            lookup.taken.insert(contact.id, path as u8);
-            let distance = contact.id.distance(&target);
-            lookup.paths[path].offer(distance, contact, None, seed_count);
+            self.taken.insert(contact.id, path as u8);
+            let distance = contact.id.distance(&self.target);
+            self.paths[path].offer(distance, contact, None, seed_count);
         }
-        lookup
     }
 
     pub(super) const fn request(&self) -> Request {
@@ -143,6 +166,7 @@ impl Lookup {
         let distance = from.id.distance(&self.target);
         let path = &mut self.paths[usize::from(path)];
         path.answered(&distance);
+        self.answers += 1;
         if let Err(place) = self.answered.binary_search_by_key(&distance, |(d, _)| *d) {
             self.answered.insert(place, (distance, Arc::clone(from)));
         }
@@ -167,7 +191,8 @@ impl Lookup {
                 break;
             }
             let holder = record.provider.id;
-            let holds = record.expires_ms > now.0 && !record.withdrawn && holder != *own;
+            let holds = record.is_timely(now) && !record.withdrawn && holder != *own;
+            let holds = holds && record.provider.is_dialable();
             let known = self.providers.get(&holder);
             if !holds || known.is_some_and(|known| *known == record) {
                 continue;
@@ -214,6 +239,31 @@ impl Lookup {
         moments.filter(|at| *at > rules.now).min().unwrap_or(self.deadline).min(self.deadline)
     }
 
+    /// Whether more nodes answered than failed.
+    pub(super) const fn most_answered(&self) -> bool {
+        self.answers > self.failed
+    }
+
+    /// Whether each node that was asked has answered or failed.
+    pub(super) const fn has_heard_all(&self) -> bool {
+        self.queries <= self.answers + self.failed
+    }
+
+    /// Whether at least half of the paths know at least half of the nearest nodes that answered.
+    pub(super) fn most_paths_agree(&self, k: usize) -> bool {
+        let nearest = &self.answered[..self.answered.len().min(k.div_ceil(2))];
+        let agrees = |path: &&Path| {
+            let known = nearest.iter().filter(|(distance, _)| path.knows(distance)).count();
+            2 * known >= nearest.len()
+        };
+        2 * self.paths.iter().filter(agrees).count() >= self.paths.len()
+    }
+
+    /// The distance of the k-th nearest node that answered.
+    pub(super) fn kth_distance(&self, k: usize) -> Option<Distance> {
+        self.answered.get(k.checked_sub(1)?).map(|(distance, _)| *distance)
+    }
+
     /// The nearest nodes that answered.
     pub(super) fn closest(&self, k: usize) -> Vec<Arc<Contact>> {
         self.answered.iter().take(k).map(|(_, contact)| Arc::clone(contact)).collect()
@@ -226,8 +276,8 @@ impl Lookup {
     /// How long this lookup waits for a call. One that found too few answers, or that must know
     /// the exact closest set, waits until the call itself is given up.
     fn patience_ms(&self, rules: &Rules) -> u64 {
-        let unanswered = self.queries.saturating_sub(self.failed + self.answered.len());
-        let enough = self.answered.len() >= unanswered.max(1);
+        let unanswered = self.queries.saturating_sub(self.failed + self.answers);
+        let enough = self.answers >= unanswered.max(1);
         if self.kind == LookupKind::Providers && enough { rules.pace.patience_ms } else { u64::MAX }
     }
 }

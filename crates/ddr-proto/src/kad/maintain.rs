@@ -121,7 +121,11 @@ impl Kad {
     pub(super) fn on_probed(&mut self, contact: Contact) {
         let usable = contact.check_limits().is_ok() && contact.is_dialable();
         if usable && contact.id != self.own.id && !self.stopped {
-            self.admit(&Arc::new(contact));
+            if self.cfg.dynamic_puzzle_bits == 0 {
+                self.admit(&Arc::new(contact));
+            } else {
+                self.verify(Arc::new(contact));
+            }
         }
     }
 
@@ -139,6 +143,7 @@ impl Kad {
             self.expect_sibling_change();
         }
         self.hand_over_to(contact);
+        self.expect_sync();
     }
 
     /// The table was filled from what an earlier life of the node knew.
@@ -193,7 +198,9 @@ impl Kad {
         if self.now >= self.upkeep.expiry_at {
             self.records.sweep(self.now);
             self.dead.drop_expired(self.now);
-            let more = self.records.len() > 0 || !self.dead.is_empty();
+            self.answers.drop_expired(self.now);
+            let kept = !self.dead.is_empty() || !self.answers.is_empty();
+            let more = self.records.len() > 0 || kept;
             self.upkeep.expiry_at = if more { self.now.after_ms(EXPIRY_STEP_MS) } else { NEVER };
         }
         while let Some(id) = self.upkeep.pop_look(self.now) {

@@ -178,6 +178,11 @@ impl Path {
         })
     }
 
+    /// Whether this path has heard of the node at that distance.
+    pub(super) fn knows(&self, distance: &Distance) -> bool {
+        self.candidates.binary_search_by_key(distance, |c| c.distance).is_ok()
+    }
+
     pub(super) fn asked(&mut self, distance: &Distance, now: Timestamp) {
         self.set(distance, State::Asked { at: now });
     }

@@ -31,6 +31,10 @@ pub(super) struct JobId(u64);
 #[derive(Copy, Clone, Debug)]
 pub(super) struct OwnRecord {
     complete: bool,
+    /// Most storing nodes have plenty of holders; the next record is signed for longer.
+    hot: bool,
+    /// It is, and was signed for longer: the next sweep passes it over.
+    rests: bool,
     issued_ms: u64,
     expires_ms: u64,
     signature: [u8; 64],
@@ -39,8 +43,8 @@ pub(super) struct OwnRecord {
 /// Publishing of a batch.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// Found by the sweep, not asked for.
-    sweep: bool,
+    /// Found by the sweep, not asked for; then the number of keys that it passed over.
+    sweep: Option<usize>,
     /// The keys; the nodes closest to the first one are looked up.
     pub(super) items: Vec<Item>,
     /// Which items were sent to a node that has not answered yet.
@@ -54,11 +58,15 @@ pub(super) struct Item {
     pub(super) ops: Vec<OpId>,
     /// Nodes that keep its record now.
     pub(super) stored: usize,
+    /// Nodes that were sent its record.
+    pub(super) sent: usize,
+    /// Nodes that said they have plenty of holders.
+    pub(super) not_soon: usize,
 }
 
 impl Item {
     const fn new(key: Key, ops: Vec<OpId>) -> Self {
-        Self { key, ops, stored: 0 }
+        Self { key, ops, stored: 0, sent: 0, not_soon: 0 }
     }
 }
 
@@ -121,7 +129,7 @@ impl Publisher {
         let before = self.provided.get(&key).map_or(self.last_withdrawn_ms, |own| own.issued_ms);
         let issued_ms = before.max(now.0.saturating_sub(1));
         // Signed when it is first sent; until then expired.
-        let own = OwnRecord { complete, issued_ms, expires_ms: 0, signature: [0; 64] };
+        let own = OwnRecord::unsigned(complete, issued_ms);
         self.provided.insert(key, own);
         self.urgent.entry(key).or_default().push(op);
         true
@@ -174,7 +182,7 @@ impl Publisher {
         }
         let own = self.provided.get_mut(key)?;
         own.issued_ms = now.0.max(own.issued_ms + 1);
-        own.expires_ms = own.issued_ms.saturating_add(self.ttl_ms);
+        own.expires_ms = own.issued_ms.saturating_add(own.lifetime_ms(self.ttl_ms));
         let record = ProviderRecord::sign_terms(signer, contact, own.terms(*key));
         own.signature = record.signature;
         Some(record)
@@ -186,7 +194,7 @@ impl Publisher {
             return None;
         }
         let (key, ops) = self.urgent.pop_first()?;
-        Some((self.start(key, ops, false), key))
+        Some((self.start(key, ops, None), key))
     }
 
     /// Starts the job of the next sweep step when it is due.
@@ -194,15 +202,40 @@ impl Publisher {
         if now < self.sweep_at || self.jobs.len() >= MAX_JOBS {
             return None;
         }
-        let next = self.provided.range(self.sweep_from..).next();
-        let Some(key) = next.or_else(|| self.provided.first_key_value()).map(|(key, _)| *key)
-        else {
-            self.sweep_at = Timestamp(u64::MAX);
+        let (passed, key) = self.next_to_sweep()?;
+        let Some(key) = key else {
+            self.sweep_at = now.after_ms(self.share_ms(passed));
             return None;
         };
         // Not again before this job is done; its batch decides when the next step is due.
         self.sweep_at = now.after_ms(self.republish_ms);
-        Some((self.start(key, Vec::new(), true), key))
+        Some((self.start(key, Vec::new(), Some(passed)), key))
+    }
+
+    /// The next key of the sweep that does not rest, and how many were passed over before it. Looks
+    /// at a bounded number of keys.
+    fn next_to_sweep(&mut self) -> Option<(usize, Option<Key>)> {
+        if self.provided.is_empty() {
+            self.sweep_at = Timestamp(u64::MAX);
+            return None;
+        }
+        for passed in 0..MAX_RECORDS_PER_PUT.min(self.provided.len()) {
+            if self.provided.range(self.sweep_from..).next().is_none() {
+                self.sweep_from = Key([0; ID_BYTES]);
+            }
+            let (key, own) = self.provided.range_mut(self.sweep_from..).next()?;
+            if !std::mem::take(&mut own.rests) {
+                return Some((passed, Some(*key)));
+            }
+            self.sweep_from = successor(*key);
+        }
+        Some((MAX_RECORDS_PER_PUT.min(self.provided.len()), None))
+    }
+
+    /// The share of the interval that so many keys are worth.
+    fn share_ms(&self, keys: usize) -> u64 {
+        let share_ms = self.republish_ms.saturating_mul(keys as u64);
+        (share_ms / self.provided.len().max(1) as u64).max(1)
     }
 
     /// Chooses the batch of a job whose closest nodes are known, and returns its keys.
@@ -221,14 +254,21 @@ impl Publisher {
         };
         let (start, end) = region(&key, closest, k);
         let room = MAX_RECORDS_PER_PUT - 1;
-        if job.sweep {
-            let after = self.provided.range(key..=end).filter(|(near, _)| **near != key);
-            job.items.extend(after.take(room).map(|(near, _)| Item::new(*near, Vec::new())));
-            let last = job.items.last().map_or(key, |item| item.key);
-            let share_ms = self.republish_ms.saturating_mul(job.items.len() as u64)
-                / self.provided.len().max(1) as u64;
+        if let Some(passed) = job.sweep {
+            let (mut last, mut passed) = (key, passed + 1);
+            for (near, own) in self.provided.range_mut(successor(key)..).take(2 * room) {
+                if *near < key || *near > end || job.items.len() > room {
+                    break;
+                }
+                (last, passed) = (*near, passed + 1);
+                if !std::mem::take(&mut own.rests) {
+                    job.items.push(Item::new(*near, Vec::new()));
+                }
+            }
+            let keys = job.items.iter().map(|item| item.key).collect();
             self.sweep_from = successor(last);
-            self.sweep_at = now.after_ms(share_ms.max(1));
+            self.sweep_at = now.after_ms(self.share_ms(passed));
+            return keys;
         } else {
             let near = self.urgent.range(start..=end).take(room).map(|(key, _)| *key);
             for near in near.collect::<Vec<Key>>() {
@@ -243,6 +283,9 @@ impl Publisher {
     pub(super) fn finish(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         for item in &job.items {
+            if let Some(own) = self.provided.get_mut(&item.key) {
+                own.published(2 * item.not_soon > item.sent);
+            }
             // A withdrawal that was asked for meanwhile is urgent and must stay.
             if !self.urgent.contains_key(&item.key) {
                 self.withdrawing.remove(&item.key);
@@ -268,7 +311,7 @@ impl Publisher {
         (keys.into_iter().take(limit).collect(), ops)
     }
 
-    fn start(&mut self, key: Key, ops: Vec<OpId>, sweep: bool) -> JobId {
+    fn start(&mut self, key: Key, ops: Vec<OpId>, sweep: Option<usize>) -> JobId {
         let id = JobId(self.next_job);
         self.next_job += 1;
         let items = vec![Item::new(key, ops)];
@@ -278,6 +321,22 @@ impl Publisher {
 }
 
 impl OwnRecord {
+    const fn unsigned(complete: bool, issued_ms: u64) -> Self {
+        let signature = [0; 64];
+        Self { complete, hot: false, rests: false, issued_ms, expires_ms: 0, signature }
+    }
+
+    /// A record that a sweep may pass over holds for half as long again, so that it never lapses.
+    const fn lifetime_ms(&self, ttl_ms: u64) -> u64 {
+        if self.hot { ttl_ms.saturating_add(ttl_ms / 2) } else { ttl_ms }
+    }
+
+    /// What the storing nodes said when it was published.
+    const fn published(&mut self, plenty: bool) {
+        self.rests = plenty && self.hot;
+        self.hot = plenty;
+    }
+
     const fn terms(&self, key: Key) -> Terms {
         Terms {
             key,

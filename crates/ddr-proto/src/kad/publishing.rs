@@ -1,6 +1,6 @@
 //! Acting on what is to be published: jobs, records on their way, last words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::calls::Purpose;
@@ -8,7 +8,7 @@ use super::lookup::Owner;
 use super::publish::JobId;
 use super::{Kad, LookupKind, MAX_FAREWELL_KEYS, OpId, Output};
 use crate::id::{Key, NodeId};
-use crate::wire::{Contact, MAX_RECORDS_PER_PUT, ProviderRecord, Request};
+use crate::wire::{Contact, MAX_RECORDS_PER_PUT, NotSoon, ProviderRecord, Request};
 
 /// What one node gets of a batch.
 struct Parcel {
@@ -25,12 +25,14 @@ impl Parcel {
 
 impl Kad {
     pub(super) fn on_provide(&mut self, op: OpId, key: Key, complete: bool) {
+        self.answers.forget(&key);
         if self.stopped || !self.publisher.provide(op, key, complete, self.now) {
             self.outputs.push_back(Output::Provided { op, stored: 0 });
         }
     }
 
     pub(super) fn on_withdraw(&mut self, key: Key) {
+        self.answers.forget(&key);
         self.publisher.withdraw(&key, self.now);
     }
 
@@ -67,6 +69,9 @@ impl Kad {
         if let Some(job) = self.publisher.jobs.get_mut(&id) {
             let items = |parcel: &Parcel| (parcel.to.id, parcel.items.clone());
             job.parcels = parcels.values().map(items).collect();
+            for item in parcels.values().flat_map(|parcel| &parcel.items) {
+                job.items[*item].sent += 1;
+            }
         }
         if parcels.is_empty() {
             return self.finish_job(id);
@@ -78,13 +83,25 @@ impl Kad {
     }
 
     /// One node of a job answered that it keeps `accepted` records, or failed.
-    pub(super) fn on_published(&mut self, id: JobId, node: &NodeId, accepted: usize) {
+    pub(super) fn on_published(
+        &mut self,
+        id: JobId,
+        node: &NodeId,
+        accepted: usize,
+        not_soon: &[NotSoon],
+    ) {
         let Some(job) = self.publisher.jobs.get_mut(&id) else {
             return;
         };
         let items = job.parcels.remove(node).unwrap_or_default();
         if accepted >= items.len() {
             items.iter().for_each(|item| job.items[*item].stored += 1);
+        }
+        let interval_s = self.cfg.republish_ms / 1_000;
+        let wanted = not_soon.iter().filter(|hint| u64::from(hint.wait_s) >= interval_s);
+        let places: BTreeSet<usize> = wanted.map(|hint| usize::from(hint.record)).collect();
+        for item in places.into_iter().filter_map(|place| items.get(place)) {
+            job.items[*item].not_soon += 1;
         }
         if job.parcels.is_empty() {
             self.finish_job(id);

@@ -18,10 +18,10 @@ use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
 use crate::wire::{ProviderRecord, RecordError};
 
-/// A record issued further ahead of the clock here is not kept.
-pub(super) const MAX_AHEAD_MS: u64 = 5 * 60_000;
 /// A record may hold at most this many times the configured lifetime.
 const MAX_LIFETIMES: u64 = 2;
+/// A holder of a key with plenty of them is asked to stay away for so many republish intervals.
+const STAY_AWAY_INTERVALS: u64 = 2;
 /// Least number of keys that one step of the expiry sweep looks at.
 const SWEEP_KEYS: usize = 256;
 /// The expiry sweep passes all keys in about this many steps.
@@ -45,6 +45,7 @@ pub(super) struct Records {
     max_total: usize,
     max_per_signer: usize,
     max_lifetime_ms: u64,
+    republish_ms: u64,
     /// The records of each key, in the order in which their holders came.
     keys: BTreeMap<Key, Vec<ProviderRecord>>,
     per_signer: BTreeMap<NodeId, usize>,
@@ -59,6 +60,7 @@ impl Records {
             max_total: cfg.max_records,
             max_per_signer: cfg.max_records_per_signer,
             max_lifetime_ms: cfg.provider_ttl_ms.saturating_mul(MAX_LIFETIMES),
+            republish_ms: cfg.republish_ms,
             keys: BTreeMap::new(),
             per_signer: BTreeMap::new(),
             total: 0,
@@ -77,10 +79,7 @@ impl Records {
         now: Timestamp,
     ) -> Result<Kept, RecordError> {
         let lifetime_ms = record.expires_ms.saturating_sub(record.issued_ms);
-        let timely = record.expires_ms > now.0
-            && record.issued_ms <= now.0.saturating_add(MAX_AHEAD_MS)
-            && lifetime_ms <= self.max_lifetime_ms;
-        if !timely {
+        if !record.is_timely(now) || lifetime_ms > self.max_lifetime_ms {
             return Ok(Kept::No);
         }
         let (key, signer) = (record.key, record.provider.id);
@@ -113,6 +112,16 @@ impl Records {
         Ok(Kept::Yes)
     }
 
+    /// How long a holder of `key` need not publish again, when there are plenty: the key is full,
+    /// and all of its records came within half a republish interval, so it fills up twice as fast
+    /// as it has to.
+    pub(super) fn stay_away_ms(&self, key: &Key, now: Timestamp) -> Option<u64> {
+        let holders = self.keys.get(key).filter(|holders| holders.len() >= self.max_holders)?;
+        let oldest = holders.iter().map(|record| record.issued_ms).min()?;
+        let fresh = now.0.saturating_sub(oldest) < self.republish_ms / 2;
+        fresh.then(|| self.republish_ms.saturating_mul(STAY_AWAY_INTERVALS))
+    }
+
     /// Up to `limit` records of `key` that hold now, without those of `except`: the few kept longest,
     /// the rest chosen at random.
     pub(super) fn choose(
@@ -140,6 +149,11 @@ impl Records {
         let from = after.map_or(Unbounded, Excluded);
         let next = self.keys.range((from, Unbounded)).next();
         next.map(|(key, records)| (key, records.as_slice()))
+    }
+
+    /// The kept keys from `first` on in key order, with their records.
+    pub(super) fn keys_from(&self, first: Key) -> impl Iterator<Item = (&Key, &[ProviderRecord])> {
+        self.keys.range(first..).map(|(key, records)| (key, records.as_slice()))
     }
 
     /// One step of the sweep: drops the expired records of the next keys.

@@ -7,7 +7,7 @@ use super::calls::Purpose;
 use super::lookup::{Lookup, LookupId, Owner};
 use super::path::Rules;
 use super::{Kad, LookupKind, OpId, Output, Reason};
-use crate::id::{Key, NodeId, static_puzzle_holds};
+use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
 use crate::wire::{Contact, MAX_RECORDS_PER_ANSWER, ProviderRecord, Response};
 
@@ -32,6 +32,8 @@ pub(super) struct Searches {
     wakes: BTreeSet<(Timestamp, LookupId)>,
     /// Lookups to look at before the next input.
     changed: BTreeSet<LookupId>,
+    /// Lookups that went on with more paths.
+    pub(super) doubted: u64,
 }
 
 impl Searches {
@@ -50,6 +52,12 @@ impl Searches {
         Some(lookup)
     }
 
+    /// Puts a lookup back that is to be looked at again.
+    pub(super) fn put_changed(&mut self, id: LookupId, lookup: Box<Lookup>) {
+        self.put(id, lookup);
+        self.changed.insert(id);
+    }
+
     /// Puts a lookup back that goes on.
     fn put(&mut self, id: LookupId, lookup: Box<Lookup>) {
         self.wakes.insert((lookup.wake, id));
@@ -59,6 +67,9 @@ impl Searches {
 
 impl Kad {
     pub(super) fn on_lookup(&mut self, op: OpId, target: Key, kind: LookupKind) {
+        if self.answer_at_once(op, kind, &target) {
+            return;
+        }
         let question = (kind, target);
         if let Some(id) = self.searches.asked.get(&question)
             && let Some(lookup) = self.searches.running.get_mut(id)
@@ -68,7 +79,8 @@ impl Kad {
                 return self.end_with_nothing(op);
             }
             ops.push(op);
-            let records = self.searches.running[id].providers();
+            let records = lookup.providers();
+            let records = self.nearest_first(records);
             return self.tell(&[op], records);
         }
         if let Some(ops) = self.searches.waiting.get_mut(&question)
@@ -101,7 +113,8 @@ impl Kad {
             seeds = all.take(self.cfg.k).collect();
         }
         let deadline = self.now.after_ms(self.cfg.lookup_ceiling_ms);
-        let lookup = Lookup::new(target, kind, owner, seeds, self.cfg.paths, deadline);
+        let shape = (self.cfg.paths, self.cfg.k);
+        let lookup = Lookup::new(target, kind, owner, seeds, shape, deadline);
         self.searches.put(id, Box::new(lookup));
         self.searches.changed.insert(id);
         id
@@ -121,18 +134,22 @@ impl Kad {
             (LookupKind::Providers, Response::Providers { records, nodes }) => (records, nodes),
             (_, Response::Refused { .. }) => {
                 lookup.failed(&from.id);
-                return self.put_changed(id, lookup);
+                return self.searches.put_changed(id, lookup);
             }
             _ => {
                 self.report(from.id, Reason::WrongAnswer);
                 lookup.failed(&from.id);
-                return self.put_changed(id, lookup);
+                return self.searches.put_changed(id, lookup);
             }
         };
-        let learned = lookup.learn(records, &self.own.id, self.now);
+        let mut learned = lookup.learn(records, &self.own.id, self.now);
+        if nodes.iter().any(Contact::has_impossible_address) {
+            learned.fault.get_or_insert(Reason::BadAddress);
+        }
         if let Owner::Ops(ops) = &lookup.owner {
             let ops = ops.clone();
-            self.tell(&ops, learned.new);
+            let new = self.nearest_first(learned.new);
+            self.tell(&ops, new);
         }
         if let Some(fault) = learned.fault {
             self.report(from.id, fault);
@@ -141,13 +158,13 @@ impl Kad {
         } else {
             lookup.answered(from, nodes, self.cfg.k, |contact| self.candidate(contact));
         }
-        self.put_changed(id, lookup);
+        self.searches.put_changed(id, lookup);
     }
 
     pub(super) fn on_lookup_failure(&mut self, id: LookupId, node: &NodeId) {
         if let Some(mut lookup) = self.searches.take(id) {
             lookup.failed(node);
-            self.put_changed(id, lookup);
+            self.searches.put_changed(id, lookup);
         }
     }
 
@@ -185,7 +202,7 @@ impl Kad {
             return;
         };
         let rules = Rules {
-            k: self.cfg.k,
+            k: lookup.breadth,
             alpha: self.cfg.alpha,
             now: self.now,
             pace: self.rtt.pace(&self.cfg),
@@ -199,7 +216,10 @@ impl Kad {
             done = lookup.is_done(&rules);
         }
         if done {
-            return self.finish(*lookup);
+            if let Some(lookup) = self.look_again_in_doubt(id, lookup, &rules) {
+                self.finish(*lookup);
+            }
+            return;
         }
         lookup.wake = lookup.next_wake(&rules);
         self.searches.put(id, lookup);
@@ -211,24 +231,30 @@ impl Kad {
             Owner::Ops(ref ops) => {
                 self.searches.asked.remove(&(lookup.kind, lookup.target));
                 let providers = self.with_kept_records(&lookup);
+                self.remember_answer(&lookup, &closest, &providers);
                 let closest: Vec<Contact> = closest.iter().map(|c| Contact::clone(c)).collect();
                 for &op in ops {
                     let (closest, providers) = (closest.clone(), providers.clone());
                     self.outputs.push_back(Output::LookupDone { op, closest, providers });
                 }
             }
-            Owner::Publish(job) => self.on_publish_lookup(job, &closest),
-            Owner::Siblings => self.on_siblings_known(),
-            Owner::Refresh => self.on_refreshed(),
+            // Past a crowd of IDs around the key there are honest nodes to store it.
+            Owner::Publish(job) => self.on_publish_lookup(job, &lookup.closest(lookup.breadth)),
+            Owner::Siblings => {
+                let live = self.table.live().count();
+                self.density.own_neighbours(&lookup.target, &closest, live, self.cfg.k);
+                self.on_siblings_known();
+            }
+            Owner::Refresh => {
+                self.density.random_point(&lookup.target, &closest, self.cfg.k);
+                self.on_refreshed();
+            }
         }
     }
 
     /// Which node that an answer named may be asked, and how it is best reached.
     fn candidate(&self, contact: &Contact) -> Option<Arc<Contact>> {
-        if contact.id == self.own.id
-            || !contact.is_dialable()
-            || !static_puzzle_holds(&contact.id, self.cfg.static_puzzle_bits)
-        {
+        if !self.is_usable(contact) {
             return None;
         }
         // An address at which the node itself has answered beats what others say.
@@ -243,7 +269,7 @@ impl Kad {
         (!self.dead.contains(contact, self.now)).then(|| Arc::new(contact.clone()))
     }
 
-    fn tell(&mut self, ops: &[OpId], records: Vec<ProviderRecord>) {
+    pub(super) fn tell(&mut self, ops: &[OpId], records: Vec<ProviderRecord>) {
         if records.is_empty() {
             return;
         }
@@ -255,6 +281,7 @@ impl Kad {
     /// What this node keeps itself is the first answer of a lookup.
     fn tell_kept_records(&mut self, ops: &[OpId], key: &Key) {
         let records = self.kept_records(key);
+        let records = self.nearest_first(records);
         self.tell(ops, records);
     }
 
@@ -266,16 +293,11 @@ impl Kad {
             let kept = self.kept_records(&lookup.target);
             providers.extend(kept.into_iter().filter(|r| !found.contains(&r.provider.id)));
         }
-        providers
+        self.nearest_first(providers)
     }
 
     fn kept_records(&mut self, key: &Key) -> Vec<ProviderRecord> {
         let (records, chance) = (&self.records, &mut self.chance);
         records.choose(key, MAX_RECORDS_PER_ANSWER, Some(&self.own.id), self.now, chance)
-    }
-
-    fn put_changed(&mut self, id: LookupId, lookup: Box<Lookup>) {
-        self.searches.put(id, lookup);
-        self.searches.changed.insert(id);
     }
 }

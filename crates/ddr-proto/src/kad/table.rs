@@ -37,14 +37,21 @@ pub(super) struct Peer {
     pub(super) last_seen: Timestamp,
     /// Failed calls since the last answer; the peer is dead while this is not 0.
     pub(super) failures: u32,
-    /// When it failed last, counted from `last_seen`; as short as this keeps a peer in 24 bytes.
+    /// Smoothed round trip in eighths of a millisecond; 0 while there is none.
+    round_trip: u16,
+    /// When it failed last, counted from `last_seen`; as short as this keeps a peer small.
     failed_after_ms: u32,
 }
 
 impl Peer {
     fn new(contact: &Arc<Contact>, now: Timestamp) -> Self {
         let contact = Arc::clone(contact);
-        Self { contact, last_seen: now, failures: 0, failed_after_ms: 0 }
+        Self { contact, last_seen: now, failures: 0, round_trip: 0, failed_after_ms: 0 }
+    }
+
+    /// The smoothed round trip of calls to this peer.
+    pub(super) fn round_trip_ms(&self) -> Option<u32> {
+        (self.round_trip > 0).then(|| u32::from(self.round_trip).div_ceil(8))
     }
 
     pub(super) const fn alive(&self) -> bool {
@@ -140,7 +147,7 @@ impl Table {
         }
         if let Some(peer) = self.peers.get_mut(&distance) {
             let was_alive = peer.alive();
-            *peer = Peer::new(contact, now);
+            *peer = Peer { round_trip: peer.round_trip, ..Peer::new(contact, now) };
             if was_alive {
                 return Admitted::Known;
             }
@@ -190,6 +197,16 @@ impl Table {
         let distance = self.distance(id);
         if let Some(peer) = self.peers.get_mut(&distance) {
             peer.last_seen = now;
+        }
+    }
+
+    /// A call to a peer took `ms` (smoothed as in RFC 6298, section 2).
+    pub(super) fn timed(&mut self, id: &NodeId, ms: u64) {
+        let distance = self.distance(id);
+        if let Some(peer) = self.peers.get_mut(&distance) {
+            let sample = ms.saturating_mul(8).clamp(1, u64::from(u16::MAX));
+            let before = if peer.round_trip == 0 { sample } else { u64::from(peer.round_trip) };
+            peer.round_trip = ((7 * before + sample) / 8).max(1) as u16;
         }
     }
 

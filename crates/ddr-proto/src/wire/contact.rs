@@ -1,6 +1,6 @@
 //! How a node is reached.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,19 @@ impl Contact {
     /// Whether there is an address that one could dial.
     #[must_use]
     pub fn is_dialable(&self) -> bool {
-        self.addrs.iter().any(|addr| addr.port() != 0 && !addr.ip().is_unspecified())
+        self.addrs.iter().any(is_possible)
     }
+
+    /// Whether it lists an address at which no node can ever listen: port 0, the unspecified address,
+    /// multicast or broadcast.
+    #[must_use]
+    pub fn has_impossible_address(&self) -> bool {
+        !self.addrs.iter().all(is_possible)
+    }
+}
+
+fn is_possible(addr: &SocketAddr) -> bool {
+    let ip = addr.ip().to_canonical();
+    let broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }

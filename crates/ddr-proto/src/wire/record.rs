@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Contact, Signer};
 use crate::id::{Key, NodeId};
+use crate::time::Timestamp;
 
+/// A record issued further ahead of the clock here does not hold yet.
+const MAX_AHEAD_MS: u64 = 5 * 60_000;
 const PROVIDER_DOMAIN: &[u8] = b"ddr/record/provider/1\0";
 const NAME_DOMAIN: &[u8] = b"ddr/record/name/1\0";
 
@@ -127,6 +130,12 @@ impl ProviderRecord {
             withdrawn: terms.withdrawn,
             signature,
         }
+    }
+
+    /// Whether it holds at `now`: not expired, and issued at most 5 minutes after it.
+    #[must_use]
+    pub const fn is_timely(&self, now: Timestamp) -> bool {
+        self.expires_ms > now.0 && self.issued_ms <= now.after_ms(MAX_AHEAD_MS).0
     }
 
     /// Checks identity and signature. Expiry is the caller's business.

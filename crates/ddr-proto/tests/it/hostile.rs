@@ -8,7 +8,7 @@ use ddr_proto::wire::{
 use ddr_proto::{Key, NodeId};
 
 use crate::net::{START, key};
-use crate::solo::{Solo, nothing_for, peer, quiet_config};
+use crate::solo::{PONG, Solo, nothing_for, peer, quiet_config, stored};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -55,7 +55,7 @@ fn a_forged_record_is_refused_and_named() {
         assert_eq!(solo.kad.stored_records(), 0);
     }
     let answer = solo.ask(&liar, Request::PutProviders { records: vec![good] });
-    assert_eq!(answer, Response::Stored { accepted: 1 }, "anyone may pass on a true record");
+    assert_eq!(answer, stored(1), "anyone may pass on a true record");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn lying_answers_are_dropped_and_named() {
             Reason::OverLimit("MAX_RECORDS_PER_ANSWER"),
         ),
         (Response::Providers { records: vec![], nodes }, Reason::OverLimit("MAX_NODES")),
-        (Response::Stored { accepted: 1 }, Reason::WrongAnswer),
+        (stored(1), Reason::WrongAnswer),
         (Response::Nodes { nodes: vec![] }, Reason::WrongAnswer),
     ];
     for (lie, reason) in cases {
@@ -212,7 +212,7 @@ fn a_flood_of_records_stays_within_the_quotas() {
         let records = vec![record(&signer, &greedy, key(number))];
         let answer = solo.ask(&greedy, Request::PutProviders { records });
         let accepted = u32::from(number < 10);
-        assert_eq!(answer, Response::Stored { accepted }, "record {number}");
+        assert_eq!(answer, stored(accepted), "record {number}");
         solo.outputs.clear();
     }
     assert_eq!(solo.kad.stored_records(), 10);
@@ -284,7 +284,7 @@ fn records_out_of_time_are_not_kept() {
     for (issued_ms, expires_ms) in times {
         let record = ProviderRecord::sign(&signer, &holder, key(1), true, issued_ms, expires_ms);
         let answer = solo.ask(&holder, Request::PutProviders { records: vec![record] });
-        assert_eq!(answer, Response::Stored { accepted: 0 }, "{issued_ms} to {expires_ms}");
+        assert_eq!(answer, stored(0), "{issued_ms} to {expires_ms}");
     }
     assert!(solo.misbehaviour.is_empty(), "a wrong clock is no crime");
 }
@@ -398,4 +398,139 @@ fn more_lookups_than_fit_end_with_nothing() {
     // The others get their turn.
     solo.finish_everything();
     assert_eq!(solo.done_ops().len() as u64, count);
+}
+
+fn at(contact: &Contact, addr: ([u8; 4], u16)) -> Contact {
+    Contact { addrs: vec![addr.into()], ..contact.clone() }
+}
+
+/// Addresses at which nobody can ever listen.
+const IMPOSSIBLE: [([u8; 4], u16); 4] =
+    [([192, 0, 2, 1], 0), ([0, 0, 0, 0], 5001), ([224, 0, 0, 1], 5001), ([255; 4], 5001)];
+
+#[test]
+fn a_sender_at_an_impossible_address_is_answered_named_and_not_admitted() {
+    let mut solo = Solo::new(quiet_config());
+    for (number, addr) in IMPOSSIBLE.into_iter().enumerate() {
+        let sender = at(&peer(number).1, addr);
+        assert_eq!(solo.ask(&sender, Request::Ping), PONG);
+        assert_eq!(solo.misbehaviour.pop(), Some((sender.id, Reason::BadAddress)), "{addr:?}");
+        assert!(solo.take_calls().is_empty(), "nobody is sent to {addr:?}");
+        solo.outputs.clear();
+    }
+    // Beside a good address a bad one is as bad.
+    let (_, honest) = peer(10);
+    let mut both = honest.clone();
+    both.addrs.push(([192, 0, 2, 1], 0).into());
+    solo.ask(&both, Request::Ping);
+    assert_eq!(solo.misbehaviour, [(both.id, Reason::BadAddress)]);
+    assert!(solo.take_calls().is_empty());
+    solo.outputs.clear();
+    solo.ask(&honest, Request::Ping);
+    assert_eq!(solo.take_calls().len(), 1, "honest traffic goes on");
+}
+
+#[test]
+fn an_answer_with_impossible_addresses_is_dropped_and_named() {
+    for addr in IMPOSSIBLE {
+        let (liar, honest, named) = (peer(1).1, peer(2).1, peer(3).1);
+        let known = [liar.clone(), honest.clone()];
+        let mut solo = Solo::with_peers(quiet_config(), &known);
+        solo.start_lookup(key(1), LookupKind::Nodes);
+        for (call, to, _) in solo.take_calls() {
+            let nodes = if to.id == liar.id { vec![at(&named, addr)] } else { vec![named.clone()] };
+            solo.input(Input::Response { call, response: Response::Nodes { nodes } });
+        }
+        let mut asked = Vec::new();
+        while !solo.kad.is_idle() {
+            for (call, to, request) in solo.take_calls() {
+                asked.push(to);
+                solo.input(Input::Response { call, response: nothing_for(&request) });
+            }
+        }
+        assert_eq!(solo.misbehaviour, [(liar.id, Reason::BadAddress)], "{addr:?}");
+        assert!(asked.contains(&named) && !asked.contains(&at(&named, addr)));
+        let (closest, _) = solo.lookup_result().expect("done");
+        assert!(closest.contains(&honest.id) && closest.contains(&named.id));
+    }
+}
+
+#[test]
+fn nobody_is_talked_into_dialling_itself_or_the_loopback() {
+    let own: ([u8; 4], u16) = ([10, 0, 0, 0], 5001);
+    for addr in [own, ([127, 0, 0, 1], 6_379), ([127, 9, 9, 9], 5001)] {
+        let known = [peer(1).1];
+        let mut solo = Solo::with_peers(quiet_config(), &known);
+        assert_eq!(solo.own.addrs, [own.into()]);
+        // As a sender, as a node that an answer names, and as one of the last run.
+        assert_eq!(solo.ask(&at(&peer(2).1, addr), Request::Ping), PONG);
+        solo.input(Input::Restore { peers: vec![at(&peer(3).1, addr)] });
+        solo.input(Input::Heard { contact: at(&peer(4).1, addr) });
+        assert_eq!(solo.take_calls(), [], "{addr:?}");
+        solo.outputs.clear();
+        solo.start_lookup(key(1), LookupKind::Nodes);
+        let call = solo.take_calls()[0].0;
+        let nodes = vec![at(&peer(5).1, addr), peer(6).1];
+        solo.input(Input::Response { call, response: Response::Nodes { nodes } });
+        let asked: Vec<NodeId> = solo.take_calls().iter().map(|(_, to, _)| to.id).collect();
+        assert_eq!(asked, [peer(6).1.id], "the others of the answer are asked");
+        assert!(solo.misbehaviour.is_empty(), "an old address of a node may be ours by now");
+    }
+}
+
+#[test]
+fn a_swarm_on_one_machine_dials_its_loopback() {
+    let (signer, own) = peer(500);
+    let mut solo = Solo::new(quiet_config());
+    let own = at(&own, ([127, 0, 0, 1], 5001));
+    solo.kad = ddr_proto::kad::Kad::new(quiet_config(), own, signer, 1);
+    let neighbour = at(&peer(1).1, ([127, 0, 0, 1], 5002));
+    solo.ask(&neighbour, Request::Ping);
+    assert_eq!(solo.take_calls().len(), 1);
+}
+
+/// Old, early, taken back, and not to be dialled: an answer may bring all of them, none is believed.
+#[test]
+fn records_out_of_time_in_answers_are_not_believed() {
+    let (signer, holder) = peer(1);
+    let now = START.0;
+    let sign = |issued_ms, expires_ms| {
+        ProviderRecord::sign(&signer, &holder, key(1), true, issued_ms, expires_ms)
+    };
+    let (other, nowhere) = peer(3);
+    let nowhere = at(&nowhere, ([0, 0, 0, 0], 5001));
+    let useless = [
+        sign(now - HOUR_MS, now),
+        sign(now + 301_000, now + HOUR_MS),
+        ProviderRecord::sign_withdrawn(&signer, &holder, key(1), now, now + HOUR_MS),
+        ProviderRecord::sign(&other, &nowhere, key(1), true, now, now + HOUR_MS),
+    ];
+    let answering = peer(2).1;
+    for record in useless {
+        let mut solo = Solo::with_peers(quiet_config(), std::slice::from_ref(&answering));
+        solo.start_lookup(key(1), LookupKind::Providers);
+        let call = solo.take_calls()[0].0;
+        let response = Response::Providers { records: vec![record.clone()], nodes: vec![] };
+        solo.input(Input::Response { call, response });
+        assert_eq!(solo.lookup_result(), Some((vec![answering.id], vec![])), "{record:?}");
+    }
+}
+
+/// A record that was taken back is replayed: kept nowhere where the withdrawal came first.
+#[test]
+fn a_replayed_record_changes_nothing() {
+    let mut solo = Solo::new(quiet_config());
+    let (signer, holder) = peer(1);
+    let old = record(&signer, &holder, key(1));
+    let new = ProviderRecord::sign(&signer, &holder, key(1), false, START.0 + 5, START.0 + HOUR_MS);
+    solo.ask(&holder, Request::PutProviders { records: vec![new.clone()] });
+    for _ in 0..100 {
+        let answer = solo.ask(&peer(2).1, Request::PutProviders { records: vec![old.clone()] });
+        assert_eq!(answer, stored(1), "something newer is kept");
+        solo.outputs.clear();
+    }
+    assert_eq!(solo.kad.stored_records(), 1);
+    let answer = solo.ask(&peer(3).1, Request::FindProviders { key: key(1) });
+    let Response::Providers { records, .. } = answer else { panic!("unexpected {answer:?}") };
+    assert_eq!(records, [new]);
 }

@@ -30,6 +30,8 @@ pub(crate) struct NetConfig {
     /// Lost messages in a thousand; a lost request or answer is simply gone.
     pub(crate) loss_permille: u64,
     pub(crate) grave: Grave,
+    /// Every so many-th node takes so much longer to answer.
+    pub(crate) slow: Option<(usize, u64)>,
     /// Whether messages go through their bytes.
     pub(crate) codec: bool,
     pub(crate) kad: KadConfig,
@@ -42,6 +44,7 @@ impl NetConfig {
             latency_ms: (1, 5),
             loss_permille: 0,
             grave: Grave::Refuses,
+            slow: None,
             codec: false,
             kad: KadConfig::default(),
         }
@@ -95,6 +98,8 @@ pub(crate) struct Net {
     wakes: BTreeSet<(Timestamp, usize)>,
     sequence: u64,
     next_op: u64,
+    /// The answer to [`Self::tell`].
+    told: Option<Response>,
     rng: ChaCha8Rng,
 }
 
@@ -131,6 +136,7 @@ impl Net {
             wakes: BTreeSet::new(),
             sequence: 0,
             next_op: 0,
+            told: None,
             rng,
         }
     }
@@ -210,6 +216,16 @@ impl Net {
         let op = self.start_provide(index, key);
         self.run_until(10_000, |net| net.ops[&op].stored.is_some());
         self.ops[&op].stored.expect("waited for it")
+    }
+
+    /// Asks a node in the name of a stranger; returns its answer.
+    pub(crate) fn tell(&mut self, index: usize, body: Request) -> Option<Response> {
+        let sender = contact(&signer(0xfeed), 60_000);
+        let (id, from) = (RequestId(u64::MAX), sender.id);
+        let envelope = RequestEnvelope { sender, puzzle: [0; 32], body };
+        self.told = None;
+        self.input(index, Input::Request { id, from, envelope });
+        self.told.take()
     }
 
     /// Looks a key up and waits until that is done.
@@ -308,10 +324,13 @@ impl Net {
                 self.post(Event::Request { from: index, to: to.addrs[0], call, request });
             }
             Output::Probe { addr } => self.post(Event::Probe { from: index, to: addr }),
+            Output::Reply { id: RequestId(u64::MAX), response } => self.told = Some(response),
             Output::Reply { id, response } => {
                 let (to, call) = self.members[index].requests.remove(&id).expect("one reply each");
                 let response = self.through_bytes(response);
-                self.post(Event::Response { to, call, response });
+                let slow = self.cfg.slow.filter(|(every, _)| index.is_multiple_of(*every));
+                let extra_ms = slow.map_or(0, |(_, extra_ms)| extra_ms);
+                self.post_late(extra_ms, Event::Response { to, call, response });
             }
             Output::Providers { op, .. } => {
                 let now = self.now;
@@ -339,11 +358,15 @@ impl Net {
     }
 
     fn post(&mut self, event: Event) {
+        self.post_late(0, event);
+    }
+
+    fn post_late(&mut self, extra_ms: u64, event: Event) {
         if self.rng.next_u64() % 1_000 < self.cfg.loss_permille {
             return;
         }
         let (low, high) = self.cfg.latency_ms;
-        let latency_ms = low + self.rng.next_u64() % (high - low + 1);
+        let latency_ms = low + self.rng.next_u64() % (high - low + 1) + extra_ms;
         self.sequence += 1;
         self.queue.insert((self.now.after_ms(latency_ms), self.sequence), event);
     }

@@ -11,7 +11,7 @@ use ddr_proto::{Distance, NodeId};
 use proptest::prelude::*;
 
 use crate::net::{Net, NetConfig, START, key, signer};
-use crate::solo::{Solo, nothing_for, peer, quiet_config};
+use crate::solo::{PONG, Solo, nothing_for, peer, quiet_config};
 
 fn peers(count: usize) -> Vec<Contact> {
     (0..count).map(|number| peer(number).1).collect()
@@ -301,7 +301,7 @@ fn s4_1_ids_that_do_not_solve_the_puzzles_are_refused() {
     assert_eq!(solo.ask_as(good.id, ask(&good, wrong)), refused);
     let reasons: Vec<Reason> = solo.misbehaviour.iter().map(|(_, reason)| *reason).collect();
     assert_eq!(reasons, [Reason::PuzzleUnsolved; 2]);
-    assert_eq!(solo.ask_as(good.id, ask(&good, x)), Response::Pong { revoked: 0 });
+    assert_eq!(solo.ask_as(good.id, ask(&good, x)), PONG);
 }
 
 /// S/Kademlia, section 4.2: the nearest nodes are all known, even where their bucket is full.
@@ -330,7 +330,7 @@ fn s4_3_only_nodes_that_answered_enter_a_bucket() {
     let calls = solo.take_calls();
     let [(call, to, Request::Ping)] = &calls[..] else { panic!("one ping, got {calls:?}") };
     assert_eq!(to, &sender);
-    solo.input(Input::Response { call: *call, response: Response::Pong { revoked: 0 } });
+    solo.input(Input::Response { call: *call, response: PONG });
     assert_eq!(solo.known(), BTreeSet::from([sender.id]));
 }
 

@@ -27,7 +27,12 @@ pub(crate) fn peer(number: usize) -> (Signer, Contact) {
 pub(crate) fn quiet_config() -> KadConfig {
     // No self-lookups and refreshes in between, so that a test sees only what it asks for.
     let never_ms = u64::MAX / 4;
-    KadConfig { sibling_refresh_ms: never_ms, refresh_ms: never_ms, ..KadConfig::default() }
+    KadConfig {
+        sibling_refresh_ms: never_ms,
+        refresh_ms: never_ms,
+        sync_ms: never_ms,
+        ..KadConfig::default()
+    }
 }
 
 impl Solo {
@@ -176,6 +181,14 @@ impl Solo {
     }
 }
 
+/// An answer to a ping in a swarm without a dynamic puzzle.
+pub(crate) const PONG: Response = Response::Pong { revoked: 0, puzzle: [0; 32] };
+
+/// So many records are kept, and may come again soon.
+pub(crate) const fn stored(accepted: u32) -> Response {
+    Response::Stored { accepted, not_soon: Vec::new() }
+}
+
 /// A proper answer that tells nothing.
 pub(crate) fn nothing_for(request: &Request) -> Response {
     match request {
@@ -183,7 +196,8 @@ pub(crate) fn nothing_for(request: &Request) -> Response {
         Request::FindProviders { .. } => {
             Response::Providers { records: Vec::new(), nodes: Vec::new() }
         }
-        Request::PutProviders { records } => Response::Stored { accepted: records.len() as u32 },
-        _ => Response::Pong { revoked: 0 },
+        Request::PutProviders { records } => stored(records.len() as u32),
+        Request::Compare { .. } => Response::Compared { marks: Vec::new() },
+        _ => PONG,
     }
 }

@@ -278,9 +278,11 @@ fn republishing_is_spread_over_the_interval() {
         net.run_ms(60_000);
         by_minute.push(net.members[0].calls - before);
     }
-    let (least, most) =
-        (by_minute.iter().min().expect("some"), by_minute.iter().max().expect("some"));
-    assert!(*least > 0 && *most <= 4 * (*least + 50), "calls by minute: {by_minute:?}");
+    // One batch may be a sixteenth of all keys, and is followed by as much of the interval.
+    let least = by_minute.windows(3).map(|minutes| minutes.iter().sum::<u64>()).min();
+    let most = by_minute.iter().max().expect("some");
+    assert!(least.is_some_and(|least| least > 0), "a long silence: {by_minute:?}");
+    assert!(*most <= 200, "calls by minute: {by_minute:?}");
 }
 
 #[test]

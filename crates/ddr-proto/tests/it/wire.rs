@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use ddr_oci::{Algorithm, Digest};
 use ddr_proto::wire::{
-    Contact, ContentKind, Fact, FactRecord, MAX_ADDRS, MAX_ENTRIES_PER_PAGE, MAX_MEMBER_BYTES,
-    MAX_MESSAGE_BYTES, MAX_NODES, MAX_PAGE_BYTES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT,
-    MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES, Member, NameRecord, ProviderRecord, RecordError,
-    RefuseReason, Request, RequestEnvelope, Response, SetEntry, WireError,
+    CELLS, Contact, ContentKind, Fact, FactRecord, KeyRange, MAX_ADDRS, MAX_ENTRIES_PER_PAGE,
+    MAX_MARKS, MAX_MEMBER_BYTES, MAX_MESSAGE_BYTES, MAX_NODES, MAX_PAGE_BYTES,
+    MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT, MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES,
+    Mark, Member, NameRecord, NotSoon, ProviderRecord, RecordError, RefuseReason, Request,
+    RequestEnvelope, Response, SetEntry, WireError,
 };
 use ddr_proto::{Key, NodeId};
 use proptest::collection::vec;
@@ -98,6 +99,14 @@ fn members() -> impl Strategy<Value = Member> {
         .prop_map(|bytes| Member::from_bytes(&bytes).expect("within the limit"))
 }
 
+fn marks() -> impl Strategy<Value = Mark> {
+    any::<[u8; 8]>().prop_map(Mark)
+}
+
+fn ranges() -> impl Strategy<Value = KeyRange> {
+    (keys(), 0..=256_u16).prop_map(|(start, bits)| KeyRange { start, bits })
+}
+
 fn requests() -> impl Strategy<Value = RequestEnvelope> {
     let bodies = prop_oneof![
         Just(Request::Ping),
@@ -113,6 +122,11 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
         }),
         entries().prop_map(|entry| Request::PutEntry { entry }),
         vec(any::<[u8; 16]>(), 0..20).prop_map(|serials| Request::Revoked { serials }),
+        (ranges(), marks(), any::<[[u8; 8]; 16]>()).prop_map(|(range, salt, sums)| {
+            Request::Compare { range, salt, sums: sums.map(Mark) }
+        }),
+        (ranges(), marks(), vec(marks(), 0..20))
+            .prop_map(|(range, salt, marks)| Request::GetRecords { range, salt, marks }),
     ];
     (contacts(), any::<[u8; 32]>(), bodies).prop_map(|(sender, puzzle, body)| RequestEnvelope {
         sender,
@@ -124,11 +138,16 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
 fn responses() -> impl Strategy<Value = Response> {
     let nodes = || vec(contacts(), 0..=MAX_NODES);
     prop_oneof![
-        any::<u32>().prop_map(|revoked| Response::Pong { revoked }),
+        any::<(u32, [u8; 32])>().prop_map(|(revoked, puzzle)| Response::Pong { revoked, puzzle }),
         nodes().prop_map(|nodes| Response::Nodes { nodes }),
         (vec(providers(), 0..=MAX_RECORDS_PER_ANSWER), nodes())
             .prop_map(|(records, nodes)| Response::Providers { records, nodes }),
-        any::<u32>().prop_map(|accepted| Response::Stored { accepted }),
+        (any::<u32>(), vec(any::<(u8, u16)>(), 0..9)).prop_map(|(accepted, hints)| {
+            let hint = |(record, wait_s)| NotSoon { record, wait_s };
+            Response::Stored { accepted, not_soon: hints.into_iter().map(hint).collect() }
+        }),
+        vec(marks(), 0..20).prop_map(|marks| Response::Compared { marks }),
+        vec(providers(), 0..8).prop_map(|records| Response::Records { records }),
         proptest::option::of(names()).prop_map(|record| Response::Name { record }),
         (any::<bool>(), proptest::option::of(names()))
             .prop_map(|(stored, newest)| Response::NameStored { stored, newest }),
@@ -217,6 +236,31 @@ fn lists_over_their_limit_are_named() {
     assert!(RequestEnvelope::decode(&ask(revoked(MAX_REVOKED))).is_ok());
     let over = RequestEnvelope::decode(&ask(revoked(MAX_REVOKED + 1)));
     assert_eq!(over, Err(WireError::OverLimit("MAX_REVOKED")));
+    let range = KeyRange { start: key(1), bits: 9 };
+    let salt = Mark([1; 8]);
+    let wanted = |count| Request::GetRecords { range, salt, marks: vec![salt; count] };
+    assert!(RequestEnvelope::decode(&ask(wanted(MAX_RECORDS_PER_PUT))).is_ok());
+    let over = RequestEnvelope::decode(&ask(wanted(MAX_RECORDS_PER_PUT + 1)));
+    assert_eq!(over, Err(WireError::OverLimit("MAX_RECORDS_PER_PUT")));
+    let wide = KeyRange { start: key(1), bits: 257 };
+    let compare = Request::Compare { range: wide, salt, sums: [salt; CELLS] };
+    let over = RequestEnvelope::decode(&ask(compare));
+    assert_eq!(over, Err(WireError::OverLimit("ID_BITS")));
+    let compared = |count| Response::Compared { marks: vec![salt; count] };
+    assert!(Response::decode(&compared(MAX_MARKS).encode()).is_ok());
+    let over = Response::decode(&compared(MAX_MARKS + 1).encode());
+    assert_eq!(over, Err(WireError::OverLimit("MAX_MARKS")));
+    let records = |count| Response::Records { records: vec![record.clone(); count] };
+    assert!(Response::decode(&records(MAX_RECORDS_PER_PUT).encode()).is_ok());
+    let over = Response::decode(&records(MAX_RECORDS_PER_PUT + 1).encode());
+    assert_eq!(over, Err(WireError::OverLimit("MAX_RECORDS_PER_PUT")));
+    let hints = |count| Response::Stored {
+        accepted: 0,
+        not_soon: vec![NotSoon { record: 1, wait_s: 2 }; count],
+    };
+    assert!(Response::decode(&hints(MAX_RECORDS_PER_PUT).encode()).is_ok());
+    let over = Response::decode(&hints(MAX_RECORDS_PER_PUT + 1).encode());
+    assert_eq!(over, Err(WireError::OverLimit("MAX_RECORDS_PER_PUT")));
     let nodes = |count| Response::Nodes { nodes: vec![contact.clone(); count] };
     assert!(Response::decode(&nodes(MAX_NODES).encode()).is_ok());
     let over = Response::decode(&nodes(MAX_NODES + 1).encode());
@@ -242,9 +286,11 @@ fn the_largest_messages_within_all_limits_fit() {
     let request = RequestEnvelope { sender: contact.clone(), puzzle: [0xff; 32], body: put };
     assert!(request.encode().len() <= MAX_MESSAGE_BYTES);
     let response = Response::Providers {
-        records: vec![record; MAX_RECORDS_PER_ANSWER],
+        records: vec![record.clone(); MAX_RECORDS_PER_ANSWER],
         nodes: vec![contact; MAX_NODES],
     };
+    assert!(response.encode().len() <= MAX_MESSAGE_BYTES);
+    let response = Response::Records { records: vec![record; MAX_RECORDS_PER_PUT] };
     assert!(response.encode().len() <= MAX_MESSAGE_BYTES);
 }
 
