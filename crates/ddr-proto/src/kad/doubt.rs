@@ -25,6 +25,9 @@ use crate::wire::Contact;
 const TOO_DENSE: u64 = 3;
 /// One this many times farther than expected is too far; an honest one is once in 10^4.
 const TOO_SPARSE: u64 = 2;
+/// The same while the size of the swarm is known roughly: two such distances differ that much once in
+/// 10^3 times.
+const TOO_SPARSE_ROUGHLY: u64 = 3;
 /// In a swarm of at most this many times k nodes a node knows nearly everybody anyway.
 const LEAST_NODES_PER_K: u64 = 2;
 /// Behind a crowd of IDs the lookup goes on to so many times k nodes: as many as a path remembers.
@@ -79,7 +82,8 @@ impl Kad {
         // With slow nodes left behind, a lookup has not come near yet; what it found is no sign of
         // anything.
         let is_whole = lookup.has_heard_all();
-        let astray = farthest.is_none_or(|farthest| farthest > expected.saturating_mul(TOO_SPARSE))
+        let too_sparse = if self.density.is_rough() { TOO_SPARSE_ROUGHLY } else { TOO_SPARSE };
+        let astray = farthest.is_none_or(|farthest| farthest > expected.saturating_mul(too_sparse))
             || !lookup.most_paths_agree(rules.k);
         let wrong = !lookup.most_answered() || is_whole && astray;
         wrong.then_some(Doubt::Other)

@@ -80,6 +80,11 @@ impl Density {
         known.get(count / 2).copied()
     }
 
+    /// Whether the estimate rests on so few points that it may be off by half.
+    pub(super) const fn is_rough(&self) -> bool {
+        self.seen < SAMPLES / 2
+    }
+
     /// Nodes in the swarm, the own one included.
     fn nodes(&self) -> Option<u64> {
         if let Some(few) = self.few {
