@@ -16,14 +16,24 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(20);
 const NAME: &str = "_ddr._tcp.example.org";
 
+/// A port that is free for UDP may be in use for TCP: then it is another.
+async fn both_on_one_port() -> (UdpSocket, TcpListener) {
+    for _ in 0..100 {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+    panic!("no port is free for both");
+}
+
 /// A name server that answers each question as `reply` makes it of the plain answer.
 async fn server(
     records: Vec<Record>,
     reply: impl Fn(Message) -> Vec<Vec<u8>> + Send + Sync + Clone + 'static,
 ) -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (udp, tcp) = both_on_one_port().await;
     let addr = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(addr).await.unwrap();
     let answer = move |bytes: &[u8]| {
         let query = Message::decode(bytes).unwrap();
         Message { response: true, records: records.clone(), ..query }
