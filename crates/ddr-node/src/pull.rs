@@ -200,8 +200,11 @@ impl Pull {
         digest: &Digest,
     ) -> Result<Option<Blob>, ReadError> {
         let (store, repository, digest) = (self.shared.store.clone(), repository.clone(), *digest);
+        let deleted = Arc::clone(&self.shared.deleted);
         let work = move || {
-            if !store.is_linked(&repository, &digest)? {
+            // A fetch that ends while a delete is heard may link what it is about to forget.
+            let content = (&repository, &digest, ContentKind::Blob);
+            if !store.is_linked(&repository, &digest)? || deleted.is_marked(content)? {
                 return Ok(None);
             }
             store.touch(&repository, &digest);
