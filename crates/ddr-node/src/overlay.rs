@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ddr_proto::id::{Key, NodeId};
-use ddr_proto::kad::{LookupKind, PeerView};
+use ddr_proto::kad::{Effort, LookupKind, PeerView};
 use ddr_proto::wire::{Contact, ProviderRecord, RequestEnvelope, Response};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -45,26 +45,12 @@ pub(crate) struct View {
 
 /// A message to the task.
 pub(crate) enum Command {
-    Request {
-        from: NodeId,
-        envelope: Box<RequestEnvelope>,
-        reply: oneshot::Sender<Response>,
-    },
+    Request { from: NodeId, envelope: Box<RequestEnvelope>, reply: oneshot::Sender<Response> },
     Heard(Contact),
     Bootstrap(Vec<SocketAddr>),
     Met(Contact),
-    /// `anew`: what the core found lately is not to be believed.
-    Lookup {
-        target: Key,
-        kind: LookupKind,
-        anew: bool,
-        events: mpsc::Sender<LookupEvent>,
-    },
-    Provide {
-        key: Key,
-        complete: bool,
-        done: oneshot::Sender<usize>,
-    },
+    Lookup { target: Key, kind: LookupKind, effort: Effort, events: mpsc::Sender<LookupEvent> },
+    Provide { key: Key, complete: bool, done: oneshot::Sender<usize> },
     Withdraw(Key),
     View(oneshot::Sender<View>),
     Shutdown(oneshot::Sender<()>),
@@ -138,15 +124,18 @@ impl OverlayHandle {
         let _ = self.commands.send(Command::Bootstrap(addrs)).await;
     }
 
-    /// Records of who holds the content of `key`, each as soon as it is known. `anew`: not from the
-    /// core's short memory.
-    pub(crate) async fn find_providers(&self, key: Key, anew: bool) -> mpsc::Receiver<LookupEvent> {
-        self.lookup(key, LookupKind::Providers, anew).await
+    /// Records of who holds the content of `key`, each as soon as it is known.
+    pub(crate) async fn find_providers(
+        &self,
+        key: Key,
+        effort: Effort,
+    ) -> mpsc::Receiver<LookupEvent> {
+        self.lookup(key, LookupKind::Providers, effort).await
     }
 
     /// The nodes closest to `key` that answered, nearest first, without this node.
     pub(crate) async fn closest(&self, key: Key) -> Option<Vec<Contact>> {
-        let mut events = self.lookup(key, LookupKind::Nodes, false).await;
+        let mut events = self.lookup(key, LookupKind::Nodes, Effort::Thorough).await;
         while let Some(event) = events.recv().await {
             if let LookupEvent::Done { closest, .. } = event {
                 return Some(closest);
@@ -190,10 +179,10 @@ impl OverlayHandle {
         &self,
         target: Key,
         kind: LookupKind,
-        anew: bool,
+        effort: Effort,
     ) -> mpsc::Receiver<LookupEvent> {
         let (events, receiver) = mpsc::channel(MAX_LOOKUP_EVENTS);
-        let _ = self.commands.send(Command::Lookup { target, kind, anew, events }).await;
+        let _ = self.commands.send(Command::Lookup { target, kind, effort, events }).await;
         receiver
     }
 }

@@ -23,6 +23,7 @@ mod lookup;
 mod maintain;
 mod nearest;
 mod path;
+mod peers;
 mod publish;
 mod publishing;
 mod records;
@@ -45,9 +46,10 @@ use self::calls::{Call, Calls, DeadMemory, Purpose};
 use self::chance::Chance;
 pub use self::config::KadConfig;
 use self::handover::HandOvers;
-pub use self::io::{CallId, Input, LookupKind, OpId, Output, PeerView, Reason, RequestId};
+pub use self::io::{CallId, Effort, Input, LookupKind, OpId, Output, PeerView, Reason, RequestId};
 pub use self::maintain::MAX_BOOTSTRAP;
 use self::maintain::Upkeep;
+pub use self::path::MAX_FOLLOWED;
 use self::publish::Publisher;
 use self::records::Records;
 pub use self::restore::MAX_KEPT_PEERS;
@@ -176,10 +178,11 @@ impl Kad {
             Input::Bootstrap { addrs } => self.on_bootstrap(addrs),
             Input::Probed { contact } => self.on_probed(contact),
             Input::Restore { peers } => self.on_restore(peers),
-            Input::Lookup { op, target, kind } => self.on_lookup(op, target, kind),
+            Input::Lookup { op, target, kind, effort } => {
+                self.on_lookup(op, target, kind, effort);
+            }
             Input::Provide { op, key, complete } => self.on_provide(op, key, complete),
             Input::Withdraw { key } => self.on_withdraw(key),
-            Input::Forget { key } => self.answers.forget(&key),
             Input::Tick => {}
             Input::Shutdown => self.on_shutdown(),
         }

@@ -67,6 +67,8 @@ pub(crate) enum Step {
     Provide { key: usize },
     /// A random honest node looks something up.
     Lookup,
+    /// A node found holders, and all of them proved false: it looks again, harder.
+    LookHarder { op: OpId },
     /// A node crashes, another joins.
     Replace { node: u32 },
     /// A node joins through three others.

@@ -26,6 +26,8 @@ pub(crate) struct Op {
     messages: u64,
     /// Steps from the asking node, by node: 1 for those of its own table that it asks.
     depth: BTreeMap<u32, u32>,
+    /// Whether it was told to look harder.
+    is_thorough: bool,
     /// When it had what it must find, and at which depth.
     found: Option<(Micros, u32)>,
 }
@@ -75,8 +77,9 @@ impl Ops {
         let id = self.unmeasured();
         self.questions.insert(question, id);
         let depth = BTreeMap::new();
-        let (messages, found) = (0, None);
-        let op = Op { node, target, kind, wanted, started: now, messages, depth, found };
+        let (messages, is_thorough, found) = (0, false, None);
+        let op =
+            Op { node, target, kind, wanted, started: now, messages, depth, is_thorough, found };
         self.running.insert(id, op);
         Some(id)
     }
@@ -113,6 +116,17 @@ impl Ops {
             let depth = by.map_or(0, |by| op.depth.get(&by).copied().unwrap_or(1));
             op.found = Some((now, depth));
         }
+    }
+
+    /// Who runs a lookup, and what for.
+    pub(crate) fn question(&self, id: OpId) -> Option<(u32, Key, LookupKind)> {
+        self.running.get(&id).map(|op| (op.node, op.target, op.kind))
+    }
+
+    /// A lookup found holders, and none of them has it. Returns whether it has yet to look harder.
+    pub(crate) fn on_false_holders(&mut self, id: OpId) -> bool {
+        let op = self.running.get_mut(&id).filter(|op| op.found.is_none());
+        op.is_some_and(|op| !std::mem::replace(&mut op.is_thorough, true))
     }
 
     /// A lookup ended; `closest` are the closest nodes that it found.

@@ -1,5 +1,6 @@
 //! The set-up of Baumgart and Mies (2007): success of lookups against the part of adversarial nodes
-//! for d = 1, 2, 4, 8 paths, with and without sibling lists, k = s = 16.
+//! for d = 1, 2, 4, 8 paths, with and without sibling lists, k = s = 16; and beside it lookups as DDR
+//! does them, with the same k and s.
 //!
 //! Ordinary Kademlia is d = 1 without siblings. `docs/overlay.md` says what of the set-up is known.
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 use crate::attack::Attack;
 use crate::config::SimConfig;
 use crate::plain;
+use crate::report::Report;
 use crate::scenario::run;
 
 /// Numbers of paths.
@@ -19,7 +21,7 @@ pub const K: usize = 16;
 /// One point of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
-    /// What is compared: `kademlia`, `d=2`, `d=2 plain`, `d=2 no siblings`, ...
+    /// What is compared: `kademlia`, `d=2`, `d=2 plain`, `d=2 no siblings`, `ddr`, ...
     pub series: String,
     /// Part of the nodes that is adversarial.
     pub adversarial: f64,
@@ -29,6 +31,18 @@ pub struct Point {
     pub lookups: usize,
     /// Mean number of requests of a lookup; 0 for the plain model.
     pub messages_mean: f64,
+}
+
+impl Point {
+    fn of(series: String, report: &Report) -> Self {
+        Self {
+            series,
+            adversarial: report.adversarial,
+            success: report.success,
+            lookups: report.lookups,
+            messages_mean: report.messages_mean,
+        }
+    }
 }
 
 /// What to run.
@@ -55,17 +69,11 @@ impl Plan {
             points.push(point);
         };
         for paths in PATHS {
-            let hops = self.measure(0.0, paths, K).hops_mean;
+            let hops = self.measure(0.0, of_the_paper(paths, K)).hops_mean;
             for &adversarial in &self.parts {
                 for siblings in [K, 0] {
-                    let report = self.measure(adversarial, paths, siblings);
-                    add(Point {
-                        series: series_name(paths, siblings),
-                        adversarial,
-                        success: report.success,
-                        lookups: report.lookups,
-                        messages_mean: report.messages_mean,
-                    });
+                    let report = self.measure(adversarial, of_the_paper(paths, siblings));
+                    add(Point::of(series_name(paths, siblings), &report));
                 }
                 add(Point {
                     series: format!("d={paths} plain"),
@@ -76,11 +84,14 @@ impl Plan {
                 });
             }
         }
+        for &adversarial in &self.parts {
+            let kad = KadConfig { k: K, siblings: K, ..KadConfig::default() };
+            add(Point::of("ddr".to_owned(), &self.measure(adversarial, kad)));
+        }
         points
     }
 
-    fn measure(&self, adversarial: f64, paths: usize, siblings: usize) -> crate::Report {
-        let kad = KadConfig { k: K, siblings, paths, ..KadConfig::default() };
+    fn measure(&self, adversarial: f64, kad: KadConfig) -> Report {
         let cfg = SimConfig {
             nodes: self.nodes,
             adversarial,
@@ -94,6 +105,12 @@ impl Plan {
         };
         run(&cfg, || 0)
     }
+}
+
+/// Lookups as the paper describes them: one round, and no node's word is followed up.
+fn of_the_paper(paths: usize, siblings: usize) -> KadConfig {
+    let lookup = KadConfig { paths, paths_under_suspicion: 0, followed: 0, ..KadConfig::default() };
+    KadConfig { k: K, siblings, ..lookup }
 }
 
 fn series_name(paths: usize, siblings: usize) -> String {

@@ -2,7 +2,7 @@
 
 use ddr_oci::Digest;
 use ddr_proto::Key;
-use ddr_proto::kad::{Input, LookupKind};
+use ddr_proto::kad::{Effort, Input, LookupKind, OpId};
 use ddr_proto::wire::ProviderRecord;
 
 use crate::attack::Attack;
@@ -169,6 +169,7 @@ fn take_step(net: &mut Net, keys: &[Held], step: Step) {
         }
         Step::Lookup if net.cfg.kind == LookupKind::Providers => look_up_holder(net, keys),
         Step::Lookup => look_up_node(net),
+        Step::LookHarder { op } => look_harder(net, op),
         Step::Replace { node } => replace(net, node),
         Step::Join { node } => net.join(node, node),
         Step::Announce { node } => net.announce(node),
@@ -202,8 +203,17 @@ fn look_up_node(net: &mut Net) {
 fn start(net: &mut Net, node: u32, target: Key, kind: LookupKind, wanted: u32) {
     let wanted = net.id_of(wanted);
     match net.ops.start(node, target, kind, wanted, net.now) {
-        Some(op) => net.op_input(node, op, Input::Lookup { op, target, kind }),
+        Some(op) => {
+            net.op_input(node, op, Input::Lookup { op, target, kind, effort: Effort::Fresh });
+        }
         None => net.at(1_000, Step::Lookup),
+    }
+}
+
+/// What the driver does when none of the holders has it.
+fn look_harder(net: &mut Net, op: OpId) {
+    if let Some((node, target, kind)) = net.ops.question(op) {
+        net.op_input(node, op, Input::Lookup { op, target, kind, effort: Effort::Thorough });
     }
 }
 

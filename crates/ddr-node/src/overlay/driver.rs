@@ -103,13 +103,10 @@ impl Driver {
             Command::Heard(contact) => self.input(Input::Heard { contact }),
             Command::Bootstrap(addrs) => self.input(Input::Bootstrap { addrs }),
             Command::Met(contact) => self.input(Input::Probed { contact }),
-            Command::Lookup { target, kind, anew, events } => {
-                if anew {
-                    self.input(Input::Forget { key: target });
-                }
+            Command::Lookup { target, kind, effort, events } => {
                 let op = OpId(self.fresh());
                 self.lookups.insert(op, events);
-                self.input(Input::Lookup { op, target, kind });
+                self.input(Input::Lookup { op, target, kind, effort });
             }
             Command::Provide { key, complete, done } => {
                 let op = OpId(self.fresh());

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ddr_oci::Digest;
 use ddr_proto::id::Key;
+use ddr_proto::kad::Effort;
 use ddr_proto::wire::{Contact, ProviderRecord};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -62,7 +63,8 @@ impl Locator {
         self.answer(digest, false)
     }
 
-    /// Holders of `digest`, asked anew unless a lookup runs right now.
+    /// Holders of `digest`, after those found before proved false. Looked for thoroughly, unless a
+    /// lookup runs right now.
     pub(crate) fn holders_anew(&self, digest: &Digest) -> Holders {
         self.answer(digest, true)
     }
@@ -77,7 +79,7 @@ impl Locator {
         if let Some(answer) = answers.get(digest)
             && answer.is_usable(anew)
         {
-            return Holders { found: answer.found.clone(), next: 0, from_memory: !anew };
+            return Holders { found: answer.found.clone(), next: 0 };
         }
         if answers.len() >= MAX_ANSWERS {
             let oldest = answers.iter().min_by_key(|(_, answer)| answer.asked);
@@ -89,9 +91,14 @@ impl Locator {
         let before =
             answers.insert(*digest, Answer { found: found.clone(), asked: Instant::now() });
         // The core's memory serves after "nobody" only: holders are remembered here already.
-        let anew = anew || !before.is_some_and(|answer| answer.found_nobody());
-        tokio::spawn(look_up(self.overlay.clone(), Key::of_content(digest), anew, tell));
-        Holders { found, next: 0, from_memory: false }
+        let nobody_before = before.is_some_and(|answer| answer.found_nobody());
+        let effort = match (anew, nobody_before) {
+            (true, _) => Effort::Thorough,
+            (false, true) => Effort::Cached,
+            (false, false) => Effort::Fresh,
+        };
+        tokio::spawn(look_up(self.overlay.clone(), Key::of_content(digest), effort, tell));
+        Holders { found, next: 0 }
     }
 }
 
@@ -111,10 +118,10 @@ impl Answer {
     }
 }
 
-async fn look_up(overlay: OverlayHandle, key: Key, anew: bool, tell: watch::Sender<Found>) {
+async fn look_up(overlay: OverlayHandle, key: Key, effort: Effort, tell: watch::Sender<Found>) {
     let started = Instant::now();
     let work = async {
-        let mut events = overlay.find_providers(key, anew).await;
+        let mut events = overlay.find_providers(key, effort).await;
         while let Some(event) = events.recv().await {
             let records = match event {
                 LookupEvent::Providers(records) => records,
@@ -151,15 +158,9 @@ fn publish(tell: &watch::Sender<Found>, records: Vec<ProviderRecord>) {
 pub(crate) struct Holders {
     found: watch::Receiver<Found>,
     next: usize,
-    from_memory: bool,
 }
 
 impl Holders {
-    /// True when the lookup began before these holders were asked for.
-    pub(crate) fn is_from_memory(&self) -> bool {
-        self.from_memory
-    }
-
     /// The next holder that is known already.
     pub(crate) fn ready(&mut self) -> Option<Holder> {
         let holder = self.found.borrow().holders.get(self.next).cloned()?;

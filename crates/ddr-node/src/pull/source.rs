@@ -67,9 +67,9 @@ impl Sources {
                 return Some(contact);
             }
             // "Nobody has it" is an answer. Worth another lookup is "those who have it failed", and
-            // "those remembered have it elsewhere only": somebody else may have it here by now.
-            let outdated = self.holders.is_from_memory() && !self.candidates.is_empty();
-            if !(self.any_failed() || outdated) || self.lookups_left == 0 {
+            // once "those found do not have it": they were remembered too long, or lie.
+            let disproved = !self.candidates.is_empty() && self.lookups_left == MAX_MORE_LOOKUPS;
+            if !(self.any_failed() || disproved) || self.lookups_left == 0 {
                 return None;
             }
             self.lookups_left -= 1;

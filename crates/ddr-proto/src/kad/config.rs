@@ -12,6 +12,9 @@ pub struct KadConfig {
     /// Paths of the second round of a lookup whose result looks wrong, at most 8 (S/Kademlia,
     /// section 4.4); 0 for none.
     pub paths_under_suspicion: usize,
+    /// Of the nodes that a node named, a thorough lookup asks so many of the nearest in any case, at
+    /// most [`super::MAX_FOLLOWED`]; 0 for the lookups of the papers.
+    pub followed: usize,
     /// Length of the sibling list (S/Kademlia, section 4.2).
     pub siblings: usize,
     /// How long a provider record holds after it was signed.
@@ -60,6 +63,7 @@ impl Default for KadConfig {
             alpha: 3,
             paths: 4,
             paths_under_suspicion: 8,
+            followed: 4,
             siblings: 20,
             provider_ttl_ms: 60 * 60_000,
             republish_ms: 30 * 60_000,

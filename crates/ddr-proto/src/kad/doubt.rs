@@ -18,16 +18,14 @@ use std::sync::Arc;
 use super::Kad;
 use super::lookup::{Lookup, LookupId};
 use super::path::Rules;
+use crate::id::Key;
 use crate::wire::Contact;
 
-/// A k-th nearest node this many times nearer than expected is too near. With k = 20 an honest one
-/// is that near once in 10^5 lookups.
-const TOO_DENSE: u64 = 3;
-/// One this many times farther than expected is too far; an honest one is once in 10^4.
+/// A k-th nearest node this many times nearer than expected is too near, and one so many times farther
+/// too far. With k = 20 an honest one is once in 300 and once in 10^4 lookups; while the size of the
+/// swarm is known roughly, once in 30: the price is a second round.
+const TOO_DENSE: u64 = 2;
 const TOO_SPARSE: u64 = 2;
-/// The same while the size of the swarm is known roughly: two such distances differ that much once in
-/// 10^3 times.
-const TOO_SPARSE_ROUGHLY: u64 = 3;
 /// In a swarm of at most this many times k nodes a node knows nearly everybody anyway.
 const LEAST_NODES_PER_K: u64 = 2;
 /// Behind a crowd of IDs the lookup goes on to so many times k nodes: as many as a path remembers.
@@ -61,7 +59,7 @@ impl Kad {
             return Some(lookup);
         };
         let breadth = if doubt == Doubt::Dense { BREADTH_PER_K * k } else { k };
-        let seeds = self.scattered_seeds(&lookup);
+        let seeds = self.scattered_seeds(&lookup.target);
         lookup.widen(seeds, paths, breadth);
         self.searches.doubted += 1;
         self.searches.put_changed(id, lookup);
@@ -71,7 +69,7 @@ impl Kad {
     fn doubt(&self, lookup: &Lookup, rules: &Rules) -> Option<Doubt> {
         let k = self.cfg.k;
         let big = |nodes: u64| nodes > LEAST_NODES_PER_K * k as u64;
-        let expected = self.density.spacing()?.saturating_mul(k as u64);
+        let expected = self.spacing()?.saturating_mul(k as u64);
         if !self.size_estimate().is_some_and(big) || self.table.live().nth(k).is_none() {
             return None;
         }
@@ -82,17 +80,16 @@ impl Kad {
         // With slow nodes left behind, a lookup has not come near yet; what it found is no sign of
         // anything.
         let is_whole = lookup.has_heard_all();
-        let too_sparse = if self.density.is_rough() { TOO_SPARSE_ROUGHLY } else { TOO_SPARSE };
-        let astray = farthest.is_none_or(|farthest| farthest > expected.saturating_mul(too_sparse))
+        let astray = farthest.is_none_or(|farthest| farthest > expected.saturating_mul(TOO_SPARSE))
             || !lookup.most_paths_agree(rules.k);
         let wrong = !lookup.most_answered() || is_whole && astray;
         wrong.then_some(Doubt::Other)
     }
 
     /// The nearest nodes known and as many others, in random order.
-    fn scattered_seeds(&mut self, lookup: &Lookup) -> Vec<Arc<Contact>> {
+    pub(super) fn scattered_seeds(&mut self, target: &Key) -> Vec<Arc<Contact>> {
         let k = self.cfg.k;
-        let mut seeds = self.table.closest(&lookup.target, k, None);
+        let mut seeds = self.table.closest(target, k, None);
         let near = |contact: &Contact| seeds.iter().any(|seed| seed.id == contact.id);
         let others = self.table.live().map(|peer| &peer.contact);
         let mut others: Vec<Arc<Contact>> =

@@ -27,6 +27,19 @@ pub enum LookupKind {
     Providers,
 }
 
+/// How hard a lookup tries.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq, Ord, PartialOrd)]
+pub enum Effort {
+    /// Holders that were found in the last 5 s are answered at once.
+    #[default]
+    Cached,
+    /// The nodes are asked, whatever was found lately.
+    Fresh,
+    /// The holders found so far proved false: what each node that answers says is followed up, so
+    /// that liars cannot speak for the others. About twice as many nodes are asked.
+    Thorough,
+}
+
 /// Everything that can happen to the core.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -74,7 +87,7 @@ pub enum Input {
         /// The first [`super::MAX_KEPT_PEERS`] are taken, in the place of earlier ones.
         peers: Vec<Contact>,
     },
-    /// Find nodes or holders. Holders that were found in the last 5 s are answered at once.
+    /// Find nodes or holders.
     Lookup {
         /// Comes back in the outputs; lookups of the same target run once for all.
         op: OpId,
@@ -82,6 +95,8 @@ pub enum Input {
         target: Key,
         /// Nodes or holders.
         kind: LookupKind,
+        /// Lookups of nodes are always fresh, and thorough.
+        effort: Effort,
     },
     /// This node holds the content from now on: publish now, and again until withdrawn.
     Provide {
@@ -94,11 +109,6 @@ pub enum Input {
     },
     /// This node no longer holds the content.
     Withdraw {
-        /// The content's key.
-        key: Key,
-    },
-    /// What was found of this key lately is not to be believed: the next lookup asks anew.
-    Forget {
         /// The content's key.
         key: Key,
     },

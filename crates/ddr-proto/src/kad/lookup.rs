@@ -52,6 +52,8 @@ pub(super) struct Lookup {
     taken: BTreeMap<NodeId, u8>,
     /// How many of the nearest nodes must have answered.
     pub(super) breadth: usize,
+    /// Whether what each node said is followed up.
+    pub(super) is_thorough: bool,
     /// Whether the second round runs.
     pub(super) is_second_round: bool,
     /// Nodes asked, those that failed and those that answered, in this round.
@@ -89,6 +91,7 @@ impl Lookup {
             paths: Vec::new(),
             taken: BTreeMap::new(),
             breadth,
+            is_thorough: false,
             is_second_round: false,
             queries: 0,
             failed: 0,
@@ -104,6 +107,7 @@ impl Lookup {
     pub(super) fn widen(&mut self, seeds: Vec<Arc<Contact>>, paths: usize, breadth: usize) {
         (self.queries, self.failed, self.answers) = (0, 0, 0);
         (self.breadth, self.is_second_round) = (breadth, true);
+        self.is_thorough = true;
         self.taken.clear();
         self.start(seeds, paths);
     }
@@ -237,6 +241,11 @@ impl Lookup {
             .flat_map(Path::waiting)
             .flat_map(|at| [at.after_ms(rules.pace.slow_ms), at.after_ms(patience_ms)]);
         moments.filter(|at| *at > rules.now).min().unwrap_or(self.deadline).min(self.deadline)
+    }
+
+    /// Whether this looks for holders and has found none.
+    pub(super) fn found_nobody(&self) -> bool {
+        self.kind == LookupKind::Providers && self.providers.is_empty()
     }
 
     /// Whether more nodes answered than failed.

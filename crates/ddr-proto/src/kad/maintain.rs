@@ -220,7 +220,7 @@ impl Kad {
             return;
         }
         self.upkeep.siblings_running = true;
-        self.start_lookup(self.own.id.to_key(), LookupKind::Nodes, Owner::Siblings);
+        self.start_lookup(self.own.id.to_key(), LookupKind::Nodes, Owner::Siblings, false);
     }
 
     fn refresh_buckets(&mut self) {
@@ -241,7 +241,7 @@ impl Kad {
         {
             self.upkeep.refresh_running = true;
             let target = self.point_in_bucket(bucket);
-            self.start_lookup(target, LookupKind::Nodes, Owner::Refresh);
+            self.start_lookup(target, LookupKind::Nodes, Owner::Refresh, false);
             self.run_searches();
         }
     }

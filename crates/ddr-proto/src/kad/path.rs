@@ -19,6 +19,8 @@ const SILENT_TO_DISBELIEVE: usize = 4;
 const SILENT_PER_ANSWER: usize = 3;
 /// Nodes of a path whose word is weighed; those that answer after so many are always believed.
 const MAX_SOURCES: u32 = 63;
+/// Most of the nodes that one source has named that are asked for its word alone.
+pub const MAX_FOLLOWED: usize = 8;
 /// The source of the nodes that a path starts from: the own table, always believed.
 const OWN_TABLE: u64 = 1;
 
@@ -51,6 +53,8 @@ pub(super) struct Path {
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Rules {
     pub(super) k: usize,
+    /// Of the nodes that one source has named so many are asked, however near others lie.
+    pub(super) followed: usize,
     pub(super) alpha: usize,
     pub(super) now: Timestamp,
     pub(super) pace: Pace,
@@ -160,9 +164,29 @@ impl Path {
             State::Asked { at } => rules.now.since_ms(at) < rules.pace.slow_ms,
             State::Failed => false,
         };
+        let is_next = |c: &&Candidate| c.state == State::Fresh && !elsewhere(&c.contact);
         let mut nearest = self.candidates.iter().filter(may_answer).take(rules.k);
-        let fresh = nearest.find(|c| c.state == State::Fresh && !elsewhere(&c.contact));
-        fresh.map(|candidate| Arc::clone(&candidate.contact))
+        let mut next = nearest.find(is_next);
+        if next.is_none() && rules.followed > 0 {
+            next = self.followed(believed, rules.followed).find(is_next);
+        }
+        next.map(|candidate| Arc::clone(&candidate.contact))
+    }
+
+    /// What keeps a liar from speaking for the whole path: the nodes of the own table, and the
+    /// `count` nearest that each believed source has named.
+    fn followed(&self, believed: u64, count: usize) -> impl Iterator<Item = &Candidate> {
+        let mut heard = [0_u64; MAX_FOLLOWED];
+        self.candidates.iter().filter(move |candidate| {
+            let named_by = candidate.named_by & believed;
+            let mut rest = named_by;
+            for heard in heard.iter_mut().take(count) {
+                let again = *heard & rest;
+                *heard |= rest;
+                rest = again;
+            }
+            named_by & (OWN_TABLE | !rest) != 0
+        })
     }
 
     /// Calls that wait and are not slow yet.

@@ -197,6 +197,11 @@ impl Publisher {
         Some((self.start(key, ops, None), key))
     }
 
+    /// Whether a job was asked for, not found by the sweep.
+    pub(super) fn is_urgent(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| job.sweep.is_none())
+    }
+
     /// Starts the job of the next sweep step when it is due.
     pub(super) fn start_sweep(&mut self, now: Timestamp) -> Option<(JobId, Key)> {
         if now < self.sweep_at || self.jobs.len() >= MAX_JOBS {

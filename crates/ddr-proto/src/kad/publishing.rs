@@ -42,7 +42,9 @@ impl Kad {
             && let Some((job, key)) =
                 self.publisher.start_sweep(self.now).or_else(|| self.publisher.start_urgent())
         {
-            self.start_lookup(key, LookupKind::Nodes, Owner::Publish(job));
+            // Where a record is given to liars only, nobody finds it before it is published again.
+            let is_thorough = self.publisher.is_urgent(job);
+            self.start_lookup(key, LookupKind::Nodes, Owner::Publish(job), is_thorough);
             self.run_searches();
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::calls::Purpose;
 use super::lookup::{Lookup, LookupId, Owner};
 use super::path::Rules;
-use super::{Kad, LookupKind, OpId, Output, Reason};
+use super::{Effort, Kad, LookupKind, OpId, Output, Reason};
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
 use crate::wire::{Contact, MAX_RECORDS_PER_ANSWER, ProviderRecord, Response};
@@ -21,6 +21,13 @@ pub const MAX_JOINED_OPS: usize = 4_096;
 
 type Question = (LookupKind, Key);
 
+/// Who waits for a lookup to start.
+#[derive(Debug, Default)]
+struct Waiting {
+    ops: Vec<OpId>,
+    is_thorough: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Searches {
     next: u64,
@@ -28,7 +35,7 @@ pub(super) struct Searches {
     /// Lookups of the driver that run, to let a second one of the same question join.
     asked: BTreeMap<Question, LookupId>,
     queue: VecDeque<Question>,
-    waiting: BTreeMap<Question, Vec<OpId>>,
+    waiting: BTreeMap<Question, Waiting>,
     wakes: BTreeSet<(Timestamp, LookupId)>,
     /// Lookups to look at before the next input.
     changed: BTreeSet<LookupId>,
@@ -66,10 +73,11 @@ impl Searches {
 }
 
 impl Kad {
-    pub(super) fn on_lookup(&mut self, op: OpId, target: Key, kind: LookupKind) {
-        if self.answer_at_once(op, kind, &target) {
+    pub(super) fn on_lookup(&mut self, op: OpId, target: Key, kind: LookupKind, effort: Effort) {
+        if effort == Effort::Cached && self.answer_at_once(op, kind, &target) {
             return;
         }
+        let is_thorough = effort == Effort::Thorough || kind == LookupKind::Nodes;
         let question = (kind, target);
         if let Some(id) = self.searches.asked.get(&question)
             && let Some(lookup) = self.searches.running.get_mut(id)
@@ -79,21 +87,23 @@ impl Kad {
                 return self.end_with_nothing(op);
             }
             ops.push(op);
+            lookup.is_thorough |= is_thorough;
             let records = lookup.providers();
             let records = self.nearest_first(records);
             return self.tell(&[op], records);
         }
-        if let Some(ops) = self.searches.waiting.get_mut(&question)
-            && ops.len() < MAX_JOINED_OPS
+        if let Some(waiting) = self.searches.waiting.get_mut(&question)
+            && waiting.ops.len() < MAX_JOINED_OPS
         {
-            return ops.push(op);
+            waiting.is_thorough |= is_thorough;
+            return waiting.ops.push(op);
         }
         let full = self.searches.queue.len() >= MAX_QUEUED_LOOKUPS;
         if self.stopped || full || self.searches.waiting.contains_key(&question) {
             return self.end_with_nothing(op);
         }
         self.searches.queue.push_back(question);
-        self.searches.waiting.insert(question, vec![op]);
+        self.searches.waiting.insert(question, Waiting { ops: vec![op], is_thorough });
     }
 
     fn end_with_nothing(&mut self, op: OpId) {
@@ -102,11 +112,22 @@ impl Kad {
     }
 
     /// Starts a lookup. The caller has seen to it that there is room.
-    pub(super) fn start_lookup(&mut self, target: Key, kind: LookupKind, owner: Owner) -> LookupId {
+    pub(super) fn start_lookup(
+        &mut self,
+        target: Key,
+        kind: LookupKind,
+        owner: Owner,
+        is_thorough: bool,
+    ) -> LookupId {
         let id = LookupId(self.searches.next);
         self.searches.next += 1;
         self.upkeep.touch_bucket(self.table.bucket_of(&target), self.now);
-        let mut seeds = self.table.closest(&target, self.cfg.k, None);
+        // Where the nearest nodes named false holders, others have to be asked as well.
+        let mut seeds = if is_thorough && kind == LookupKind::Providers {
+            self.scattered_seeds(&target)
+        } else {
+            self.table.closest(&target, self.cfg.k, None)
+        };
         if seeds.is_empty() {
             // Better to ask nodes that were silent than nobody.
             let all = self.table.all().map(|(_, peer)| Arc::clone(&peer.contact));
@@ -114,7 +135,8 @@ impl Kad {
         }
         let deadline = self.now.after_ms(self.cfg.lookup_ceiling_ms);
         let shape = (self.cfg.paths, self.cfg.k);
-        let lookup = Lookup::new(target, kind, owner, seeds, shape, deadline);
+        let mut lookup = Lookup::new(target, kind, owner, seeds, shape, deadline);
+        lookup.is_thorough = is_thorough;
         self.searches.put(id, Box::new(lookup));
         self.searches.changed.insert(id);
         id
@@ -187,12 +209,13 @@ impl Kad {
         while self.searches.has_room()
             && let Some(question) = self.searches.queue.pop_front()
         {
-            let ops = self.searches.waiting.remove(&question).unwrap_or_default();
+            let Waiting { ops, is_thorough } =
+                self.searches.waiting.remove(&question).unwrap_or_default();
             let (kind, target) = question;
             if kind == LookupKind::Providers {
                 self.tell_kept_records(&ops, &target);
             }
-            let id = self.start_lookup(target, kind, Owner::Ops(ops));
+            let id = self.start_lookup(target, kind, Owner::Ops(ops), is_thorough);
             self.searches.asked.insert(question, id);
         }
     }
@@ -203,6 +226,7 @@ impl Kad {
         };
         let rules = Rules {
             k: lookup.breadth,
+            followed: if lookup.is_thorough { self.cfg.followed } else { 0 },
             alpha: self.cfg.alpha,
             now: self.now,
             pace: self.rtt.pace(&self.cfg),
@@ -216,6 +240,10 @@ impl Kad {
             done = lookup.is_done(&rules);
         }
         if done {
+            if lookup.found_nobody() && !lookup.is_thorough && self.now < lookup.deadline {
+                lookup.is_thorough = true;
+                return self.searches.put_changed(id, lookup);
+            }
             if let Some(lookup) = self.look_again_in_doubt(id, lookup, &rules) {
                 self.finish(*lookup);
             }
@@ -241,12 +269,11 @@ impl Kad {
             // Past a crowd of IDs around the key there are honest nodes to store it.
             Owner::Publish(job) => self.on_publish_lookup(job, &lookup.closest(lookup.breadth)),
             Owner::Siblings => {
-                let live = self.table.live().count();
-                self.density.own_neighbours(&lookup.target, &closest, live, self.cfg.k);
+                self.density.joined();
                 self.on_siblings_known();
             }
             Owner::Refresh => {
-                self.density.random_point(&lookup.target, &closest, self.cfg.k);
+                self.note_density(&lookup.target, &closest);
                 self.on_refreshed();
             }
         }

@@ -19,8 +19,8 @@ impl Table {
 
     /// The distance of the last sibling, or `None` while the list is not full.
     pub(super) fn sibling_border(&self) -> Option<Distance> {
-        let mut live = self.peers().iter().filter(|(_, peer)| peer.alive());
-        live.nth(self.sibling_count().checked_sub(1)?).map(|(distance, _)| *distance)
+        let last = self.live().nth(self.sibling_count().checked_sub(1)?)?;
+        Some(self.distance(&last.contact.id))
     }
 
     /// Whether a node at this distance belongs on the list.

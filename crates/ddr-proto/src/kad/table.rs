@@ -1,6 +1,6 @@
 //! The routing table: every node that answered and is worth keeping.
 //!
-//! All peers live in one map ordered by distance to the own ID, which makes both structures of the
+//! All peers live in one list ordered by distance to the own ID, which makes both structures of the
 //! papers ranges of it: the bucket of shared prefix length i is one range (Kademlia, section 2.4,
 //! with the tree split all the way), and the sibling list is the first s live entries (S/Kademlia,
 //! section 4.2).
@@ -13,12 +13,12 @@
 //! - at most [`MAX_DEAD`] dead peers are kept.
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use super::admission::AddressLimits;
 use super::bucket::Replacements;
 use super::config::KadConfig;
+use super::peers::Peers;
 use crate::id::{Distance, Key, NodeId};
 use crate::time::Timestamp;
 use crate::wire::Contact;
@@ -26,9 +26,9 @@ use crate::wire::Contact;
 /// Most dead peers that are kept in the hope that they come back.
 pub(super) const MAX_DEAD: usize = 128;
 /// A peer with this many failures in a row makes room for a waiting one.
-const FAILURES_TO_REPLACE: u32 = 2;
+const FAILURES_TO_REPLACE: u16 = 2;
 /// A peer with this many failures in a row is forgotten, unless it is all there is.
-const FAILURES_TO_FORGET: u32 = 5;
+const FAILURES_TO_FORGET: u16 = 5;
 
 /// A node that has answered at least once.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Peer {
     pub(super) contact: Arc<Contact>,
     pub(super) last_seen: Timestamp,
     /// Failed calls since the last answer; the peer is dead while this is not 0.
-    pub(super) failures: u32,
+    pub(super) failures: u16,
     /// Smoothed round trip in eighths of a millisecond; 0 while there is none.
     round_trip: u16,
     /// When it failed last, counted from `last_seen`; as short as this keeps a peer small.
@@ -52,6 +52,10 @@ impl Peer {
     /// The smoothed round trip of calls to this peer.
     pub(super) fn round_trip_ms(&self) -> Option<u32> {
         (self.round_trip > 0).then(|| u32::from(self.round_trip).div_ceil(8))
+    }
+
+    fn id(&self) -> NodeId {
+        self.contact.id
     }
 
     pub(super) const fn alive(&self) -> bool {
@@ -84,7 +88,7 @@ pub(super) enum Lost {
     /// Dead already by the same incident.
     Already,
     /// Dead for now, with so many failures in a row.
-    Dead { failures: u32 },
+    Dead { failures: u16 },
     /// Gone; this node waited for the place and should be asked.
     Gone { waiting: Option<Arc<Contact>> },
 }
@@ -95,7 +99,7 @@ pub(super) struct Table {
     k: usize,
     siblings: usize,
     limits: AddressLimits,
-    peers: BTreeMap<Distance, Peer>,
+    peers: Peers,
     replacements: BTreeMap<u32, Replacements>,
 }
 
@@ -106,21 +110,21 @@ impl Table {
             k: cfg.k,
             siblings: cfg.siblings,
             limits: AddressLimits::new(cfg),
-            peers: BTreeMap::new(),
+            peers: Peers::new(own),
             replacements: BTreeMap::new(),
         }
     }
 
     pub(super) fn get(&self, id: &NodeId) -> Option<&Peer> {
-        self.peers.get(&self.distance(id))
+        self.peers.get(id)
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = &Peer> {
-        self.peers.values().filter(|peer| peer.alive())
+        self.peers.iter().filter(|peer| peer.alive())
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (u32, &Peer)> {
-        self.peers.iter().map(|(distance, peer)| (distance.shared_bits(), peer))
+        self.peers.iter().map(|peer| (self.peers.bucket_of(&peer.contact), peer))
     }
 
     /// The number of the bucket that `id` belongs to: leading bits shared with the own ID.
@@ -130,8 +134,7 @@ impl Table {
 
     /// The number of the bucket of the nearest live peer.
     pub(super) fn deepest_bucket(&self) -> Option<u32> {
-        let nearest = self.peers.iter().find(|(_, peer)| peer.alive());
-        nearest.map(|(distance, _)| distance.shared_bits())
+        self.live().next().map(|peer| self.peers.bucket_of(&peer.contact))
     }
 
     /// A node answered a call at the addresses of `contact`.
@@ -141,11 +144,11 @@ impl Table {
             return Admitted::Refused;
         }
         let bucket = distance.shared_bits();
-        let known = self.peers.get(&distance).is_some_and(|peer| peer.contact == *contact);
+        let known = self.get(&contact.id).is_some_and(|peer| peer.contact == *contact);
         if !known && !self.allows(contact, bucket) {
             return Admitted::Refused;
         }
-        if let Some(peer) = self.peers.get_mut(&distance) {
+        if let Some(peer) = self.peers.get_mut(&contact.id) {
             let was_alive = peer.alive();
             *peer = Peer { round_trip: peer.round_trip, ..Peer::new(contact, now) };
             if was_alive {
@@ -159,7 +162,7 @@ impl Table {
             self.wait(contact);
             return Admitted::Waiting;
         }
-        self.peers.insert(distance, Peer::new(contact, now));
+        self.peers.insert(Peer::new(contact, now));
         if let Some(waiting) = self.replacements.get_mut(&bucket) {
             waiting.remove(&contact.id);
         }
@@ -168,19 +171,19 @@ impl Table {
         Admitted::New
     }
 
-    /// Lays the peers out anew without gaps, after many were entered at once.
+    /// Gives back what is not needed, after many peers were entered at once.
     pub(super) fn pack(&mut self) {
-        self.peers = std::mem::take(&mut self.peers).into_iter().collect();
+        self.peers.pack();
     }
 
     /// Whether a node that is only heard of would enter if it answered.
     pub(super) fn has_place_for(&self, id: &NodeId) -> bool {
         let distance = self.distance(id);
-        if self.is_sibling_distance(&distance) || self.peers.contains_key(&distance) {
+        if self.is_sibling_distance(&distance) || self.get(id).is_some() {
             return true;
         }
         let members = || self.bucket(distance.shared_bits());
-        members().count() < self.k || members().any(|(_, peer)| !peer.alive())
+        members().count() < self.k || members().any(|peer| !peer.alive())
     }
 
     /// Keeps a node that is only heard of for the day its bucket has a place.
@@ -194,16 +197,14 @@ impl Table {
 
     /// A peer answered or asked without a call of ours.
     pub(super) fn touch(&mut self, id: &NodeId, now: Timestamp) {
-        let distance = self.distance(id);
-        if let Some(peer) = self.peers.get_mut(&distance) {
+        if let Some(peer) = self.peers.get_mut(id) {
             peer.last_seen = now;
         }
     }
 
     /// A call to a peer took `ms` (smoothed as in RFC 6298, section 2).
     pub(super) fn timed(&mut self, id: &NodeId, ms: u64) {
-        let distance = self.distance(id);
-        if let Some(peer) = self.peers.get_mut(&distance) {
+        if let Some(peer) = self.peers.get_mut(id) {
             let sample = ms.saturating_mul(8).clamp(1, u64::from(u16::MAX));
             let before = if peer.round_trip == 0 { sample } else { u64::from(peer.round_trip) };
             peer.round_trip = ((7 * before + sample) / 8).max(1) as u16;
@@ -213,11 +214,10 @@ impl Table {
     /// A call to a node, made at `sent`, failed. All calls that one lost connection takes with it
     /// are one failure.
     pub(super) fn failed(&mut self, id: &NodeId, sent: Timestamp, now: Timestamp) -> Lost {
-        let distance = self.distance(id);
-        let bucket = distance.shared_bits();
+        let bucket = self.distance(id).shared_bits();
         let others_live = self.live().any(|peer| peer.contact.id != *id);
         let waits = self.replacements.get(&bucket).is_some_and(|waiting| !waiting.is_empty());
-        let Some(peer) = self.peers.get_mut(&distance) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             if let Some(waiting) = self.replacements.get_mut(&bucket) {
                 waiting.remove(id);
             }
@@ -235,7 +235,7 @@ impl Table {
             self.forget_excess_dead();
             return Lost::Dead { failures };
         }
-        self.peers.remove(&distance);
+        self.peers.remove(id);
         Lost::Gone { waiting: self.take_waiting(bucket) }
     }
 
@@ -261,18 +261,17 @@ impl Table {
         except: Option<&NodeId>,
     ) -> Vec<Arc<Contact>> {
         let bucket = self.bucket_of(key);
-        let (start, end) = (Distance::bucket_start(bucket), Distance::bucket_end(bucket));
+        let [deeper, bucket, farther] = self.peers.around(bucket);
         let usable = |peer: &Peer| peer.alive() && Some(&peer.contact.id) != except;
         let entry = |peer: &Peer| (peer.contact.id.distance(key), Arc::clone(&peer.contact));
         let mut found: Vec<(Distance, Arc<Contact>)> = Vec::with_capacity(2 * limit);
-        found.extend(self.bucket(bucket).map(|(_, p)| p).filter(|p| usable(p)).map(entry));
+        found.extend(bucket.filter(|p| usable(p)).map(entry));
         if found.len() < limit {
-            let deeper = self.peers.range((Unbounded, Excluded(start)));
-            found.extend(deeper.map(|(_, p)| p).filter(|p| usable(p)).map(entry));
+            found.extend(deeper.filter(|p| usable(p)).map(entry));
         }
         let mut group = None;
-        for (distance, peer) in self.peers.range((Excluded(end), Unbounded)) {
-            let this = Some(distance.shared_bits());
+        for peer in farther {
+            let this = Some(self.peers.bucket_of(&peer.contact));
             if group != this && found.len() >= limit {
                 break;
             }
@@ -287,54 +286,51 @@ impl Table {
     }
 
     pub(super) fn distance(&self, id: &NodeId) -> Distance {
-        Distance::between(&self.own.0, &id.0)
-    }
-
-    pub(super) fn peers(&self) -> &BTreeMap<Distance, Peer> {
-        &self.peers
+        self.peers.distance(id)
     }
 
     pub(super) const fn sibling_count(&self) -> usize {
         self.siblings
     }
 
-    fn bucket(&self, bucket: u32) -> impl Iterator<Item = (&Distance, &Peer)> + Clone {
-        self.peers.range(Distance::bucket_start(bucket)..=Distance::bucket_end(bucket))
+    fn bucket(&self, bucket: u32) -> impl Iterator<Item = &Peer> + Clone {
+        let [_, members, _] = self.peers.around(bucket);
+        members
+    }
+
+    /// The peers of a bucket that are not kept as siblings: all beyond the border.
+    fn plain(&self, bucket: u32) -> impl Iterator<Item = &Peer> + Clone {
+        let border = self.sibling_border();
+        self.bucket(bucket).filter(move |peer| {
+            border.is_none_or(|border| self.distance(&peer.contact.id) > border)
+        })
     }
 
     fn allows(&self, contact: &Contact, bucket: u32) -> bool {
-        self.limits.allow(contact, self.bucket(bucket).map(|(_, peer)| &*peer.contact))
+        self.limits.allow(contact, self.bucket(bucket).map(|peer| &*peer.contact))
     }
 
     /// Whether the bucket can take one more peer besides siblings; a dead one goes for it.
     fn make_room(&mut self, bucket: u32) -> bool {
-        let border = self.sibling_border();
-        let plain = |distance: &Distance| border.is_none_or(|border| *distance > border);
-        if self.bucket(bucket).filter(|(distance, _)| plain(distance)).count() < self.k {
+        if self.plain(bucket).count() < self.k {
             return true;
         }
-        let dead = self.bucket(bucket).find(|(d, peer)| plain(d) && !peer.alive());
-        let Some(distance) = dead.map(|(distance, _)| *distance) else {
+        let Some(dead) = self.plain(bucket).find(|peer| !peer.alive()).map(Peer::id) else {
             return false;
         };
-        self.peers.remove(&distance);
+        self.peers.remove(&dead);
         true
     }
 
     /// A new sibling may have pushed another off the list: it stays only if its bucket has room.
     fn settle_displaced_sibling(&mut self) {
-        let mut live = self.peers.iter().filter(|(_, peer)| peer.alive());
-        let Some((&displaced, _)) = live.nth(self.siblings) else {
+        let Some(displaced) = self.live().nth(self.siblings).map(Peer::id) else {
             return;
         };
-        drop(live);
-        let bucket = displaced.shared_bits();
-        let border = self.sibling_border();
-        let plain = |distance: &Distance| border.is_none_or(|border| *distance > border);
-        while self.bucket(bucket).filter(|(distance, _)| plain(distance)).count() > self.k {
-            let dead = self.bucket(bucket).find(|(d, peer)| plain(d) && !peer.alive());
-            let leaving = dead.map_or(displaced, |(distance, _)| *distance);
-            let Some(peer) = self.peers.remove(&leaving) else {
+        let bucket = self.distance(&displaced).shared_bits();
+        while self.plain(bucket).count() > self.k {
+            let dead = self.plain(bucket).find(|peer| !peer.alive()).map(Peer::id);
+            let Some(peer) = self.peers.remove(&dead.unwrap_or(displaced)) else {
                 return;
             };
             if peer.alive() {
@@ -344,13 +340,13 @@ impl Table {
     }
 
     fn forget_excess_dead(&mut self) {
-        let dead = || self.peers.iter().filter(|(_, peer)| !peer.alive());
+        let dead = || self.peers.iter().filter(|peer| !peer.alive());
         if dead().count() <= MAX_DEAD {
             return;
         }
-        let oldest = dead().min_by_key(|(_, peer)| peer.last_seen).map(|(distance, _)| *distance);
-        if let Some(distance) = oldest {
-            self.peers.remove(&distance);
+        let oldest = dead().min_by_key(|peer| peer.last_seen).map(Peer::id);
+        if let Some(oldest) = oldest {
+            self.peers.remove(&oldest);
         }
     }
 }

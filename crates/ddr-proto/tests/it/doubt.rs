@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use ddr_proto::kad::{Input, KadConfig, LookupKind};
+use ddr_proto::kad::{Effort, Input, KadConfig, LookupKind, OpId};
 use ddr_proto::wire::{Contact, ProviderRecord, Request, Response};
 use ddr_proto::{Key, NodeId};
 
@@ -80,7 +80,7 @@ fn a_node_knows_about_how_large_its_swarm_is() {
         let median = in_percent(sizes[count / 2], count);
         assert!((80..=125).contains(&median), "{count} nodes: {sizes:?}");
         let (least, most) = (in_percent(sizes[0], count), in_percent(sizes[count - 1], count));
-        assert!(least >= 40 && most <= 400, "{count} nodes: {sizes:?}");
+        assert!(least >= 60 && most <= 180, "{count} nodes: {sizes:?}");
         println!(
             "{count} nodes: {} to {}, median {}",
             sizes[0],
@@ -107,7 +107,8 @@ fn honest_lookups_are_not_doubted() {
     }
     let doubted = doubted(&net) - before;
     println!("{doubted} of 300 lookups doubted");
-    assert!(doubted <= 9, "{doubted} of 300 lookups");
+    // By the distribution of the k-th distance one in thirty, while the size is known from few points.
+    assert!(doubted <= 18, "{doubted} of 300 lookups");
 }
 
 /// 40 IDs around a key, all of one attacker, who names nobody else: the true storing nodes are
@@ -142,7 +143,7 @@ fn a_crowd_around_a_key_does_not_hide_its_holder() {
 
     // What is published now goes past the crowd as well.
     solo.outputs.clear();
-    let op = ddr_proto::kad::OpId(5);
+    let op = OpId(5);
     solo.input(Input::Provide { op, key: target, complete: true });
     let mut told = BTreeSet::new();
     run(&mut solo, |to, request| {
@@ -266,4 +267,65 @@ fn a_small_swarm_has_nobody_else_to_ask() {
     solo.start_lookup(key(8), LookupKind::Nodes);
     run(&mut solo, |_, _| None);
     assert_eq!(solo.kad.doubted_lookups(), 0);
+}
+
+/// One path that starts from one liar and one honest node. The liar names 20 colluders, nearer to the
+/// key than all honest nodes; every colluder gives out `claims` and the same 20.
+fn beside_a_liar(
+    claims: Vec<ProviderRecord>,
+    true_word: ProviderRecord,
+) -> (Solo, impl Fn(&mut Solo)) {
+    let target = true_word.key;
+    let honest = nearest(&peers(40), &target, 40);
+    let nearer = |contact: &Contact| contact.id.distance(&target) < honest[0].id.distance(&target);
+    let colluders: Vec<Contact> =
+        (100..).map(|number| peer(number).1).filter(nearer).take(K).collect();
+    let starts = [colluders[0].clone(), honest[39].clone()];
+    let cfg = KadConfig { paths: 1, paths_under_suspicion: 0, ..quiet_config() };
+    let solo = Solo::with_peers(cfg, &starts);
+    let run_it = move |solo: &mut Solo| {
+        run(solo, |to, request| {
+            if colluders.iter().any(|colluder| colluder.id == to.id) {
+                return Some(answer(&colluders, request, &claims));
+            }
+            let keeps = honest[..K].iter().any(|near| near.id == to.id);
+            let kept = keeps.then(|| true_word.clone());
+            Some(answer(&honest, request, kept.as_slice()))
+        });
+    };
+    (solo, run_it)
+}
+
+fn signed_by(number: usize, target: Key) -> (NodeId, ProviderRecord) {
+    let (signer, holder) = peer(number);
+    let (from, until) = (START.0, START.0 + 600_000);
+    (holder.id, ProviderRecord::sign(&signer, &holder, target, true, from, until))
+}
+
+#[test]
+fn a_liar_does_not_speak_for_its_path() {
+    let (holder, true_word) = signed_by(900, key(5));
+    let (mut solo, run_it) = beside_a_liar(vec![], true_word);
+    solo.start_lookup(key(5), LookupKind::Providers);
+    run_it(&mut solo);
+    assert_eq!(solo.lookup_result().expect("done").1, [holder]);
+}
+
+#[test]
+fn who_met_false_holders_only_looks_harder() {
+    let (holder, true_word) = signed_by(900, key(5));
+    let (liar, claim) = signed_by(901, key(5));
+    let (mut solo, run_it) = beside_a_liar(vec![claim], true_word);
+    solo.start_lookup(key(5), LookupKind::Providers);
+    run_it(&mut solo);
+    assert_eq!(solo.lookup_result().expect("done").1, [liar], "the nearest 20 are colluders");
+    solo.outputs.clear();
+    let (op, effort) = (OpId(6), Effort::Thorough);
+    solo.input(Input::Lookup { op, target: key(5), kind: LookupKind::Providers, effort });
+    run_it(&mut solo);
+    let mut found = solo.lookup_result().expect("done").1;
+    found.sort_unstable();
+    let mut both = [liar, holder];
+    both.sort_unstable();
+    assert_eq!(found, both);
 }

@@ -1,6 +1,6 @@
 //! Peers that lie, forge and flood: each is refused and named, and memory stays bounded.
 
-use ddr_proto::kad::{Input, KadConfig, LookupKind, MAX_JOINED_OPS, OpId, Reason};
+use ddr_proto::kad::{Effort, Input, KadConfig, LookupKind, MAX_JOINED_OPS, OpId, Reason};
 use ddr_proto::wire::{
     Contact, MAX_ADDRS, MAX_NODES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT, ProviderRecord,
     RecordError, RefuseReason, Request, RequestEnvelope, Response, Signer,
@@ -154,7 +154,7 @@ fn one_question_is_joined_by_a_limited_number() {
     let mut solo = Solo::with_peers(quiet_config(), &known);
     for number in 0..5_000 {
         let kind = LookupKind::Providers;
-        solo.input(Input::Lookup { op: OpId(number), target: key(1), kind });
+        solo.input(Input::Lookup { op: OpId(number), target: key(1), kind, effort: Effort::Fresh });
     }
     assert_eq!(solo.calls_waiting(), 1, "one lookup runs for all");
     assert_eq!(solo.done_ops().len(), 5_000 - MAX_JOINED_OPS);
@@ -331,7 +331,8 @@ fn endless_invented_nodes_end_within_the_limits() {
         }
         solo.advance_ms(1);
     }
-    assert!(asked <= 256, "asked {asked} nodes");
+    // The crowd of IDs is doubted: there is a second round.
+    assert!(asked <= 2 * 256, "asked {asked} nodes");
 }
 
 #[test]
@@ -389,7 +390,12 @@ fn more_lookups_than_fit_end_with_nothing() {
     let count = 10_000_u64;
     for number in 0..count {
         let kind = LookupKind::Providers;
-        solo.input(Input::Lookup { op: OpId(number), target: key(number), kind });
+        solo.input(Input::Lookup {
+            op: OpId(number),
+            target: key(number),
+            kind,
+            effort: Effort::Fresh,
+        });
     }
     let refused = solo.done_ops();
     assert_eq!(refused.len() as u64, count - 128 - 4_096);

@@ -1,7 +1,7 @@
 //! Lookups that feel instant: what was found lately, hedging at the 90th percentile, near holders
 //! first.
 
-use ddr_proto::kad::{Input, KadConfig, LookupKind, OpId, Output};
+use ddr_proto::kad::{Effort, Input, KadConfig, LookupKind, OpId, Output};
 use ddr_proto::wire::{Contact, ProviderRecord, Request, Response};
 use ddr_proto::{Key, NodeId};
 
@@ -19,7 +19,12 @@ fn record(number: usize, zone: &str, key: Key) -> ProviderRecord {
 /// Looks a key up while all peers answer with these records; returns how many were asked.
 fn look_up(solo: &mut Solo, key: Key, records: &[ProviderRecord]) -> (usize, Vec<NodeId>) {
     solo.outputs.clear();
-    solo.input(Input::Lookup { op: OpId(1), target: key, kind: LookupKind::Providers });
+    solo.input(Input::Lookup {
+        op: OpId(1),
+        target: key,
+        kind: LookupKind::Providers,
+        effort: Effort::Cached,
+    });
     let mut asked = 0;
     while solo.lookup_result().is_none() {
         for (call, _, request) in solo.take_calls() {
@@ -95,20 +100,29 @@ fn nobody_is_not_remembered_where_a_new_holder_is_not_told() {
 #[test]
 fn nobody_is_not_remembered_when_nobody_answered() {
     let mut solo = solo();
-    solo.input(Input::Lookup { op: OpId(1), target: key(1), kind: LookupKind::Providers });
+    solo.input(Input::Lookup {
+        op: OpId(1),
+        target: key(1),
+        kind: LookupKind::Providers,
+        effort: Effort::Cached,
+    });
     solo.settle_after_lookup();
     assert!(solo.lookup_result().is_some());
     solo.outputs.clear();
-    solo.input(Input::Lookup { op: OpId(2), target: key(1), kind: LookupKind::Providers });
+    solo.input(Input::Lookup {
+        op: OpId(2),
+        target: key(1),
+        kind: LookupKind::Providers,
+        effort: Effort::Cached,
+    });
     assert!(solo.lookup_result().is_none(), "the silent ones are asked again");
 }
 
 #[test]
 fn whatever_is_heard_of_a_key_ends_the_memory_of_it() {
-    let ends: [fn(&mut Solo); 4] = [
+    let ends: [fn(&mut Solo); 3] = [
         |solo| solo.input(Input::Provide { op: OpId(9), key: key(1), complete: true }),
         |solo| solo.input(Input::Withdraw { key: key(1) }),
-        |solo| solo.input(Input::Forget { key: key(1) }),
         |solo| {
             let records = vec![record(60, "", key(1))];
             solo.ask(&peer(60).1, Request::PutProviders { records });

@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use ddr_proto::kad::{CallId, Input, Kad, KadConfig, LookupKind, OpId, Output, Reason, RequestId};
+use ddr_proto::kad::{
+    CallId, Effort, Input, Kad, KadConfig, LookupKind, OpId, Output, Reason, RequestId,
+};
 use ddr_proto::wire::{Contact, ProviderRecord, Request, RequestEnvelope, Response, Signer};
 use ddr_proto::{Key, NodeId, Timestamp};
 use ed25519_dalek::SigningKey;
@@ -201,7 +203,7 @@ impl Net {
 
     pub(crate) fn start_lookup(&mut self, index: usize, target: Key, kind: LookupKind) -> OpId {
         let op = self.new_op();
-        self.input(index, Input::Lookup { op, target, kind });
+        self.input(index, Input::Lookup { op, target, kind, effort: Effort::Cached });
         op
     }
 

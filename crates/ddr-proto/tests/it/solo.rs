@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ddr_proto::kad::{CallId, Input, Kad, KadConfig, LookupKind, OpId, Output, Reason, RequestId};
+use ddr_proto::kad::{
+    CallId, Effort, Input, Kad, KadConfig, LookupKind, OpId, Output, Reason, RequestId,
+};
 use ddr_proto::wire::{Contact, Request, RequestEnvelope, Response, Signer};
 use ddr_proto::{Distance, Key, NodeId, Timestamp};
 
@@ -152,7 +154,7 @@ impl Solo {
 
     pub(crate) fn start_lookup(&mut self, target: Key, kind: LookupKind) -> OpId {
         let op = OpId(target.0[0].into());
-        self.input(Input::Lookup { op, target, kind });
+        self.input(Input::Lookup { op, target, kind, effort: Effort::Cached });
         op
     }
 

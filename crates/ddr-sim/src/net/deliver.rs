@@ -4,7 +4,7 @@ use ddr_proto::RequestEnvelope;
 use ddr_proto::kad::{CallId, Input, LookupKind, Output};
 use ddr_proto::wire::{Contact, ProviderRecord, Request, Response};
 
-use super::{Event, Net, START_MS};
+use super::{Event, Net, START_MS, Step};
 use crate::attack::Reaction;
 use crate::latency::Micros;
 use crate::ops::{NO_OP, Tag};
@@ -42,6 +42,10 @@ impl Net {
                 for record in &providers {
                     // Reported before unless this node kept it itself.
                     self.ops.on_holder(op, &record.provider.id, None, self.now);
+                }
+                if !providers.is_empty() && self.ops.on_false_holders(op) {
+                    let round_trip = 2 * self.one_way(node, node);
+                    return self.at(round_trip, Step::LookHarder { op });
                 }
                 let closest: Vec<_> =
                     closest.iter().map(|contact| (contact.id, self.listener(contact))).collect();
