@@ -192,7 +192,7 @@ impl Table {
             return;
         }
         let bucket = self.distance(&contact.id).shared_bits();
-        self.replacements.entry(bucket).or_default().put(Arc::clone(contact), self.k);
+        self.replacements.entry(bucket).or_default().put(Arc::clone(contact));
     }
 
     /// A peer answered or asked without a call of ours.
