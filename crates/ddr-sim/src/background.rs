@@ -1,8 +1,8 @@
 //! Background traffic: what a node causes that nobody asked for a blob at.
 //!
-//! A few nodes publish many blobs at once, all others only keep their tables; the difference is what
-//! publishing costs. A sweep publishes the same keys in the same way, spread over its interval.
-//! Simulating all nodes with all blobs would only repeat the same work, and not fit into memory.
+//! A few nodes hold many blobs and publish them again in their sweep, all others only keep their
+//! tables; the difference is what publishing costs. If all nodes held so many blobs, each would cause
+//! what those few do. Simulating that would only repeat the same work, and not fit into memory.
 
 use ddr_oci::Digest;
 use ddr_proto::Key;
@@ -15,14 +15,17 @@ use crate::net::Net;
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Background {
     pub(crate) blobs: usize,
+    /// Bytes that a node without blobs causes in a second.
     pub(crate) upkeep_s: f64,
-    pub(crate) per_blob: f64,
+    /// Bytes that a node with so many blobs causes in a second while it sweeps.
+    pub(crate) sweeping_s: f64,
 }
 
 impl Background {
-    pub(crate) fn per_node_s(&self, republish_ms: u64) -> f64 {
+    /// Bytes that publishing one blob once in an interval costs.
+    pub(crate) fn per_blob(&self, republish_ms: u64) -> f64 {
         let interval_s = republish_ms as f64 / 1_000.0;
-        self.upkeep_s + self.per_blob * self.blobs as f64 / interval_s
+        (self.sweeping_s - self.upkeep_s) * interval_s / self.blobs.max(1) as f64
     }
 }
 
@@ -42,7 +45,7 @@ pub(crate) fn announce(net: &mut Net, publishers: usize, blobs: usize) -> Vec<u3
     chosen
 }
 
-/// What the publishers caused beyond the others since the network came about, `time` ago.
+/// What the publishers and the others caused since their bytes were set to 0, `time` ago.
 pub(crate) fn measure(net: &Net, publishers: &[u32], blobs: usize, time: Micros) -> Background {
     let mean = |publishing: bool| {
         let members = net.members.iter().enumerate().filter(|(_, member)| member.kad.is_some());
@@ -54,10 +57,6 @@ pub(crate) fn measure(net: &Net, publishers: &[u32], blobs: usize, time: Micros)
         }
         sum as f64 / count.max(1) as f64
     };
-    let upkeep = mean(false);
-    Background {
-        blobs,
-        upkeep_s: upkeep / (time as f64 / 1e6),
-        per_blob: (mean(true) - upkeep) / blobs.max(1) as f64,
-    }
+    let seconds = time as f64 / 1e6;
+    Background { blobs, upkeep_s: mean(false) / seconds, sweeping_s: mean(true) / seconds }
 }

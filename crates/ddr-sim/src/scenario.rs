@@ -17,8 +17,8 @@ use crate::report::Report;
 const SECOND: Micros = 1_000_000;
 /// Publications are spread over this time.
 const PUBLISH_US: Micros = 20 * SECOND;
-/// Time to publish many blobs at once, as far as background traffic is measured.
-const ANNOUNCE_US: Micros = 60 * SECOND;
+/// So much of a sweep is looked at, as far as background traffic is measured.
+const SWEEP_US: Micros = 600 * SECOND;
 /// Time for the last publication to end, and for the adversary to prepare.
 const SETTLE_US: Micros = 10 * SECOND;
 /// Time for the last lookup to end: none lasts longer than a few seconds.
@@ -73,10 +73,11 @@ impl Course {
     fn publish(&mut self) {
         let (publishers, blobs) = (self.net.cfg.publishers, self.net.cfg.blobs);
         if blobs > 0 {
-            self.net.members.iter_mut().for_each(|member| member.caused_bytes = 0);
             let publishers = background::announce(&mut self.net, publishers, blobs);
-            self.run_for(ANNOUNCE_US);
-            self.background = background::measure(&self.net, &publishers, blobs, ANNOUNCE_US);
+            self.run_for(self.net.cfg.kad.republish_ms * 1_000);
+            self.net.members.iter_mut().for_each(|member| member.caused_bytes = 0);
+            self.run_for(SWEEP_US);
+            self.background = background::measure(&self.net, &publishers, blobs, SWEEP_US);
         }
         if self.net.cfg.kind == LookupKind::Providers {
             for key in 0..self.keys.len() {
