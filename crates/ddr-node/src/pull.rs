@@ -114,7 +114,7 @@ impl Pull {
 
     /// Everyone who is known to hold `digest`, after a full lookup.
     pub(crate) async fn holders(&self, digest: &Digest) -> Vec<Holder> {
-        self.shared.locator.holders(digest).all().await
+        self.shared.locator.holders_anew(digest).all().await
     }
 
     /// See [`crate::Node::stat_blob`].

@@ -20,6 +20,8 @@ use crate::wire::{Contact, ProviderRecord, Request};
 pub(super) const MAX_QUERIES: usize = 256;
 /// Most paths of one lookup.
 const MAX_PATHS: usize = 8;
+/// A quick lookup of holders ends when holders were named on so many paths.
+const ENOUGH_PATHS: u32 = 2;
 /// Most holders that one lookup keeps.
 const MAX_PROVIDERS: usize = 256;
 
@@ -61,6 +63,8 @@ pub(super) struct Lookup {
     failed: usize,
     answers: usize,
     answered: Vec<(Distance, Arc<Contact>)>,
+    /// The paths on which holders were named, as bits.
+    paths_with_holders: u8,
     providers: BTreeMap<NodeId, ProviderRecord>,
 }
 
@@ -68,6 +72,8 @@ pub(super) struct Lookup {
 #[derive(Debug, Default)]
 pub(super) struct Learned {
     pub(super) new: Vec<ProviderRecord>,
+    /// Whether a holder was named, new or not.
+    pub(super) named: bool,
     pub(super) fault: Option<Reason>,
 }
 
@@ -97,6 +103,7 @@ impl Lookup {
             failed: 0,
             answers: 0,
             answered: Vec::new(),
+            paths_with_holders: 0,
             providers: BTreeMap::new(),
         };
         lookup.start(seeds, paths);
@@ -198,6 +205,7 @@ impl Lookup {
             let holds = record.is_timely(now) && !record.withdrawn && holder != *own;
             let holds = holds && record.provider.is_dialable();
             let known = self.providers.get(&holder);
+            learned.named |= holds && known.is_some();
             if !holds || known.is_some_and(|known| *known == record) {
                 continue;
             }
@@ -210,17 +218,29 @@ impl Lookup {
                 break;
             }
             self.providers.insert(holder, record.clone());
+            learned.named = true;
             learned.new.push(record);
         }
         learned
     }
 
+    /// `node` named holders.
+    pub(super) fn named_holders(&mut self, node: &NodeId) {
+        if let Some(path) = self.taken.get(node) {
+            self.paths_with_holders |= 1 << path;
+        }
+    }
+
+    /// Whether holders were named on two paths, so that no single liar ends the lookup. Should all of
+    /// them prove false, the driver asks for a thorough one.
+    pub(super) fn has_holders(&self) -> bool {
+        let enough = ENOUGH_PATHS.min(self.paths.len() as u32);
+        !self.is_thorough && self.paths_with_holders.count_ones() >= enough
+    }
+
     /// Whether the lookup has ended.
-    ///
-    /// Holders that were found do not end it: they may be false, and whoever waits for the first true
-    /// one has been told of each at once.
     pub(super) fn is_done(&self, rules: &Rules) -> bool {
-        if rules.now >= self.deadline {
+        if rules.now >= self.deadline || self.has_holders() {
             return true;
         }
         let may_ask = self.queries < MAX_QUERIES;

@@ -178,6 +178,9 @@ impl Kad {
             self.mark_failed(from, self.now);
             lookup.failed(&from.id);
         } else {
+            if learned.named {
+                lookup.named_holders(&from.id);
+            }
             lookup.answered(from, nodes, self.cfg.k, |contact| self.candidate(contact));
         }
         self.searches.put_changed(id, lookup);
@@ -240,6 +243,9 @@ impl Kad {
             done = lookup.is_done(&rules);
         }
         if done {
+            if lookup.has_holders() {
+                return self.finish(*lookup);
+            }
             if lookup.found_nobody() && !lookup.is_thorough && self.now < lookup.deadline {
                 lookup.is_thorough = true;
                 return self.searches.put_changed(id, lookup);

@@ -131,7 +131,8 @@ fn a_crowd_around_a_key_does_not_hide_its_holder() {
     let record = ProviderRecord::sign(&signer, &holder, target, true, START.0, START.0 + 600_000);
     let all: Vec<Contact> = honest.iter().chain(&crowd).cloned().collect();
     let mut solo = joined(&honest, &nearest(&honest, &key(77), 60));
-    solo.start_lookup(target, LookupKind::Providers);
+    let (op, kind, effort) = (OpId(4), LookupKind::Providers, Effort::Thorough);
+    solo.input(Input::Lookup { op, target, kind, effort });
     run(&mut solo, |to, request| {
         let kept = storing.contains(&to.id).then(|| record.clone());
         let known = if is_crowd(&to.id) { &crowd } else { &all };
