@@ -16,6 +16,8 @@ pub const MAX_LOOKUPS: usize = 128;
 /// Most lookups of the driver that wait for their turn; more end at once with nothing found.
 pub const MAX_QUEUED_LOOKUPS: usize = 4_096;
 
+/// A round trip that takes less hardly counts: nodes of one LAN.
+const SHORT_MS: u32 = 5;
 /// Most operations that share one lookup or wait for one key; more end at once.
 pub const MAX_JOINED_OPS: usize = 4_096;
 
@@ -230,7 +232,7 @@ impl Kad {
         let rules = Rules {
             k: lookup.breadth,
             followed: if lookup.is_thorough { self.cfg.followed } else { 0 },
-            alpha: self.cfg.alpha,
+            alpha: self.alpha(&lookup),
             now: self.now,
             pace: self.rtt.pace(&self.cfg),
         };
@@ -257,6 +259,13 @@ impl Kad {
         }
         lookup.wake = lookup.next_wake(&rules);
         self.searches.put(id, lookup);
+    }
+
+    /// Calls in flight on each path. Where a round trip costs less than the work of the nodes that are
+    /// asked in vain, a quick lookup asks one after the other.
+    fn alpha(&self, lookup: &Lookup) -> usize {
+        let is_quick = lookup.kind == LookupKind::Providers && !lookup.is_thorough;
+        if is_quick && self.rtt.smoothed_ms() < SHORT_MS { 1 } else { self.cfg.alpha }
     }
 
     fn finish(&mut self, lookup: Lookup) {
