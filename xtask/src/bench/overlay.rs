@@ -36,7 +36,7 @@ const QUIET: Duration = Duration::from_secs(30);
 const LONG_CHURN_S: u64 = 300;
 /// After the churn each node must be found again within this.
 const SETTLE: Duration = Duration::from_secs(30);
-/// Goals: p99 of a warm lookup, processor time of the daemons for one, part that succeeds in churn.
+/// Goals: p99 of a warm lookup, processor time of the asking daemon, part that succeeds in churn.
 const GOAL_P99_MS: f64 = 10.0;
 const GOAL_CPU_MS: f64 = 2.0;
 const GOAL_CHURN: f64 = 0.999;
@@ -94,10 +94,11 @@ impl<'a> Bench<'a> {
         warm_up.iter().try_for_each(|pair| self.look(&mut doors, Way::Head, *pair).map(drop))?;
         let head = self.part("HEAD on the registry port", Way::Head, args.lookups)?;
         let find = self.part("find to its end", Way::Find, args.lookups)?;
+        let one = self.one_asker()?;
         let churn_s = if args.long { LONG_CHURN_S } else { args.churn_s };
         let churned = churn_s == 0 || self.churn(args.lookups, Duration::from_secs(churn_s))?;
         print_memory(&self.nodes)?;
-        Ok(head && find && churned)
+        Ok(head && find && one && churned)
     }
 
     /// Counts what the nodes say to each other of themselves.
@@ -147,8 +148,26 @@ impl<'a> Bench<'a> {
             traffic.sent / times.len() as f64
         );
         let p99 = times.at(0.99);
-        println!("  goals: all found, p99 {GOAL_P99_MS} ms, {GOAL_CPU_MS} ms of processor time");
-        Ok(times.failures() == 0 && p99 <= GOAL_P99_MS && cpu_ms <= GOAL_CPU_MS)
+        println!("  goals: all found, p99 {GOAL_P99_MS} ms");
+        Ok(times.failures() == 0 && p99 <= GOAL_P99_MS)
+    }
+
+    /// One node looks for all blobs: what a lookup costs the daemon that asks.
+    fn one_asker(&mut self) -> Result<bool> {
+        let mut doors = Doors::new(&self.nodes);
+        let pairs: Vec<_> =
+            self.pairs(usize::MAX).into_iter().filter(|(node, _)| *node == 0).collect();
+        let before = self.nodes[0].cpu_s()?;
+        for pair in &pairs {
+            self.look(&mut doors, Way::Head, *pair)?;
+        }
+        let cpu_ms = (self.nodes[0].cpu_s()? - before) * 1e3 / pairs.len() as f64;
+        println!(
+            "{} lookups by one node: {cpu_ms:.2} ms of its processor time for each",
+            pairs.len()
+        );
+        println!("  goal: {GOAL_CPU_MS} ms of processor time");
+        Ok(cpu_ms <= GOAL_CPU_MS)
     }
 
     /// Lookups at nodes that live, for blobs whose holder lives, while others die. A lookup does
