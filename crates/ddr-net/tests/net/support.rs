@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use ddr_net::{
     JoinRequest, MemoryNetwork, PeerInfo, ServeLimits, Service, Swarm, TlsCarrier, serve,
 };
 use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::kad::Reason;
 use ddr_proto::wire::{Contact, Request, RequestEnvelope, Response};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -69,6 +70,7 @@ pub(crate) struct TestService {
     pub(crate) messages: AtomicUsize,
     pub(crate) contents: AtomicUsize,
     pub(crate) joins: AtomicUsize,
+    pub(crate) misbehaviour: Mutex<Vec<Reason>>,
 }
 
 impl TestService {
@@ -105,6 +107,10 @@ impl Service for TestService {
     fn message(&self, _from: PeerInfo, _envelope: RequestEnvelope) -> BoxFuture<'_, Response> {
         let revoked = self.messages.fetch_add(1, Ordering::SeqCst) as u32 + 1;
         async move { Response::Pong { revoked, puzzle: [0; 32] } }.boxed()
+    }
+
+    fn misbehaved(&self, _from: PeerInfo, reason: Reason) {
+        self.misbehaviour.lock().unwrap().push(reason);
     }
 
     fn content(&self, _from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {
