@@ -65,10 +65,14 @@ pub(crate) struct TestService {
     pub(crate) break_after: Option<usize>,
     /// Bodies stop for ever after so many bytes.
     pub(crate) stop_after: Option<usize>,
+    /// What messages are answered with; else `Pong`.
+    pub(crate) answer: Option<Response>,
     /// Admits joiners.
     pub(crate) swarm: Option<Swarm>,
     pub(crate) messages: AtomicUsize,
     pub(crate) contents: AtomicUsize,
+    /// Bytes of content that were asked of it by the server.
+    pub(crate) given: Arc<AtomicUsize>,
     pub(crate) joins: AtomicUsize,
     pub(crate) misbehaviour: Mutex<Vec<Reason>>,
 }
@@ -77,6 +81,11 @@ impl TestService {
     pub(crate) fn with_blob(mut self, bytes: Bytes) -> Self {
         self.blobs.insert(Digest::sha256(&bytes), bytes);
         self
+    }
+
+    /// What peers were blamed for since the last call.
+    pub(crate) fn blamed(&self) -> Vec<Reason> {
+        std::mem::take(&mut self.misbehaviour.lock().unwrap())
     }
 
     fn give(&self, request: &ContentRequest) -> ContentReply {
@@ -92,7 +101,11 @@ impl TestService {
         let until = self.break_after.or(self.stop_after).unwrap_or(wanted.len());
         let given = wanted.slice(..until.min(wanted.len()));
         let frames: Vec<_> = given.chunks(100_000).map(|part| Ok(given.slice_ref(part))).collect();
-        let mut body = stream::iter(frames).boxed();
+        let counter = Arc::clone(&self.given);
+        let count = move |frame: &std::io::Result<Bytes>| {
+            counter.fetch_add(frame.as_ref().map_or(0, Bytes::len), Ordering::SeqCst);
+        };
+        let mut body = stream::iter(frames).inspect(count).boxed();
         if self.break_after.is_some() {
             body = body.chain(stream::iter([Err(std::io::Error::other("disk"))])).boxed();
         }
@@ -106,7 +119,9 @@ impl TestService {
 impl Service for TestService {
     fn message(&self, _from: PeerInfo, _envelope: RequestEnvelope) -> BoxFuture<'_, Response> {
         let revoked = self.messages.fetch_add(1, Ordering::SeqCst) as u32 + 1;
-        async move { Response::Pong { revoked, puzzle: [0; 32] } }.boxed()
+        let pong = Response::Pong { revoked, puzzle: [0; 32] };
+        let answer = self.answer.clone().unwrap_or(pong);
+        async move { answer }.boxed()
     }
 
     fn misbehaved(&self, _from: PeerInfo, reason: Reason) {
