@@ -4,34 +4,41 @@
 //! decoded requests to the [`Service`]. It must never buffer more than one message of a peer, give a
 //! joiner anything but the answer to `join`, or log what it carries.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ddr_proto::id::NodeId;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::carrier::{Alpn, Carrier, Connection, PeerInfo, Standing};
+use self::census::{Census, Seat};
+use self::streams::Streams;
+use crate::carrier::{Alpn, Carrier, Connection, Standing};
 use crate::service::Service;
 use crate::stall::StallGuard;
 
 mod answer;
+mod census;
+mod streams;
 
 /// Connections in all.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// Connections of one member, so that one cannot keep out the others.
 pub const MAX_CONNECTIONS_PER_NODE: usize = 64;
+/// Connections for messages of one member. One is enough; the others are those that it lost and that
+/// were not missed here yet.
+pub const MAX_MESSAGE_CONNECTIONS_PER_NODE: usize = 16;
 /// Connections of all joiners together: a leaked token takes no more than these.
 pub const MAX_JOINERS: usize = 16;
-/// Requests in progress on one HTTP/2 connection.
+/// Requests in progress on one HTTP/2 connection; more are refused (`REFUSED_STREAM`).
 pub const MAX_STREAMS: u32 = 64;
+/// Requests above that are refused before their connection is ended (`ENHANCE_YOUR_CALM`).
+pub const MAX_REFUSED_STREAMS: usize = 1024;
 /// What a peer may have in flight to us on one stream; a message is never longer.
 pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// What a peer may have in flight to us on one connection.
@@ -40,6 +47,8 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 128 * 1024;
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// Answers that wait for the socket on one HTTP/2 stream.
 const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// What the error of a connection says that was ended with `ENHANCE_YOUR_CALM`. For the log only.
+const EXCESSIVE_LOAD: &str = "excessive load";
 /// What HTTP/1.1 gathers before it writes; a frame of content goes out in one piece all the same.
 const CONTENT_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -50,13 +59,17 @@ pub struct ServeLimits {
     pub max_connections: usize,
     /// Connections of one node. Default [`MAX_CONNECTIONS_PER_NODE`].
     pub max_connections_per_node: usize,
+    /// Connections for messages of one node. Default [`MAX_MESSAGE_CONNECTIONS_PER_NODE`].
+    pub max_message_connections_per_node: usize,
     /// Connections of all joiners together. Default [`MAX_JOINERS`].
     pub max_joiners: usize,
     /// Time for the head of a request over HTTP/1.1, idle time before it included. Default 30 s.
     pub header_timeout: Duration,
     /// Time for the body of a message. Default 5 s.
     pub message_timeout: Duration,
-    /// Time in which a peer must take something of an answer. Default 30 s.
+    /// Time for one message, from the head of its request to the last byte of its answer. Default 60 s.
+    pub stream_timeout: Duration,
+    /// Time in which a peer must take something of what its connection carries. Default 30 s.
     pub stall_timeout: Duration,
     /// Idle time after which an HTTP/2 peer is asked whether it lives. Default 60 s.
     pub keep_alive: Duration,
@@ -71,9 +84,11 @@ impl Default for ServeLimits {
         Self {
             max_connections: MAX_CONNECTIONS,
             max_connections_per_node: MAX_CONNECTIONS_PER_NODE,
+            max_message_connections_per_node: MAX_MESSAGE_CONNECTIONS_PER_NODE,
             max_joiners: MAX_JOINERS,
             header_timeout: Duration::from_secs(30),
             message_timeout: Duration::from_secs(5),
+            stream_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(60),
             join_timeout: Duration::from_secs(10),
@@ -91,7 +106,7 @@ pub async fn serve(
     limits: ServeLimits,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let server = Arc::new(Server { service, census: Census::default(), limits });
+    let server = Arc::new(Server { service, census: Arc::new(Census::new(&limits)), limits });
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -101,10 +116,8 @@ pub async fn serve(
             accepted = carrier.accept() => accepted,
         };
         let Ok(connection) = accepted else { break };
-        if let Some(seat) = Census::seat(&server, &connection.peer) {
+        if let Some(seat) = Census::seat(&server.census, &connection) {
             connections.spawn(attend(server.clone(), connection, graceful.watcher(), seat));
-        } else {
-            tracing::debug!(peer = %connection.peer.node.short(), "too many connections");
         }
     }
     carrier.close();
@@ -116,7 +129,7 @@ pub async fn serve(
 /// What all connections share.
 struct Server {
     service: Arc<dyn Service>,
-    census: Census,
+    census: Arc<Census>,
     limits: ServeLimits,
 }
 
@@ -133,9 +146,21 @@ async fn attend(server: Arc<Server>, connection: Connection, watcher: Watcher, s
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(peer = %peer.node.short(), remote = %peer.remote, %error, "connection ended");
+        let (node, remote, error) = (peer.node, peer.remote, with_causes(&error));
+        if error.contains(EXCESSIVE_LOAD) {
+            tracing::warn!(%node, %remote, error, "a peer asked for too much at once");
+        } else {
+            tracing::debug!(%node, %remote, error, "connection ended");
+        }
     }
     drop(seat);
+}
+
+/// The error and what is behind it, in words.
+fn with_causes(error: &hyper::Error) -> String {
+    let first: &dyn std::error::Error = error;
+    let chain = std::iter::successors(Some(first), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 async fn converse(
@@ -153,11 +178,12 @@ async fn converse(
     });
     match alpn {
         Alpn::Messages => {
-            let mut http = http2::Builder::new(TokioExecutor::new());
+            let mut http = http2::Builder::new(Streams { peer, limit: limits.stream_timeout });
             http.timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .max_concurrent_streams(MAX_STREAMS)
+                .max_local_error_reset_streams(MAX_REFUSED_STREAMS)
                 .max_header_list_size(MAX_HEADER_BYTES as u32)
                 .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
                 .keep_alive_interval(limits.keep_alive)
@@ -171,63 +197,6 @@ async fn converse(
                 .max_header_size(MAX_HEADER_BYTES)
                 .max_buf_size(CONTENT_BUFFER_BYTES);
             watcher.watch(http.serve_connection(io, service)).await
-        }
-    }
-}
-
-/// Who is connected, and how often.
-#[derive(Default)]
-struct Census(Mutex<Counts>);
-
-#[derive(Default)]
-struct Counts {
-    all: usize,
-    joiners: usize,
-    members: BTreeMap<NodeId, usize>,
-}
-
-impl Census {
-    /// A place for one more connection of `peer`, given up when dropped; `None` if it has too many.
-    fn seat(server: &Arc<Server>, peer: &PeerInfo) -> Option<Seat> {
-        let limits = &server.limits;
-        let mut guard = server.census.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = &mut *guard;
-        if counts.all >= limits.max_connections {
-            return None;
-        }
-        match peer.standing {
-            Standing::Joiner { .. } if counts.joiners >= limits.max_joiners => return None,
-            Standing::Joiner { .. } => counts.joiners += 1,
-            Standing::Member => {
-                let own = counts.members.entry(peer.node).or_default();
-                if *own >= limits.max_connections_per_node {
-                    return None;
-                }
-                *own += 1;
-            }
-        }
-        counts.all += 1;
-        Some(Seat { server: server.clone(), peer: *peer })
-    }
-}
-
-struct Seat {
-    server: Arc<Server>,
-    peer: PeerInfo,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut guard = self.server.census.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = &mut *guard;
-        counts.all -= 1;
-        if let Standing::Joiner { .. } = self.peer.standing {
-            counts.joiners -= 1;
-        } else if let Some(own) = counts.members.get_mut(&self.peer.node) {
-            *own -= 1;
-            if *own == 0 {
-                counts.members.remove(&self.peer.node);
-            }
         }
     }
 }

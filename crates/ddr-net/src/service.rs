@@ -9,6 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
+use ddr_proto::kad::Reason;
 use ddr_proto::wire::{RequestEnvelope, Response};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -21,6 +22,10 @@ pub trait Service: Send + Sync + 'static {
     /// Answers a message of a member. The envelope's limits are checked and its sender is the node
     /// that the connection proved.
     fn message(&self, from: PeerInfo, envelope: RequestEnvelope) -> BoxFuture<'_, Response>;
+
+    /// A member broke the rules in a message that has been refused already. Bytes that are no message
+    /// are not told: a newer version may send some.
+    fn misbehaved(&self, from: PeerInfo, reason: Reason);
 
     /// Gives a blob or manifest to a member. Only what `request.repository` links here may be
     /// given; everything else is [`ContentReply::NotFound`].
@@ -92,6 +97,8 @@ pub enum ContentReply {
     },
     /// Too much to do; the peer should ask another holder.
     Busy,
+    /// The peer broke the rules lately and is given nothing for a while.
+    Refused,
     /// The store failed.
     Failed,
 }
@@ -110,6 +117,7 @@ impl fmt::Debug for ContentReply {
                 f.debug_struct("Unsatisfiable").field("size", size).finish()
             }
             Self::Busy => f.write_str("Busy"),
+            Self::Refused => f.write_str("Refused"),
             Self::Failed => f.write_str("Failed"),
         }
     }

@@ -190,6 +190,8 @@ pub struct Status {
     pub ready: bool,
     /// Nodes in the routing table that answered.
     pub peers: usize,
+    /// Nodes that are struck now; [`crate::Node::peers`] names them.
+    pub struck: usize,
     /// Nodes of the swarm, this one included: counted while the siblings are not full, else
     /// estimated from how close they are.
     pub swarm_size: u64,
@@ -259,7 +261,7 @@ pub struct SourceBytes {
     pub bytes: u64,
     /// Content requests that brought at least one byte.
     pub requests: u64,
-    /// Times the peer was struck for wrong content.
+    /// Times the peer was struck, for wrong content or for breaking the rules.
     pub strikes: u32,
 }
 
@@ -274,12 +276,12 @@ pub struct ImageBytes {
     pub sources: Vec<SourceBytes>,
 }
 
-/// One node of the routing table, for `ddr peers`.
-#[derive(Clone, Debug, Serialize)]
+/// One node of the routing table, or one that is struck, for `ddr peers`.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct PeerStatus {
     /// Node id, 64 hexadecimal digits.
     pub node_id: String,
-    /// Addresses the peer advertises.
+    /// Addresses the peer advertises; of one that is struck and not known, where it spoke from.
     pub addresses: Vec<SocketAddr>,
     /// Its zone; empty when it has none.
     pub zone: String,
@@ -291,8 +293,14 @@ pub struct PeerStatus {
     pub bytes: u64,
     /// Strikes against it since start.
     pub strikes: u32,
-    /// True while it is avoided because of strikes.
+    /// What the last strike was for.
+    pub struck_for: Option<String>,
+    /// True while it is avoided because of strikes: nothing is read from it.
     pub avoided: bool,
+    /// True while it is refused because it broke the rules: neither dialled nor asked nor answered.
+    pub refused: bool,
+    /// When the last strike is over, Unix milliseconds.
+    pub avoided_until_ms: Option<u64>,
 }
 
 /// One repository of the local index, for `ddr images`.

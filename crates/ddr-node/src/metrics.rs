@@ -10,7 +10,7 @@ pub const FETCHES: &str = "ddr_fetches_total";
 pub const FETCHES_FAILED: &str = "ddr_fetches_failed_total";
 /// Times another peer went on in the middle of a blob.
 pub const TAKEOVERS: &str = "ddr_takeovers_total";
-/// Strikes against peers that gave wrong content.
+/// Strikes against peers, by `reason`.
 pub const STRIKES: &str = "ddr_strikes_total";
 /// Seconds that lookups of holders took.
 pub const LOOKUP_SECONDS: &str = "ddr_lookup_seconds";
@@ -45,7 +45,7 @@ pub fn describe() {
     describe_counter!(FETCHES, "Fetches that were started");
     describe_counter!(FETCHES_FAILED, "Fetches that failed");
     describe_counter!(TAKEOVERS, "Times another peer went on in the middle of a blob");
-    describe_counter!(STRIKES, "Strikes against peers that gave wrong content");
+    describe_counter!(STRIKES, "Strikes against peers that gave wrong content or broke the rules");
     describe_histogram!(LOOKUP_SECONDS, "Seconds that lookups of holders took");
     describe_histogram!(NAME_READ_SECONDS, "Seconds that reads of names took");
     describe_histogram!(NAME_WRITE_SECONDS, "Seconds that writes of names took");

@@ -24,7 +24,7 @@ use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::pull::{Pull, Shared};
 use crate::push::{Incoming, Push};
-use crate::status::MAX_SOURCES;
+use crate::status::{self, MAX_SOURCES};
 use crate::tokens::Tokens;
 use crate::upkeep::{
     GcRequest, JobBusy, JobKind, JobStatus, Upkeep, UpkeepSettings, VerifyRequest,
@@ -322,6 +322,7 @@ impl Node {
             uptime_ms: inner.clock.uptime_ms(),
             ready: self.ready(),
             peers,
+            struck: inner.peers.struck_now().len(),
             swarm_size: swarm_size(&inner.shared.own.id.to_key(), &view.contacts),
             bootstrap: inner.bootstrap.status(),
             blobs: counts.blobs,
@@ -337,24 +338,10 @@ impl Node {
         }
     }
 
-    /// The nodes it knows, in the order of the routing table.
+    /// The nodes it knows, in the order of the routing table, then those that are struck and not in it.
     pub async fn peers(&self) -> Vec<PeerStatus> {
-        let now = self.inner.clock.now();
         let view = self.inner.overlay.view().await;
-        let row = |peer: PeerView| {
-            let (bytes, strikes, avoided) = self.inner.peers.about(&peer.contact.id);
-            PeerStatus {
-                node_id: peer.contact.id.to_string(),
-                addresses: peer.contact.addrs,
-                zone: peer.contact.zone,
-                last_answer_ms: now.since_ms(peer.last_seen),
-                alive: peer.alive,
-                bytes,
-                strikes,
-                avoided,
-            }
-        };
-        view.contacts.into_iter().map(row).collect()
+        status::peers(view.contacts, &self.inner.peers, self.inner.clock.now())
     }
 
     /// The repositories of the local index.

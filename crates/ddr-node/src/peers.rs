@@ -1,8 +1,9 @@
 //! What this node remembers about other nodes: who gave how much, who lied, who was alive when.
 //!
-//! Decides who is avoided: a peer that gave wrong content is struck, and avoided for
-//! [`AVOID_FIRST_MS`], doubling with each further strike. It must never forget a strike because
-//! the peer came back under another address: the node id counts.
+//! Who is struck, and what follows from it, is decided in [`strikes`]. It must never forget a strike
+//! because the peer came back under another address: the node id counts.
+
+mod strikes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,14 +17,12 @@ use ddr_store::{IndexError, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+pub(crate) use self::strikes::Struck;
+use self::strikes::{Offence, Strikes};
 use crate::clock::Clock;
 use crate::{ImageBytes, SourceBytes};
 
-/// How long a peer is avoided after its first strike.
-const AVOID_FIRST_MS: u64 = 30_000;
-/// Doublings of it: 30 s to 8.5 h.
-const MAX_AVOID_DOUBLINGS: u32 = 10;
-/// Peers with sums or strikes; beyond, the one with the fewest bytes and no strike goes.
+/// Peers with sums; beyond, the one with the fewest bytes goes.
 const MAX_PEERS: usize = 1024;
 /// Repositories with sums; beyond, the one with the fewest bytes goes.
 const MAX_IMAGES: usize = 256;
@@ -47,6 +46,7 @@ struct State {
     sums: BTreeMap<NodeId, Sum>,
     images: BTreeMap<RepositoryName, BTreeMap<NodeId, u64>>,
     members: BTreeMap<NodeId, Member>,
+    strikes: Strikes,
 }
 
 #[derive(Clone, Copy)]
@@ -54,8 +54,6 @@ struct Sum {
     address: SocketAddr,
     bytes: u64,
     requests: u64,
-    strikes: u32,
-    avoid_until_ms: u64,
     running: u32,
 }
 
@@ -109,26 +107,50 @@ impl Peers {
     }
 
     /// `node` gave wrong content, or told something false about it.
-    pub(crate) fn strike(&self, node: NodeId, address: SocketAddr, why: &str) {
-        let now_ms = self.clock.now_ms();
+    pub(crate) fn strike(&self, node: NodeId, address: SocketAddr, why: &'static str) {
         let mut state = self.state();
-        let sum = state.sum(node, address);
-        let doublings = sum.strikes.min(MAX_AVOID_DOUBLINGS);
-        sum.strikes = sum.strikes.saturating_add(1);
-        sum.avoid_until_ms = now_ms + (AVOID_FIRST_MS << doublings);
-        tracing::warn!(peer = %node, %address, strikes = sum.strikes, why, "a peer is avoided");
-        metrics::counter!(crate::metrics::STRIKES).increment(1);
+        state.sum(node, address);
+        self.struck(&mut state, node, vec![address], Offence::Content(why));
     }
 
-    /// `node` broke the overlay's rules. The core has dealt with it; this is for the log.
-    pub(crate) fn misbehaved(&self, node: NodeId, reason: &Reason) {
-        tracing::debug!(peer = %node, ?reason, "a peer broke the rules");
+    /// `node` broke a rule of the overlay.
+    pub(crate) fn misbehaved(&self, node: NodeId, reason: Reason) {
+        let mut state = self.state();
+        let addrs = state.members.get(&node).map(|member| member.addrs.clone()).unwrap_or_default();
+        self.struck(&mut state, node, addrs, Offence::Rules(reason));
     }
 
-    /// True while `node` is avoided.
-    pub(crate) fn avoided(&self, node: &NodeId) -> bool {
+    /// `node`, which is struck, spoke from this address: better than none.
+    pub(crate) fn struck_at(&self, node: &NodeId, remote: SocketAddr) {
+        self.state().strikes.met_at(node, remote);
+    }
+
+    fn struck(&self, state: &mut State, node: NodeId, addrs: Vec<SocketAddr>, offence: Offence) {
         let now_ms = self.clock.now_ms();
-        self.state().sums.get(node).is_some_and(|sum| sum.avoid_until_ms > now_ms)
+        match state.strikes.strike(node, addrs, offence, now_ms) {
+            Some(until_ms) => {
+                let seconds = until_ms.saturating_sub(now_ms) / 1_000;
+                tracing::warn!(peer = %node, ?offence, seconds, "a peer is struck and left alone");
+            }
+            None => tracing::debug!(peer = %node, ?offence, "a peer is refused already"),
+        }
+    }
+
+    /// True while `node` is avoided: nothing is read from it.
+    pub(crate) fn avoided(&self, node: &NodeId) -> bool {
+        self.state().strikes.is_avoided(node, self.clock.now_ms())
+    }
+
+    /// True while `node` is refused: neither dialled nor asked nor answered.
+    pub(crate) fn refused(&self, node: &NodeId) -> bool {
+        self.state().strikes.is_refused(node, self.clock.now_ms())
+    }
+
+    /// Whose time is not over, by ID.
+    pub(crate) fn struck_now(&self) -> Vec<(NodeId, Struck)> {
+        let state = self.state();
+        let now = state.strikes.now(self.clock.now_ms());
+        now.map(|(node, struck)| (*node, struck.clone())).collect()
     }
 
     /// Content requests to `node` that run now.
@@ -136,14 +158,11 @@ impl Peers {
         self.state().sums.get(node).map_or(0, |sum| sum.running)
     }
 
-    /// Bytes, strikes, avoided, for one peer.
-    pub(crate) fn about(&self, node: &NodeId) -> (u64, u32, bool) {
-        let now_ms = self.clock.now_ms();
+    /// Content bytes that `node` gave, and what there is against it.
+    pub(crate) fn about(&self, node: &NodeId) -> (u64, Option<Struck>) {
         let state = self.state();
-        state
-            .sums
-            .get(node)
-            .map_or((0, 0, false), |sum| (sum.bytes, sum.strikes, sum.avoid_until_ms > now_ms))
+        let bytes = state.sums.get(node).map_or(0, |sum| sum.bytes);
+        (bytes, state.strikes.of(node).cloned())
     }
 
     /// Who gave, most bytes first, at most `limit`.
@@ -152,8 +171,8 @@ impl Peers {
         let mut rows: Vec<_> = state
             .sums
             .iter()
-            .filter(|(_, sum)| sum.bytes > 0 || sum.strikes > 0)
-            .map(|(node, sum)| sum.row(*node))
+            .map(|(node, sum)| state.row(*node, sum))
+            .filter(|row| row.bytes > 0 || row.strikes > 0)
             .collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.bytes));
         rows.truncate(limit);
@@ -251,20 +270,13 @@ impl State {
                 .sums
                 .iter()
                 .filter(|(_, sum)| idle(sum))
-                .min_by_key(|(_, sum)| (sum.strikes, sum.bytes))
+                .min_by_key(|(_, sum)| sum.bytes)
                 .map(|(node, _)| *node);
             if let Some(least) = least {
                 self.sums.remove(&least);
             }
         }
-        self.sums.entry(node).or_insert(Sum {
-            address,
-            bytes: 0,
-            requests: 0,
-            strikes: 0,
-            avoid_until_ms: 0,
-            running: 0,
-        })
+        self.sums.entry(node).or_insert(Sum { address, bytes: 0, requests: 0, running: 0 })
     }
 
     fn image(&mut self, repository: &RepositoryName, node: NodeId, bytes: u64) {
@@ -285,21 +297,19 @@ impl State {
             .iter()
             .filter_map(|(node, bytes)| {
                 let sum = self.sums.get(node)?;
-                Some(SourceBytes { bytes: *bytes, ..sum.row(*node) })
+                Some(SourceBytes { bytes: *bytes, ..self.row(*node, sum) })
             })
             .collect();
         ImageBytes { repository: name.to_string(), bytes: by.values().sum(), sources }
     }
-}
 
-impl Sum {
-    fn row(&self, node: NodeId) -> SourceBytes {
+    fn row(&self, node: NodeId, sum: &Sum) -> SourceBytes {
         SourceBytes {
             node_id: node.to_string(),
-            address: self.address,
-            bytes: self.bytes,
-            requests: self.requests,
-            strikes: self.strikes,
+            address: sum.address,
+            bytes: sum.bytes,
+            requests: sum.requests,
+            strikes: self.strikes.of(&node).map_or(0, |struck| struck.strikes),
         }
     }
 }
@@ -314,20 +324,6 @@ mod tests {
 
     fn address() -> SocketAddr {
         "127.0.0.1:5001".parse().expect("an address")
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_strike_doubles_the_time_out() {
-        let peers = Peers::new(Clock::start());
-        for strike in 0..4_u32 {
-            peers.strike(node(1), address(), "test");
-            let time_out = std::time::Duration::from_millis(AVOID_FIRST_MS << strike);
-            tokio::time::advance(time_out - std::time::Duration::from_millis(1)).await;
-            assert!(peers.avoided(&node(1)), "strike {strike}: still avoided");
-            tokio::time::advance(std::time::Duration::from_millis(1)).await;
-            assert!(!peers.avoided(&node(1)), "strike {strike}: over");
-        }
-        assert!(!peers.avoided(&node(2)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,8 @@ use ddr_net::{
 };
 use ddr_oci::RepositoryName;
 use ddr_proto::id::NodeId;
-use ddr_proto::wire::{RefuseReason, Request, RequestEnvelope, Response};
+use ddr_proto::kad::Reason;
+use ddr_proto::wire::{RecordError, RefuseReason, Request, RequestEnvelope, Response};
 use ddr_store::Store;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -50,6 +51,11 @@ impl Service for Seed {
         Box::pin(self.answer(from, envelope))
     }
 
+    fn misbehaved(&self, from: PeerInfo, reason: Reason) {
+        self.peers.misbehaved(from.node, reason);
+        self.peers.struck_at(&from.node, from.remote);
+    }
+
     fn content(&self, from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {
         Box::pin(self.give(from, request))
     }
@@ -68,21 +74,34 @@ impl Seed {
         if from.standing != Standing::Member {
             return Response::Refused { reason: RefuseReason::Unsupported };
         }
-        if envelope.sender.id != from.node {
-            return Response::Refused { reason: RefuseReason::WrongSender };
+        if self.peers.refused(&from.node) {
+            return Response::Refused { reason: RefuseReason::Struck };
         }
-        if says_goodbye(&envelope, from.node) {
+        let (sender, goodbye) = (envelope.sender.clone(), says_goodbye(&envelope, from.node));
+        let answer = self.answer_member(from.node, envelope).await;
+        if self.peers.refused(&from.node) {
+            self.peers.struck_at(&from.node, from.remote);
+        } else if goodbye {
             self.peers.left(&from.node);
         } else {
-            self.peers.alive(&envelope.sender);
+            self.peers.alive(&sender);
         }
+        answer
+    }
+
+    async fn answer_member(&self, from: NodeId, envelope: RequestEnvelope) -> Response {
         match envelope.body {
             request @ (Request::GetName { .. }
             | Request::PutName { .. }
             | Request::GetSet { .. }
             | Request::PutEntry { .. }) => {
                 self.overlay.heard(envelope.sender);
-                self.keeper.answer(request).await
+                let answer = self.keeper.answer(request).await;
+                if answer == (Response::Refused { reason: RefuseReason::BadSignature }) {
+                    let forged = Reason::BadRecord(RecordError::BadSignature);
+                    self.peers.misbehaved(from, forged);
+                }
+                answer
             }
             Request::Revoked { serials } => {
                 self.tokens.learn(&serials).await;
@@ -91,7 +110,7 @@ impl Seed {
             }
             _ => self
                 .overlay
-                .request(from.node, envelope)
+                .request(from, envelope)
                 .await
                 .unwrap_or(Response::Refused { reason: RefuseReason::Busy }),
         }
@@ -100,6 +119,9 @@ impl Seed {
     async fn give(&self, from: PeerInfo, request: ContentRequest) -> ContentReply {
         if from.standing != Standing::Member {
             return ContentReply::NotFound;
+        }
+        if self.peers.refused(&from.node) {
+            return ContentReply::Refused;
         }
         let Some(repository) = request.repository.clone() else { return ContentReply::NotFound };
         if request.kind == ContentKind::Manifest {

@@ -1,8 +1,14 @@
 //! Sums since start, and the reports made of them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Traffic;
+use ddr_proto::id::NodeId;
+use ddr_proto::kad::PeerView;
+use ddr_proto::time::Timestamp;
+
+use crate::peers::{Peers, Struck};
+use crate::{PeerStatus, Traffic};
 
 /// Rows of peers and of images in one report.
 pub const MAX_SOURCES: usize = 256;
@@ -53,5 +59,51 @@ impl Sums {
             fetches_failed: self.fetches_failed.load(Ordering::Relaxed),
             takeovers: self.takeovers.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// The rows of `ddr peers`: the routing table in its order, then who is struck and not in it.
+pub(crate) fn peers(table: Vec<PeerView>, peers: &Peers, now: Timestamp) -> Vec<PeerStatus> {
+    let known: BTreeSet<NodeId> = table.iter().map(|peer| peer.contact.id).collect();
+    let of_table = |peer: PeerView| {
+        let (bytes, struck) = peers.about(&peer.contact.id);
+        let row = PeerStatus {
+            node_id: peer.contact.id.to_string(),
+            addresses: peer.contact.addrs,
+            zone: peer.contact.zone,
+            last_answer_ms: now.since_ms(peer.last_seen),
+            alive: peer.alive,
+            bytes,
+            ..PeerStatus::default()
+        };
+        match struck {
+            Some(struck) => with_strikes(row, &struck, now),
+            None => row,
+        }
+    };
+    let strange = peers.struck_now().into_iter().filter(|(node, _)| !known.contains(node));
+    let of_strange = |(node, struck): (NodeId, Struck)| {
+        let row = PeerStatus {
+            node_id: node.to_string(),
+            addresses: struck.addrs.clone(),
+            last_answer_ms: now.since_ms(Timestamp(struck.at_ms)),
+            bytes: peers.about(&node).0,
+            ..PeerStatus::default()
+        };
+        with_strikes(row, &struck, now)
+    };
+    let mut rows: Vec<PeerStatus> = table.into_iter().map(of_table).collect();
+    rows.extend(strange.map(of_strange));
+    rows
+}
+
+fn with_strikes(row: PeerStatus, struck: &Struck, now: Timestamp) -> PeerStatus {
+    PeerStatus {
+        strikes: struck.strikes,
+        struck_for: Some(struck.why.clone()),
+        avoided: struck.avoid_until_ms > now.0,
+        refused: struck.refuse_until_ms > now.0,
+        avoided_until_ms: Some(struck.avoid_until_ms),
+        ..row
     }
 }

@@ -221,6 +221,8 @@ pub enum RefuseReason {
     ClockAhead,
     /// This node does not serve that request now.
     Unsupported,
+    /// The sender broke the rules lately: nothing of it is answered for a while.
+    Struck,
 }
 
 /// Why bytes are not a message.

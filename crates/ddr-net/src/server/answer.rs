@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use ddr_proto::id::NodeId;
-use ddr_proto::wire::{MAX_MESSAGE_BYTES, RequestEnvelope};
+use ddr_proto::kad::Reason;
+use ddr_proto::wire::{MAX_MESSAGE_BYTES, RequestEnvelope, WireError};
 use futures_util::stream::{BoxStream, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -62,17 +63,30 @@ pub(super) async fn answer(
 }
 
 async fn message(server: &Server, peer: PeerInfo, request: Request<Incoming>) -> Response<Body> {
+    let blame = |reason| server.service.misbehaved(peer, reason);
     let bytes = match read_body(server, request.into_body()).await {
         Ok(bytes) => bytes,
-        Err(refusal) => return refusal,
+        Err(refusal) => {
+            if refusal.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                blame(Reason::OverLimit("MAX_MESSAGE_BYTES"));
+            }
+            return refusal;
+        }
     };
-    let Ok(envelope) = RequestEnvelope::decode(&bytes) else {
-        return plain(StatusCode::BAD_REQUEST, "not a message");
+    let envelope = match RequestEnvelope::decode(&bytes) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            if let WireError::OverLimit(limit) = error {
+                blame(Reason::OverLimit(limit));
+            }
+            return plain(StatusCode::BAD_REQUEST, "not a message");
+        }
     };
     // The message holds its own copy; the body may go before the answer is there.
     let received = bytes.len();
     drop(bytes);
     if envelope.sender.id != peer.node {
+        blame(Reason::WrongSender);
         return plain(StatusCode::FORBIDDEN, "the sender is not the node of this connection");
     }
     let response = server.service.message(peer, envelope).await.encode();
@@ -127,6 +141,9 @@ fn content(reply: ContentReply, wanted: &ContentRequest) -> Response<Body> {
         }
         ContentReply::NotFound => plain(StatusCode::NOT_FOUND, ""),
         ContentReply::Busy => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
+        ContentReply::Refused => {
+            plain(StatusCode::FORBIDDEN, "you broke the rules; come back later")
+        }
         ContentReply::Failed => plain(StatusCode::INTERNAL_SERVER_ERROR, ""),
         ContentReply::Unsatisfiable { size } => {
             let mut response = plain(StatusCode::RANGE_NOT_SATISFIABLE, "");

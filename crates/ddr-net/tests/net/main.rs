@@ -6,6 +6,7 @@
 mod carriers;
 mod corpus;
 mod discover;
+mod flood;
 mod hostile;
 mod join;
 mod pool;

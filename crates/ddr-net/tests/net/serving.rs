@@ -9,7 +9,8 @@ use ddr_net::{
     manifest_path,
 };
 use ddr_oci::Digest;
-use ddr_proto::wire::Response;
+use ddr_proto::kad::Reason;
+use ddr_proto::wire::{MAX_REVOKED, MAX_ZONE_BYTES, Request, RequestEnvelope, Response};
 use std::sync::Arc;
 
 use crate::support::{
@@ -143,6 +144,39 @@ async fn a_sender_that_is_not_the_connections_node_is_refused() {
         let error = within(client.call(nodes[1].addr(), None, &forged, CALL_TIMEOUT)).await;
         assert_eq!(error.unwrap_err(), CallError::Status(http::StatusCode::FORBIDDEN), "{kind:?}");
         assert_eq!(nodes[1].service.messages.load(Ordering::SeqCst), 0);
+        assert_eq!(nodes[1].service.blamed(), [Reason::WrongSender]);
+    }
+}
+
+#[tokio::test]
+async fn a_list_over_its_limit_is_refused_and_its_sender_blamed() {
+    for kind in KINDS {
+        let nodes = nodes(kind, 2, TestService::default).await;
+        let (client, addr) = (nodes[0].client(), nodes[1].addr());
+        let good = envelope(&nodes[0].home.identity);
+        let with = |body: Request| RequestEnvelope { body, ..good.clone() };
+        let mut zone = good.clone();
+        zone.sender.zone = "z".repeat(MAX_ZONE_BYTES + 1);
+        let cases = [
+            (zone, "MAX_ZONE_BYTES", http::StatusCode::BAD_REQUEST),
+            (
+                with(Request::Revoked { serials: vec![[0; 16]; MAX_REVOKED + 1] }),
+                "MAX_REVOKED",
+                http::StatusCode::BAD_REQUEST,
+            ),
+            (
+                with(Request::Revoked { serials: vec![[0; 16]; 5_000] }),
+                "MAX_MESSAGE_BYTES",
+                http::StatusCode::PAYLOAD_TOO_LARGE,
+            ),
+        ];
+        for (message, limit, status) in cases {
+            let error = within(client.call(addr, None, &message, CALL_TIMEOUT)).await.unwrap_err();
+            assert_eq!(error, CallError::Status(status), "{kind:?} {limit}");
+            assert_eq!(nodes[1].service.blamed(), [Reason::OverLimit(limit)], "{kind:?}");
+        }
+        within(client.call(addr, None, &good, CALL_TIMEOUT)).await.unwrap();
+        assert_eq!(nodes[1].service.messages.load(Ordering::SeqCst), 1);
     }
 }
 

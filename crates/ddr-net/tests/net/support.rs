@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use ddr_net::{
     JoinRequest, MemoryNetwork, PeerInfo, ServeLimits, Service, Swarm, TlsCarrier, serve,
 };
 use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::kad::Reason;
 use ddr_proto::wire::{Contact, Request, RequestEnvelope, Response};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -64,17 +65,27 @@ pub(crate) struct TestService {
     pub(crate) break_after: Option<usize>,
     /// Bodies stop for ever after so many bytes.
     pub(crate) stop_after: Option<usize>,
+    /// What messages are answered with; else `Pong`.
+    pub(crate) answer: Option<Response>,
     /// Admits joiners.
     pub(crate) swarm: Option<Swarm>,
     pub(crate) messages: AtomicUsize,
     pub(crate) contents: AtomicUsize,
+    /// Bytes of content that were asked of it by the server.
+    pub(crate) given: Arc<AtomicUsize>,
     pub(crate) joins: AtomicUsize,
+    pub(crate) misbehaviour: Mutex<Vec<Reason>>,
 }
 
 impl TestService {
     pub(crate) fn with_blob(mut self, bytes: Bytes) -> Self {
         self.blobs.insert(Digest::sha256(&bytes), bytes);
         self
+    }
+
+    /// What peers were blamed for since the last call.
+    pub(crate) fn blamed(&self) -> Vec<Reason> {
+        std::mem::take(&mut self.misbehaviour.lock().unwrap())
     }
 
     fn give(&self, request: &ContentRequest) -> ContentReply {
@@ -90,7 +101,11 @@ impl TestService {
         let until = self.break_after.or(self.stop_after).unwrap_or(wanted.len());
         let given = wanted.slice(..until.min(wanted.len()));
         let frames: Vec<_> = given.chunks(100_000).map(|part| Ok(given.slice_ref(part))).collect();
-        let mut body = stream::iter(frames).boxed();
+        let counter = Arc::clone(&self.given);
+        let count = move |frame: &std::io::Result<Bytes>| {
+            counter.fetch_add(frame.as_ref().map_or(0, Bytes::len), Ordering::SeqCst);
+        };
+        let mut body = stream::iter(frames).inspect(count).boxed();
         if self.break_after.is_some() {
             body = body.chain(stream::iter([Err(std::io::Error::other("disk"))])).boxed();
         }
@@ -104,7 +119,13 @@ impl TestService {
 impl Service for TestService {
     fn message(&self, _from: PeerInfo, _envelope: RequestEnvelope) -> BoxFuture<'_, Response> {
         let revoked = self.messages.fetch_add(1, Ordering::SeqCst) as u32 + 1;
-        async move { Response::Pong { revoked, puzzle: [0; 32] } }.boxed()
+        let pong = Response::Pong { revoked, puzzle: [0; 32] };
+        let answer = self.answer.clone().unwrap_or(pong);
+        async move { answer }.boxed()
+    }
+
+    fn misbehaved(&self, _from: PeerInfo, reason: Reason) {
+        self.misbehaviour.lock().unwrap().push(reason);
     }
 
     fn content(&self, _from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {

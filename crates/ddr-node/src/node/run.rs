@@ -80,7 +80,8 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     let clock = Clock::start();
     let loaded = load(&config, sources.book.clone(), clock).await?;
     let client = Client::new(Arc::clone(&config.carrier), ClientLimits::default());
-    let caller = Caller::new(client.clone(), own.clone(), NO_PUZZLE);
+    let peers = Arc::clone(&loaded.peers);
+    let caller = Caller::new(client.clone(), own.clone(), NO_PUZZLE, peers);
     let identity = Arc::clone(&config.identity);
     let signer = Signer::new(identity.public_key(), move |bytes| identity.sign(bytes));
     let kad = Kad::new(KadConfig::default(), own.clone(), signer.clone(), seed()?);

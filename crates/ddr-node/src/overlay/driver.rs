@@ -173,7 +173,7 @@ impl Driver {
                     let _ = done.send(stored);
                 }
             }
-            Output::Misbehaviour { peer, reason } => self.peers.misbehaved(peer, &reason),
+            Output::Misbehaviour { peer, reason } => self.peers.misbehaved(peer, reason),
         }
     }
 

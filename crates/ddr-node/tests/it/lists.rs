@@ -1,21 +1,17 @@
 //! Lists and deletes of the whole swarm: what one node was told, every node shows at once.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
-use ddr_net::{Client, ClientLimits, Identity};
 use ddr_node::{Node, ReadError};
 use ddr_oci::{Digest, Reference, RepositoryName, media_type};
 use ddr_proto::wire::{
-    Contact, ContentKind, Fact, FactRecord, MAX_VALUE_BYTES, NameRecord, RefuseReason, Request,
-    RequestEnvelope, Response, SetEntry, Signer,
+    ContentKind, Fact, FactRecord, MAX_VALUE_BYTES, NameRecord, RefuseReason, Request, Response,
+    SetEntry,
 };
 
 use crate::bed::{
-    Bed, Machine, by_tag, content, eventually, pull, push_blob, push_image, repository, resolve,
-    tag, within,
+    Bed, by_tag, content, eventually, pull, push_blob, push_image, repository, resolve, tag, within,
 };
+use crate::stranger::{Stranger, now_ms};
 
 async fn tags(node: &Node, name: &RepositoryName) -> Vec<String> {
     let tags = within(node.tags(name, None, 1000)).await.expect("listed");
@@ -212,31 +208,6 @@ async fn a_lone_node_lists_what_it_was_told_and_still_does_after_a_restart() {
     assert_eq!(tags(&node, &name).await, ["v1"]);
 }
 
-/// A member of the swarm that says what it likes.
-struct Stranger {
-    client: Client,
-    own: Contact,
-    signer: Signer,
-}
-
-impl Stranger {
-    fn new(bed: &Bed) -> Self {
-        let identity = Arc::new(Identity::generate().expect("a key"));
-        let addr = std::net::SocketAddr::from(([10, 0, 0, 77], 5001));
-        let carrier = bed.network.carrier(addr, identity.node_id());
-        let client = Client::new(Arc::new(carrier), ClientLimits::default());
-        let own = Contact { id: identity.node_id(), addrs: vec![addr], zone: String::new() };
-        let signer = Signer::new(identity.public_key(), move |bytes| identity.sign(bytes));
-        Self { client, own, signer }
-    }
-
-    async fn say(&self, to: &Machine, body: Request) -> Option<Response> {
-        let envelope = RequestEnvelope { sender: self.own.clone(), puzzle: [0; 32], body };
-        let limit = Duration::from_secs(5);
-        self.client.call(to.addr, None, &envelope, limit).await.ok().map(|(_, response)| response)
-    }
-}
-
 fn deleted(name: &RepositoryName, digest: &Digest) -> Fact {
     Fact::Deleted { repository: name.clone(), digest: *digest, kind: ContentKind::Blob }
 }
@@ -249,23 +220,26 @@ async fn hostile_entries_change_nothing() {
     let name = repository("target");
     let image = push_image(node, &name, "v1", (1, 100)).await;
     let (layer, bytes) = &image.blobs[1];
-    let stranger = Stranger::new(&bed);
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970")
-        .as_millis() as u64;
+    let stranger = Stranger::new(&bed, 77);
+    let now_ms = now_ms();
     let stamp = (now_ms + 1000) << 16;
     let refused = |reason| Some(Response::Refused { reason });
     let put = |entry| stranger.say(machine, Request::PutEntry { entry });
+    // Who forges is struck, so each does it once.
+    let forger = |number, entry| {
+        let forger = Stranger::new(&bed, number);
+        async move { forger.say(machine, Request::PutEntry { entry }).await }
+    };
 
     // Signed for another repository, then renamed.
     let foreign = deleted(&repository("other"), layer);
     let mut record = FactRecord::sign(&stranger.signer, foreign, Some(Vec::new()), stamp);
     record.fact = deleted(&name, layer);
-    let answer = put(SetEntry::Fact(record.clone())).await;
+    let answer = forger(78, SetEntry::Fact(record.clone())).await;
     assert_eq!(answer, refused(RefuseReason::BadSignature));
     record.signature = [7; 64];
-    assert_eq!(put(SetEntry::Fact(record)).await, refused(RefuseReason::BadSignature));
+    let answer = forger(79, SetEntry::Fact(record)).await;
+    assert_eq!(answer, refused(RefuseReason::BadSignature));
 
     // From the future.
     let ahead = (now_ms + 3_600_000) << 16;
@@ -276,7 +250,7 @@ async fn hostile_entries_change_nothing() {
     let fact = Fact::Referrer { repository: name.clone(), subject: *layer, referrer: *layer };
     let large = Some(vec![0; MAX_VALUE_BYTES + 1]);
     let record = FactRecord::sign(&stranger.signer, fact, large, stamp);
-    let answer = put(SetEntry::Fact(record)).await;
+    let answer = forger(80, SetEntry::Fact(record)).await;
     assert!(!matches!(answer, Some(Response::EntryStored { .. })), "{answer:?}");
 
     // A delete from before the push, said again after it: a tag of old, too.
@@ -296,7 +270,7 @@ async fn a_delete_said_again_does_not_undo_a_later_push() {
     let bytes = content(4, 500);
     let digest = push_blob(a, &name, &bytes).await;
     assert!(a.delete_blob(&name, &digest).await.expect("deleted"));
-    let stranger = Stranger::new(&bed);
+    let stranger = Stranger::new(&bed, 77);
     let (set, member) = (deleted(&name, &digest).set(), deleted(&name, &digest).member());
     let ask = Request::GetSet { key: set.key(), from: member, limit: 1 };
     let Some(Response::Set { entries, .. }) = stranger.say(&nodes[1].0, ask).await else {

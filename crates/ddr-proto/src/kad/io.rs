@@ -174,23 +174,47 @@ pub enum Output {
     },
 }
 
-/// How a peer broke the rules.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// How a peer broke the rules. No honest node does any of this, whatever its clock, its addresses or
+/// its version.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Reason {
     /// It named another ID than the connection proved.
+    #[error("it named another ID than its own")]
     WrongSender,
     /// Its ID does not solve the puzzles of the swarm.
+    #[error("its ID does not solve the puzzles")]
     PuzzleUnsolved,
     /// A list or text was longer than the limit named here.
+    #[error("it went over the limit {0}")]
     OverLimit(&'static str),
     /// It passed on a record that does not speak for whom it claims.
+    #[error("it sent a forged record: {0}")]
     BadRecord(RecordError),
     /// It answered with a record of another key.
+    #[error("it answered with a record of another key")]
     ForeignRecord,
     /// It told of an address at which no node can listen: port 0, unspecified, multicast.
+    #[error("it told of an address at which no node can listen")]
     BadAddress,
     /// Its answer does not belong to the question.
+    #[error("its answer does not belong to the question")]
     WrongAnswer,
+}
+
+impl Reason {
+    /// One word for a metric's label.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::WrongSender => "wrong_sender",
+            Self::PuzzleUnsolved => "puzzle_unsolved",
+            Self::OverLimit(_) => "over_limit",
+            Self::BadRecord(_) => "bad_record",
+            Self::ForeignRecord => "foreign_record",
+            Self::BadAddress => "bad_address",
+            Self::WrongAnswer => "wrong_answer",
+        }
+    }
 }
 
 /// A peer as the status pages show it.

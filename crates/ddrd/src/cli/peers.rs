@@ -1,6 +1,6 @@
 //! `ddr peers`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
@@ -17,7 +17,10 @@ struct Peer {
     last_answer_ms: u64,
     bytes: u64,
     strikes: u32,
+    struck_for: Option<String>,
     avoided: bool,
+    refused: bool,
+    avoided_until_ms: Option<u64>,
 }
 
 pub(super) async fn run(admin: &AdminClient) -> Result<(), CliError> {
@@ -37,11 +40,7 @@ pub(super) async fn run(admin: &AdminClient) -> Result<(), CliError> {
 }
 
 fn row(peer: &Peer) -> [String; 6] {
-    let state = match (peer.avoided, peer.strikes) {
-        (true, strikes) => format!("avoided, {strikes} strikes"),
-        (false, 0) => "good".to_owned(),
-        (false, strikes) => format!("{strikes} strikes"),
-    };
+    let state = state(peer, SystemTime::now());
     [
         short(&peer.node_id),
         joined(&peer.addresses),
@@ -52,7 +51,51 @@ fn row(peer: &Peer) -> [String; 6] {
     ]
 }
 
+/// How this node stands to the peer: for how long it is left alone, and why.
+fn state(peer: &Peer, now: SystemTime) -> String {
+    let strikes = match peer.strikes {
+        0 => return "good".to_owned(),
+        1 => "1 strike".to_owned(),
+        more => format!("{more} strikes"),
+    };
+    let why = peer.struck_for.as_deref().unwrap_or_default();
+    let until = UNIX_EPOCH + Duration::from_millis(peer.avoided_until_ms.unwrap_or_default());
+    let left = duration::short(until.duration_since(now).unwrap_or_default());
+    match (peer.refused, peer.avoided) {
+        (true, _) => format!("refused for {left}, {strikes}: {why}"),
+        (false, true) => format!("avoided for {left}, {strikes}: {why}"),
+        (false, false) => format!("{strikes}, the last for: {why}"),
+    }
+}
+
 /// Addresses in one cell.
 pub(super) fn joined(addresses: &[String]) -> String {
     or_dash(&addresses.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_says_for_how_long_and_why() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let peer = |strikes, refused, avoided| Peer {
+            node_id: "n".into(),
+            addresses: Vec::new(),
+            zone: String::new(),
+            last_answer_ms: 0,
+            bytes: 0,
+            strikes,
+            struck_for: Some("it lied".into()),
+            avoided,
+            refused,
+            avoided_until_ms: Some(1_025_000),
+        };
+        assert_eq!(state(&peer(0, false, false), now), "good");
+        assert_eq!(state(&peer(1, true, true), now), "refused for 25s, 1 strike: it lied");
+        assert_eq!(state(&peer(2, false, true), now), "avoided for 25s, 2 strikes: it lied");
+        let later = now + Duration::from_secs(60);
+        assert_eq!(state(&peer(2, false, false), later), "2 strikes, the last for: it lied");
+    }
 }

@@ -22,6 +22,7 @@ struct View {
     advertise: Vec<String>,
     uptime_ms: u64,
     peers: usize,
+    struck: usize,
     swarm_size: u64,
     bootstrap: Vec<Source>,
     blobs: usize,
@@ -75,7 +76,7 @@ fn render(view: &View) -> String {
         ("registry", format!("http://{}", view.registry)),
         ("peer port", format!("{}, advertised as {}", view.peer_listen, joined(&view.advertise))),
         ("data", view.data_dir.clone()),
-        ("peers", format!("{} known, about {} nodes in the swarm", view.peers, view.swarm_size)),
+        ("peers", peers(view)),
         ("bootstrap", view.bootstrap.iter().map(source).collect::<Vec<_>>().join("; ")),
         ("blobs", format!("{} ({})", view.blobs, size(view.blob_bytes))),
         ("manifests", view.manifests.to_string()),
@@ -96,6 +97,14 @@ fn render(view: &View) -> String {
         ),
         ("to peers", size(traffic.served_bytes)),
     ])
+}
+
+fn peers(view: &View) -> String {
+    let known = format!("{} known, about {} nodes in the swarm", view.peers, view.swarm_size);
+    match view.struck {
+        0 => known,
+        struck => format!("{known}, {struck} struck (see ddr peers)"),
+    }
 }
 
 /// One source of other nodes: addresses at the last look, and how often a node answered.
