@@ -214,12 +214,23 @@ impl<'a> Bench<'a> {
         for (number, blob) in self.blobs.iter().enumerate() {
             let node =
                 (blob.holder + 1 + self.random.below(self.nodes.len() - 1)) % self.nodes.len();
-            run::wait_for(&format!("blob {number} is found at node {node}"), SETTLE, || {
-                Ok(doors.head(node, &target(blob)).unwrap_or_default().then_some(()))
-            })?;
+            let found =
+                run::wait_for(&format!("blob {number} is found at node {node}"), SETTLE, || {
+                    Ok(doors.head(node, &target(blob)).unwrap_or_default().then_some(()))
+                });
+            found.with_context(|| self.whereabouts(&mut doors, node, blob))?;
         }
         println!("  afterwards all are found, after {:.1} s", start.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// What is to be known of a blob that was not found.
+    fn whereabouts(&self, doors: &mut Doors, node: usize, blob: &Blob) -> String {
+        let all = 0..self.nodes.len();
+        let finders = all.filter(|node| doors.find(*node, &blob.digest).unwrap_or_default());
+        let finders: Vec<usize> = finders.collect();
+        let (holder, log) = (blob.holder, self.nodes[node].log());
+        format!("node {holder} holds it; nodes {finders:?} find a record of it\n{log}")
     }
 
     /// True when the node finds the blob.
