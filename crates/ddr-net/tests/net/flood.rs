@@ -190,11 +190,10 @@ async fn a_member_has_few_connections_and_fewer_for_messages() {
         held.clear();
         let again = async {
             loop {
-                if let Ok(mut stream) = field.open(Alpn::Messages).await {
-                    stream.write_all(PREFACE).await.ok();
-                    if stream.read_u8().await.is_ok() {
-                        return;
-                    }
+                let Ok(mut stream) = field.open(Alpn::Messages).await else { continue };
+                stream.write_all(PREFACE).await.ok();
+                if stream.read_u8().await.is_ok() {
+                    return;
                 }
             }
         };
