@@ -192,8 +192,8 @@ pub struct Status {
     pub peers: usize,
     /// Nodes that are struck now; [`crate::Node::peers`] names them.
     pub struck: usize,
-    /// Nodes of the swarm, this one included: counted while the siblings are not full, else
-    /// estimated from how close they are.
+    /// Nodes of the swarm, this one included: counted while they are few, else estimated; see
+    /// [`ddr_proto::kad::Kad::size_estimate`].
     pub swarm_size: u64,
     /// Where this node looks for others, and what each place brought.
     pub bootstrap: Vec<SourceStatus>,

@@ -94,13 +94,10 @@ impl Bootstrap {
         Self { overlay, caller, book, sources, token, tallies: Mutex::default() }
     }
 
-    /// Gives the core the peers that an earlier run knew, the one heard last first.
+    /// Gives the core the peers that an earlier run knew. It asks each at its address for its ID; those
+    /// that moved, and whoever lives where they did, are for [`Origin::Saved`].
     pub(crate) async fn restore(&self) {
-        let addrs: Vec<SocketAddr> =
-            self.book.contacts().into_iter().flat_map(|contact| contact.addrs).collect();
-        if !addrs.is_empty() {
-            self.overlay.bootstrap(addrs).await;
-        }
+        self.overlay.restore(self.book.contacts()).await;
     }
 
     /// Looks for others until the node stops.

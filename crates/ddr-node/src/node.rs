@@ -12,8 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use ddr_net::{Carrier, Identity, Swarm};
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
-use ddr_proto::id::{ID_BYTES, Key};
-use ddr_proto::kad::{KadConfig, PeerView};
 use ddr_store::{Store, UploadError};
 use tokio::sync::watch;
 
@@ -323,7 +321,7 @@ impl Node {
             ready: self.ready(),
             peers,
             struck: inner.peers.struck_now().len(),
-            swarm_size: swarm_size(&inner.shared.own.id.to_key(), &view.contacts),
+            swarm_size: view.swarm_size,
             bootstrap: inner.bootstrap.status(),
             blobs: counts.blobs,
             blob_bytes: counts.blob_bytes,
@@ -394,20 +392,4 @@ impl Node {
     fn store(&self) -> Store {
         self.inner.shared.store.clone()
     }
-}
-
-/// Nodes of the swarm, this one included. The s nearest of N random IDs are expected to reach s/N
-/// of the ID space (S/Kademlia, section 4.2, turns this round for its sibling list); with fewer than
-/// s known the table holds the whole swarm.
-fn swarm_size(own: &Key, contacts: &[PeerView]) -> u64 {
-    let alive = || contacts.iter().filter(|peer| peer.alive);
-    let siblings = KadConfig::default().siblings;
-    let known = alive().count() as u64 + 1;
-    let Some(last) = alive().nth(siblings - 1).filter(|_| known > siblings as u64 + 1) else {
-        return known;
-    };
-    let distance = last.contact.id.distance(own).from_origin(&[0; ID_BYTES]);
-    let reach = distance[..8].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-    let part = (reach as f64 + 1.0) / 2_f64.powi(64);
-    ((siblings as f64 / part).round() as u64).max(known)
 }

@@ -6,7 +6,6 @@
 
 mod driver;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,6 +38,8 @@ pub(crate) enum LookupEvent {
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) contacts: Vec<PeerView>,
+    /// Nodes of the swarm, as the core estimates it, but not fewer than it knows alive.
+    pub(crate) swarm_size: u64,
     pub(crate) stored_records: usize,
     pub(crate) provided: usize,
 }
@@ -47,7 +48,7 @@ pub(crate) struct View {
 pub(crate) enum Command {
     Request { from: NodeId, envelope: Box<RequestEnvelope>, reply: oneshot::Sender<Response> },
     Heard(Contact),
-    Bootstrap(Vec<SocketAddr>),
+    Restore(Vec<Contact>),
     Met(Contact),
     Lookup { target: Key, kind: LookupKind, effort: Effort, events: mpsc::Sender<LookupEvent> },
     Provide { key: Key, complete: bool, done: oneshot::Sender<usize> },
@@ -119,9 +120,9 @@ impl OverlayHandle {
         let _ = self.commands.send(Command::Met(contact)).await;
     }
 
-    /// Joins by these addresses.
-    pub(crate) async fn bootstrap(&self, addrs: Vec<SocketAddr>) {
-        let _ = self.commands.send(Command::Bootstrap(addrs)).await;
+    /// Peers that an earlier run knew: the core sees which of them still live.
+    pub(crate) async fn restore(&self, peers: Vec<Contact>) {
+        let _ = self.commands.send(Command::Restore(peers)).await;
     }
 
     /// Records of who holds the content of `key`, each as soon as it is known.

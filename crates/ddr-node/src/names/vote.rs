@@ -26,9 +26,11 @@ pub(crate) enum Answer<T> {
 pub(crate) type Instead<R> = Option<Box<R>>;
 
 /// What can be told to voters.
-pub(crate) trait Kept: Register + Send + Sync + 'static {
+pub(crate) trait Kept: Register + std::fmt::Debug + Send + Sync + 'static {
     /// The request that tells it.
     fn put(&self) -> Request;
+    /// Whether its signature holds.
+    fn is_sound(&self) -> bool;
     /// What the answer to that means.
     fn told(&self, response: Response) -> Answer<Instead<Self>>;
 }
@@ -36,6 +38,10 @@ pub(crate) trait Kept: Register + Send + Sync + 'static {
 impl Kept for NameRecord {
     fn put(&self) -> Request {
         Request::PutName { record: self.clone() }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.verify().is_ok()
     }
 
     fn told(&self, response: Response) -> Answer<Instead<Self>> {
@@ -54,6 +60,10 @@ impl Kept for NameRecord {
 impl Kept for SetEntry {
     fn put(&self) -> Request {
         Request::PutEntry { entry: self.clone() }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.verify().is_ok()
     }
 
     fn told(&self, response: Response) -> Answer<Instead<Self>> {
@@ -116,8 +126,13 @@ impl Poll<PageAnswer> {
 }
 
 impl<R: Kept> Poll<Instead<R>> {
-    /// Tells every voter that is not silent to store `record`.
+    /// Tells every voter that is not silent to store `record`. One that rotted on this disk is told
+    /// nobody: whoever tells a forged one is struck.
     pub(crate) fn put(parts: &Parts, record: &R, voters: &Voters) -> Self {
+        if !record.is_sound() {
+            tracing::error!(?record, "a record that is kept here is damaged");
+            return Self { answers: JoinSet::new() };
+        }
         let told = record.clone();
         Self::ask(parts, voters, &record.put(), move |_, response| told.told(response))
     }

@@ -17,6 +17,7 @@ use super::{
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::peers::Peers;
+
 /// How long withdrawing may take at shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 /// How long one call may take.
@@ -46,9 +47,10 @@ pub(crate) fn spawn(kad: Kad, caller: Caller, clock: Clock, peers: Arc<Peers>) -
 }
 
 /// Something to ask a peer for the core.
-enum Errand {
-    Call { call: CallId, to: Contact, request: Box<Request> },
-    Probe { addr: std::net::SocketAddr },
+struct Errand {
+    call: CallId,
+    to: Contact,
+    request: Box<Request>,
 }
 
 struct Driver {
@@ -59,7 +61,7 @@ struct Driver {
     clock: Clock,
     peers: Arc<Peers>,
     next_id: u64,
-    calls: JoinSet<Option<Input>>,
+    calls: JoinSet<Input>,
     waiting: VecDeque<Errand>,
     requests: BTreeMap<RequestId, oneshot::Sender<Response>>,
     lookups: BTreeMap<OpId, mpsc::Sender<LookupEvent>>,
@@ -72,7 +74,7 @@ impl Driver {
         loop {
             let deadline = self.deadline();
             tokio::select! {
-                Some(done) = self.calls.join_next() => self.finished(done.ok().flatten()),
+                Some(done) = self.calls.join_next() => self.finished(done.ok()),
                 command = inbox.recv() => match command {
                     Some(Command::Shutdown(done)) => {
                         self.shutdown().await;
@@ -101,7 +103,7 @@ impl Driver {
                 self.input(Input::Request { id, from, envelope: *envelope });
             }
             Command::Heard(contact) => self.input(Input::Heard { contact }),
-            Command::Bootstrap(addrs) => self.input(Input::Bootstrap { addrs }),
+            Command::Restore(peers) => self.input(Input::Restore { peers }),
             Command::Met(contact) => self.input(Input::Probed { contact }),
             Command::Lookup { target, kind, effort, events } => {
                 let op = OpId(self.fresh());
@@ -123,8 +125,11 @@ impl Driver {
     }
 
     fn view(&self) -> View {
+        let contacts = self.kad.contacts();
+        let known = contacts.iter().filter(|peer| peer.alive).count() as u64 + 1;
         View {
-            contacts: self.kad.contacts(),
+            swarm_size: self.kad.size_estimate().unwrap_or(known).max(known),
+            contacts,
             stored_records: self.kad.stored_records(),
             provided: self.kad.provided().count(),
         }
@@ -148,9 +153,10 @@ impl Driver {
     fn output(&mut self, output: Output) {
         match output {
             Output::Call { call, to, request } => {
-                self.errand(Errand::Call { call, to, request: Box::new(request) });
+                self.errand(Errand { call, to, request: Box::new(request) });
             }
-            Output::Probe { addr } => self.errand(Errand::Probe { addr }),
+            // Asked for after `Input::Bootstrap` only: here addresses are dialled by `bootstrap.rs`.
+            Output::Probe { .. } => {}
             Output::Reply { id, response } => {
                 if let Some(reply) = self.requests.remove(&id) {
                     let _ = reply.send(response);
@@ -186,7 +192,7 @@ impl Driver {
 
     fn errand(&mut self, errand: Errand) {
         if self.waiting.len() >= MAX_WAITING_CALLS {
-            self.calls.spawn(std::future::ready(errand.failed()));
+            self.calls.spawn(std::future::ready(Input::Failed { call: errand.call }));
             return;
         }
         self.waiting.push_back(errand);
@@ -215,7 +221,7 @@ impl Driver {
         self.input(Input::Shutdown);
         let drain = async {
             while let Some(done) = self.calls.join_next().await {
-                self.finished(done.ok().flatten());
+                self.finished(done.ok());
             }
         };
         if tokio::time::timeout(SHUTDOWN_LIMIT, drain).await.is_err() {
@@ -225,32 +231,11 @@ impl Driver {
 }
 
 impl Errand {
-    /// The input for an errand that was not run. A probe has none: nobody waits for it.
-    fn failed(&self) -> Option<Input> {
-        match self {
-            Self::Call { call, .. } => Some(Input::Failed { call: *call }),
-            Self::Probe { .. } => None,
-        }
-    }
-
-    async fn run(self, caller: Caller) -> Option<Input> {
-        match self {
-            Self::Call { call, to, request } => {
-                match caller.call(&to, *request, CALL_TIMEOUT).await {
-                    Some(response) => Some(Input::Response { call, response }),
-                    None => Some(Input::Failed { call }),
-                }
-            }
-            Self::Probe { addr } => match caller.probe(addr, CALL_TIMEOUT).await {
-                Ok(id) => {
-                    let contact = Contact { id, addrs: vec![addr], zone: String::new() };
-                    Some(Input::Probed { contact })
-                }
-                Err(error) => {
-                    tracing::debug!(%addr, %error, "no node answers at this address");
-                    None
-                }
-            },
+    async fn run(self, caller: Caller) -> Input {
+        let Self { call, to, request } = self;
+        match caller.call(&to, *request, CALL_TIMEOUT).await {
+            Some(response) => Input::Response { call, response },
+            None => Input::Failed { call },
         }
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ddr_net::{Carrier, Identity, MemoryNetwork, Swarm};
 use ddr_node::{Blob, Limits, Node, NodeConfig, Sources};
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
+use ddr_proto::id::NodeId;
 use ddr_store::{Store, StoreConfig};
 use futures_util::StreamExt;
 use tempfile::TempDir;
@@ -116,9 +117,14 @@ impl Machine {
         }
     }
 
-    /// Node id as the reports print it.
+    /// Its node ID.
+    pub(crate) fn node_id(&self) -> NodeId {
+        self.identity.node_id()
+    }
+
+    /// The same as the reports print it.
     pub(crate) fn id(&self) -> String {
-        self.identity.node_id().to_string()
+        self.node_id().to_string()
     }
 
     /// Turns bytes of a stored blob over, as a liar or a rotten disk would.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ddr_net::discover::{Discovery, Origin};
 use ddr_node::{Node, Rhythm, Sources};
+use ddr_proto::wire::Contact;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::bed::{Bed, Machine, eventually, within};
@@ -97,6 +98,28 @@ async fn a_swarm_that_lost_all_its_bootstrap_nodes_heals() {
     let listed = row(Origin::Static).expect("the list is a source");
     assert!(listed.found == 4 && listed.answered > 0, "{listed:?}");
     assert_eq!(status.swarm_size, 5);
+}
+
+/// Whoever of the book still lives is asked soon, however many of it are gone: the sources would need
+/// many rounds for that, of which this node makes one.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_peers_of_the_book_are_asked_at_the_start() {
+    let bed = Bed::new();
+    let (alone, other) = (bed.machine(1), bed.machine(2));
+    let _other = bed.start(&other, &[]).await;
+    let heard_ms = crate::stranger::now_ms();
+    let gone = (3..=80).map(|number| bed.machine(number));
+    let known = gone.chain([other]).map(|machine| {
+        let contact =
+            Contact { id: machine.node_id(), addrs: vec![machine.addr], zone: String::new() };
+        serde_json::json!({ "contact": contact, "heard_ms": heard_ms })
+    });
+    let text = serde_json::json!({ "format": 1, "peers": known.collect::<Vec<_>>() }).to_string();
+    std::fs::write(alone.dir.path().join("peers.json"), text).expect("written");
+    let never = Duration::from_secs(24 * 60 * 60);
+    let rhythm = Rhythm { first_wait: never, last_wait: never, look_around: never };
+    let node = bed.start_with(&alone, &[], Sources { rhythm, ..book(&alone) }).await;
+    eventually("it meets the one that lives", async || alive(&node).await == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

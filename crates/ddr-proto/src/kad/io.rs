@@ -71,7 +71,8 @@ pub enum Input {
         /// As the peer describes itself; the ID is proven.
         contact: Contact,
     },
-    /// Addresses where members of the swarm may listen.
+    /// Addresses where members of the swarm may listen, for a driver that does not look for some by
+    /// itself and hand in [`Input::Probed`].
     Bootstrap {
         /// The first [`super::MAX_BOOTSTRAP`] are kept and probed again while the node is alone.
         addrs: Vec<SocketAddr>,
@@ -81,8 +82,8 @@ pub enum Input {
         /// The node there, as it can be reached.
         contact: Contact,
     },
-    /// Peers that this node knew when it ran before, as [`super::Kad::peers_to_keep`] gave them.
-    /// Nobody believes them: each is pinged, in random order, and enters a bucket when it answers.
+    /// Peers that this node knew when it ran before, and that the driver kept. Nobody believes them:
+    /// each is pinged, in random order, and enters a bucket when it answers.
     Restore {
         /// The first [`super::MAX_KEPT_PEERS`] are taken, in the place of earlier ones.
         peers: Vec<Contact>,
@@ -130,7 +131,8 @@ pub enum Output {
         /// What to send; the driver adds the envelope.
         request: Request,
     },
-    /// Send a `Ping` to an address whose node is unknown; hand in [`Input::Probed`] if it answers.
+    /// Send a `Ping` to an address whose node is unknown; hand in [`Input::Probed`] if it answers. Only
+    /// addresses of [`Input::Bootstrap`] are probed.
     Probe {
         /// Where.
         addr: SocketAddr,

@@ -35,7 +35,7 @@ const OLDEST_IN_ANSWER: usize = 4;
 pub(super) enum Kept {
     /// It, or a newer one of the same holder, is kept.
     Yes,
-    /// It is expired, from the future, or over a quota.
+    /// It is expired, from the future, over a quota, or leads nowhere.
     No,
 }
 
@@ -79,7 +79,8 @@ impl Records {
         now: Timestamp,
     ) -> Result<Kept, RecordError> {
         let lifetime_ms = record.expires_ms.saturating_sub(record.issued_ms);
-        if !record.is_timely(now) || lifetime_ms > self.max_lifetime_ms {
+        let leads_nowhere = record.provider.has_impossible_address();
+        if !record.is_timely(now) || lifetime_ms > self.max_lifetime_ms || leads_nowhere {
             return Ok(Kept::No);
         }
         let (key, signer) = (record.key, record.provider.id);

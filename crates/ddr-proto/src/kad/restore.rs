@@ -1,4 +1,4 @@
-//! Peers that outlive the process: which are worth keeping, and how they come back.
+//! How peers that the driver kept from an earlier run come back.
 //!
 //! Kademlia, section 2.3, lets a node join through any one node; a node that remembers its own
 //! peers needs no bootstrap node at all (section 4.1: old contacts are the ones that stay). What
@@ -6,14 +6,12 @@
 //! that a whole swarm that restarts does not fall upon the same node, and enters a bucket only when
 //! it answers (S/Kademlia, section 4.3).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Kad;
-use super::table::Peer;
 use crate::wire::Contact;
 
-/// Most peers that are given out to be kept, and that are taken back.
+/// Most peers that are taken back.
 pub const MAX_KEPT_PEERS: usize = 256;
 /// Most peers of the last run that are pinged at the same time.
 const AT_ONCE: usize = 16;
@@ -25,25 +23,6 @@ pub(super) struct Restore {
 }
 
 impl Kad {
-    /// The live peers that are worth keeping over a restart, best first, at most
-    /// [`MAX_KEPT_PEERS`].
-    ///
-    /// They are taken from all buckets in turn, and of each bucket the one seen last first: the
-    /// first few lie all over the ID space, so that any part of the list is a way back in.
-    #[must_use]
-    pub fn peers_to_keep(&self) -> Vec<Contact> {
-        let mut buckets: BTreeMap<u32, Vec<&Peer>> = BTreeMap::new();
-        for (bucket, peer) in self.table.all().filter(|(_, peer)| peer.alive()) {
-            buckets.entry(bucket).or_default().push(peer);
-        }
-        for bucket in buckets.values_mut() {
-            bucket.sort_by_key(|peer| std::cmp::Reverse(peer.last_seen));
-        }
-        let largest = buckets.values().map(Vec::len).max().unwrap_or(0);
-        let turns = (0..largest).flat_map(|turn| buckets.values().filter_map(move |b| b.get(turn)));
-        turns.take(MAX_KEPT_PEERS).map(|peer| Contact::clone(&peer.contact)).collect()
-    }
-
     pub(super) fn on_restore(&mut self, mut peers: Vec<Contact>) {
         peers.truncate(MAX_KEPT_PEERS);
         peers.retain(|contact| self.is_usable(contact));

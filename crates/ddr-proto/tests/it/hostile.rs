@@ -85,17 +85,25 @@ fn lying_answers_are_dropped_and_named() {
     let good = record(&signer, &holder, key(1));
     let mut forged = good.clone();
     forged.signature[0] ^= 1;
+    let mut borrowed = good.clone();
+    borrowed.provider.id = peer(3).1.id;
     let foreign = record(&signer, &holder, key(2));
+    let many_homes = Contact { addrs: vec![holder.addrs[0]; MAX_ADDRS + 1], ..holder.clone() };
     let providers = |records: Vec<ProviderRecord>| Response::Providers { records, nodes: vec![] };
     let nodes = vec![holder.clone(); MAX_NODES + 1];
     let cases = [
         (providers(vec![forged]), Reason::BadRecord(RecordError::BadSignature)),
+        (providers(vec![borrowed]), Reason::BadRecord(RecordError::WrongIdentity)),
         (providers(vec![foreign]), Reason::ForeignRecord),
         (
             providers(vec![good; MAX_RECORDS_PER_ANSWER + 1]),
             Reason::OverLimit("MAX_RECORDS_PER_ANSWER"),
         ),
         (Response::Providers { records: vec![], nodes }, Reason::OverLimit("MAX_NODES")),
+        (
+            Response::Providers { records: vec![], nodes: vec![many_homes] },
+            Reason::OverLimit("MAX_ADDRS"),
+        ),
         (stored(1), Reason::WrongAnswer),
         (Response::Nodes { nodes: vec![] }, Reason::WrongAnswer),
     ];
@@ -434,6 +442,23 @@ fn a_sender_at_an_impossible_address_is_answered_named_and_not_admitted() {
     solo.outputs.clear();
     solo.ask(&honest, Request::Ping);
     assert_eq!(solo.take_calls().len(), 1, "honest traffic goes on");
+}
+
+/// Whoever passes such a record on did not make it: it is not kept, and nobody is named.
+#[test]
+fn a_record_that_leads_nowhere_is_not_kept() {
+    let mut solo = Solo::new(quiet_config());
+    let (signer, holder) = peer(1);
+    for addr in IMPOSSIBLE {
+        let nowhere = record(&signer, &at(&holder, addr), key(1));
+        let answer = solo.ask(&peer(2).1, Request::PutProviders { records: vec![nowhere] });
+        assert_eq!(answer, stored(0), "{addr:?}");
+        solo.outputs.clear();
+    }
+    assert_eq!(solo.kad.stored_records(), 0);
+    assert!(solo.misbehaviour.is_empty());
+    let good = record(&signer, &holder, key(1));
+    assert_eq!(solo.ask(&holder, Request::PutProviders { records: vec![good] }), stored(1));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ddr_proto::NodeId;
-use ddr_proto::kad::{Input, Kad, KadConfig, LookupKind, MAX_KEPT_PEERS};
+use ddr_proto::kad::{Input, Kad, KadConfig, MAX_KEPT_PEERS};
 use ddr_proto::wire::{Contact, MAX_ADDRS, Request};
 
 use crate::net::{Net, NetConfig, key};
@@ -71,32 +71,11 @@ fn what_is_restored_is_bounded_and_checked() {
 }
 
 #[test]
-fn the_peers_to_keep_lie_in_all_buckets_and_are_alive() {
-    let mut solo = Solo::with_peers(quiet_config(), &peers(300));
-    let buckets: BTreeSet<u32> = solo.kad.contacts().iter().map(|peer| peer.bucket).collect();
-    let kept = solo.kad.peers_to_keep();
-    let first = kept.iter().take(buckets.len()).map(|contact| solo.bucket_of(&contact.id));
-    assert_eq!(first.collect::<BTreeSet<_>>(), buckets, "one of each bucket comes first");
-    assert_eq!(kept.len(), solo.kad.contacts().len());
-    let dead = kept[0].id;
-    solo.start_lookup(dead.to_key(), LookupKind::Nodes);
-    for (call, to, request) in solo.take_calls() {
-        let failed = to.id == dead;
-        let input = if failed {
-            Input::Failed { call }
-        } else {
-            Input::Response { call, response: nothing_for(&request) }
-        };
-        solo.input(input);
-    }
-    assert!(solo.kad.peers_to_keep().iter().all(|contact| contact.id != dead));
-}
-
-#[test]
 fn a_node_comes_back_without_any_bootstrap_node() {
     let cfg = KadConfig::default();
     let mut net = Net::swarm(NetConfig::seeded(51), 40);
-    let saved = net.members[7].kad.peers_to_keep();
+    let known = net.members[7].kad.contacts().into_iter();
+    let saved: Vec<Contact> = known.map(|peer| peer.contact).collect();
     assert!(saved.len() >= 20);
     // The node it had joined through is gone for good, and the node itself starts anew.
     net.kill(0);

@@ -200,6 +200,27 @@ fn lies_in_a_comparison_are_named_and_change_nothing() {
     }
 }
 
+/// A sibling with a wrong clock passes on what has ended, or does not hold yet: no offence, and nothing
+/// of it is kept.
+#[test]
+fn records_out_of_time_in_a_comparison_are_not_kept() {
+    let (signer, holder) = peer(4);
+    let sign = |issued_ms, expires_ms| {
+        ProviderRecord::sign(&signer, &holder, key(2), true, issued_ms, expires_ms)
+    };
+    let now_ms = START.0 + 10 * ROUND_MS;
+    for useless in [sign(START.0 - 10, START.0), sign(now_ms + HOUR_MS, now_ms + 2 * HOUR_MS)] {
+        let (mut solo, _, call, salt) = comparing(&[]);
+        let marks = vec![Mark::of(&useless, salt)];
+        solo.input(Input::Response { call, response: Response::Compared { marks } });
+        let (call, _) = fetched(&mut solo).expect("asked");
+        let response = Response::Records { records: vec![useless] };
+        solo.input(Input::Response { call, response });
+        assert_eq!(solo.kad.stored_records(), 0);
+        assert!(solo.misbehaviour.is_empty(), "{:?}", solo.misbehaviour);
+    }
+}
+
 #[test]
 fn endless_marks_end_within_the_limits() {
     let (mut solo, _, call, _) = comparing(&[]);
