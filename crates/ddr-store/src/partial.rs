@@ -67,7 +67,7 @@ pub struct PartialBlob {
     growing: Arc<Growing>,
     /// Bytes written since the sidecar was.
     unnoted_bytes: AtomicU64,
-    /// When it was written, unix milliseconds.
+    /// When it was written, unix milliseconds; 0 if there is none.
     noted_ms: AtomicU64,
     life: Mutex<Life>,
 }
@@ -200,13 +200,14 @@ impl Store {
     }
 
     fn owner(&self, id: RandomId, growing: Growing, kept: Option<Kept>) -> PartialBlob {
+        let noted_ms = if kept.is_some() { now_ms() } else { 0 };
         let kept = kept.map(|kept| (kept, growing.pieces()));
         PartialBlob {
             store: self.clone(),
             id,
             growing: Arc::new(growing),
             unnoted_bytes: AtomicU64::new(0),
-            noted_ms: AtomicU64::new(now_ms()),
+            noted_ms: AtomicU64::new(noted_ms),
             life: Mutex::new(Life::Open(kept)),
         }
     }
@@ -328,11 +329,13 @@ impl PartialBlob {
         lock(&inner.fetching).remove(self.digest());
     }
 
-    /// Writes the sidecar if enough has come since it was.
+    /// Writes the sidecar with the first piece, so that it has its place on a disk that fills
+    /// later, and then whenever enough has come. A blob of one piece needs none.
     fn note_if_due(&self, new_bytes: u64) {
         let unnoted = self.unnoted_bytes.fetch_add(new_bytes, Ordering::AcqRel) + new_bytes;
         let noted_ms = self.noted_ms.load(Ordering::Acquire);
-        if unnoted < NOTE_BYTES && now_ms().saturating_sub(noted_ms) < NOTE_MS {
+        let is_due = unnoted >= NOTE_BYTES || now_ms().saturating_sub(noted_ms) >= NOTE_MS;
+        if !is_due || self.growing.pieces().is_complete() {
             return;
         }
         // One thread writes it; the others go on.
