@@ -47,7 +47,7 @@ impl Hashing {
     /// Hashes with this algorithm from now on, if no byte was taken yet.
     pub(crate) fn expect(&self, algorithm: Algorithm) {
         let mut running = lock(&self.0);
-        if running.len() == 0 && running.algorithm() != algorithm {
+        if running.is_empty() && running.algorithm() != algorithm {
             *running = ChainHasher::new(algorithm);
         }
     }

@@ -183,11 +183,11 @@ fn a_failed_sync_throws_the_bytes_away() {
     let partial = begin(&store, &bytes);
     write(&partial, &bytes, 0..4);
     // The look at the index, the length of the file, the sync.
-    let gone = (0..4).find_map(|after| {
-        disk.fail_after(Some(after));
+    let gone = (0..4).find(|after| {
+        disk.fail_after(Some(*after));
         let result = partial.commit();
         disk.fail_after(None);
-        matches!(result, Err(PartialError::Gone(_))).then_some(after)
+        matches!(result, Err(PartialError::Gone(_)))
     });
     assert!(gone.is_some(), "no failed operation threw the bytes away");
     check_gone(&disk, &store, &Digest::sha256(&bytes));

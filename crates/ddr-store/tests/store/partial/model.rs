@@ -144,7 +144,7 @@ impl Model {
                 assert_eq!(self.present.insert(index, side), None);
             }
             Err(PieceError::Wrong) => {
-                assert!(index >= self.pieces() || !self.accepts(index, bytes))
+                assert!(index >= self.pieces() || !self.accepts(index, bytes));
             }
             // A fault was asked for.
             Err(PieceError::NoSpace | PieceError::Io(_)) => {}

@@ -164,13 +164,13 @@ fn a_file_that_was_cut_or_is_gone_claims_no_more_than_it_has() {
             Some(len) => disk.plant(&data, &bytes[..len]).unwrap(),
         }
         let store = open(&disk);
-        if left.is_none() {
-            check_gone(&disk, &store, &digest);
-        } else {
+        if let Some(left) = left {
             let partial = begin(&store, &bytes);
             check_all(&partial);
-            let whole = if left.unwrap() >= PIECE { vec![0] } else { vec![] };
-            assert_eq!(have(&partial), whole, "{left:?} bytes are left");
+            let whole = if left >= PIECE { vec![0] } else { vec![] };
+            assert_eq!(have(&partial), whole, "{left} bytes are left");
+        } else {
+            check_gone(&disk, &store, &digest);
         }
         complete(&store, &bytes);
     }
