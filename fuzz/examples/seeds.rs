@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use ddr_oci::piece_chain::ChainHasher;
-use ddr_oci::{Digest, RepositoryName, Tag};
+use ddr_oci::piece_chain::{ChainHasher, PieceChain};
+use ddr_oci::{Algorithm, Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
     CELLS, Contact, Fact, FactRecord, KeyRange, Mark, Member, NameRecord, NotSoon, ProviderRecord,
@@ -31,24 +31,29 @@ fn write(target: &str, name: &str, data: &[u8]) -> std::io::Result<()> {
 }
 
 fn chains() -> std::io::Result<()> {
-    for (name, size) in [("empty", 0), ("one-piece", 100), ("five-pieces", 300_000)] {
-        let mut hasher = ChainHasher::new();
-        hasher.update(&vec![1; size]);
-        let (_, chain) = hasher.finish();
-        let bytes = chain.to_bytes();
-        write("piece_chain", name, &bytes)?;
-        if name == "five-pieces" {
-            write("piece_chain", "cut-in-a-state", &bytes[..bytes.len() - 1])?;
-            write("piece_chain", "one-state-more", &[bytes.as_slice(), &[0; 32]].concat())?;
-            let huge_size = [&bytes[..13], &[0xff; 8], &bytes[21..]].concat();
-            write("piece_chain", "size-over-limit", &huge_size)?;
-            let no_length = [&bytes[..5], &[0; 8], &bytes[13..]].concat();
-            write("piece_chain", "piece-length-zero", &no_length)?;
-            let newer = [&b"DDRC\x02"[..], &bytes[5..]].concat();
-            write("piece_chain", "newer-version", &newer)?;
+    for (algorithm, prefix) in [(Algorithm::Sha256, ""), (Algorithm::Sha512, "sha512-")] {
+        for (name, size) in [("empty", 0), ("one-piece", 100), ("five-pieces", 300_000)] {
+            let mut hasher = ChainHasher::new(algorithm);
+            hasher.update(&vec![1; size]);
+            let (_, chain) = hasher.finish();
+            write("piece_chain", &format!("{prefix}{name}"), &chain.to_bytes())?;
+            if name == "five-pieces" {
+                bad_chains(prefix, &chain)?;
+            }
         }
     }
     Ok(())
+}
+
+fn bad_chains(prefix: &str, chain: &PieceChain) -> std::io::Result<()> {
+    let bytes = chain.to_bytes();
+    let write = |name: &str, data: &[u8]| write("piece_chain", &format!("{prefix}{name}"), data);
+    write("cut-in-a-state", &bytes[..bytes.len() - 1])?;
+    let state = vec![0; chain.algorithm().len_bytes()];
+    write("one-state-more", &[bytes.as_slice(), &state].concat())?;
+    write("size-over-limit", &[&bytes[..13], &[0xff; 8], &bytes[21..]].concat())?;
+    write("piece-length-zero", &[&bytes[..5], &[0; 8], &bytes[13..]].concat())?;
+    write("newer-version", &[&b"DDRC\x03"[..], &bytes[5..]].concat())
 }
 
 fn name_records(signer: &Signer) -> [(&'static str, NameRecord); 2] {

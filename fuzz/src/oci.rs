@@ -7,7 +7,7 @@ use ddr_oci::manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestKind};
 use ddr_oci::piece_chain::{ChainHasher, MAX_CHAIN_BYTES, MAX_PIECES, PieceChain};
 use ddr_oci::reference::{ImageReference, Reference, RepositoryName, Tag};
 use ddr_oci::route;
-use ddr_oci::{Descriptor, Digest};
+use ddr_oci::{Algorithm, Descriptor, Digest};
 
 /// A digest as text and in JSON.
 pub(crate) fn digest(data: &[u8]) {
@@ -102,18 +102,28 @@ pub(crate) fn piece_chain(data: &[u8]) {
         for index in 0..chain.pieces() {
             let range = chain.piece_range(index).expect("index is in range");
             assert!(range.start == end && range.end <= chain.size());
+            assert!(chain.agrees_on(&chain, index));
             end = range.end;
         }
         assert_eq!(end, chain.size());
-        let _ = chain.proves(&Digest::sha256(b""), data);
+        let digest = Digest::of(chain.algorithm(), b"");
+        let _ = (chain.accepts(&digest, 0, data), chain.proves(&digest, data));
     }
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        chain_of(algorithm, data);
+    }
+}
+
+fn chain_of(algorithm: Algorithm, data: &[u8]) {
     let split = data.first().map_or(0, |first| data.len() * usize::from(*first) / 256);
-    let mut hasher = ChainHasher::new();
+    let mut hasher = ChainHasher::new(algorithm);
     hasher.update(&data[..split]);
     hasher.update(&data[split..]);
     let (digest, chain) = hasher.finish();
-    assert_eq!(digest, Digest::sha256(data));
-    let tail = chain.piece_range(chain.pieces() - 1).expect("the last piece");
-    assert!(chain.proves(&digest, &data[usize::try_from(tail.start).expect("in memory")..]));
+    assert_eq!(digest, Digest::of(algorithm, data));
+    let last = chain.pieces() - 1;
+    let tail = chain.piece_range(last).expect("the last piece");
+    let tail = &data[usize::try_from(tail.start).expect("in memory")..];
+    assert!(chain.accepts(&digest, last, tail));
     assert_eq!(PieceChain::from_bytes(&chain.to_bytes()), Ok(chain));
 }

@@ -10,7 +10,7 @@ use crate::disk::{DiskFile, OpenMode, read_full};
 use crate::layout::{CHAIN_SUFFIX, RandomId};
 use crate::staged::{digest_of, read_all};
 use crate::store::{Inner, Store};
-use ddr_oci::digest::{Algorithm, Digest};
+use ddr_oci::digest::Digest;
 use ddr_oci::piece_chain::{ChainHasher, MAX_CHAIN_BYTES, PieceChain};
 use std::io;
 use std::path::Path;
@@ -128,7 +128,8 @@ impl Inner {
         };
         let mut bytes = vec![0; MAX_CHAIN_BYTES + CHECK_BYTES + 1];
         let len = read_full(file.as_ref(), 0, &mut bytes)?;
-        let chain = parse_chain(&bytes[..len]).filter(|chain| chain.size() == size);
+        let chain = parse_chain(&bytes[..len])
+            .filter(|chain| chain.size() == size && chain.algorithm() == digest.algorithm());
         if chain.is_none() {
             // A power cut does this: chains are not synced. Nothing is lost with it.
             tracing::info!(%digest, "a damaged piece chain is removed and computed again");
@@ -143,7 +144,7 @@ impl Inner {
         digest: &Digest,
         reader: &BlobReader,
     ) -> io::Result<Option<PieceChain>> {
-        let mut hasher = ChainHasher::new();
+        let mut hasher = ChainHasher::new(digest.algorithm());
         read_all(reader.file.as_ref(), |bytes| hasher.update(bytes))?;
         let (found, chain) = hasher.finish();
         if found != *digest {
@@ -217,16 +218,12 @@ impl Store {
         Ok(self.inner.index.blobs()?)
     }
 
-    /// The piece chain of a blob; `None` if the blob is not here, or is named by SHA-512. A
-    /// blob of one piece has no chain file, and a damaged file is removed: then the chain is
-    /// computed from the bytes.
+    /// The piece chain of a blob; `None` if the blob is not here. A blob of one piece has no
+    /// chain file, and a damaged file is removed: then the chain is computed from the bytes.
     ///
     /// # Errors
     /// What the disk or the index says.
     pub fn piece_chain(&self, digest: &Digest) -> io::Result<Option<PieceChain>> {
-        if digest.algorithm() != Algorithm::Sha256 {
-            return Ok(None);
-        }
         let Some(reader) = self.blob(digest)? else { return Ok(None) };
         if let Some(chain) = self.inner.read_chain(digest, reader.size)? {
             return Ok(Some(chain));

@@ -12,11 +12,11 @@
 //!
 //! A failed sync is never tried again: the system may have dropped the bytes and forgotten it.
 
-use crate::disk::OpenMode;
+use crate::disk::{DiskFile, OpenMode};
 use crate::error::{IndexError, UploadError};
 use crate::staged::Staged;
 use crate::store::{Inner, Store, lock, now_ms};
-use ddr_oci::digest::{Algorithm, Digest};
+use ddr_oci::digest::Digest;
 use ddr_oci::piece_chain::PieceChain;
 use ddr_oci::reference::RepositoryName;
 use std::io;
@@ -29,6 +29,25 @@ pub struct Committed {
     pub digest: Digest,
     /// Bytes.
     pub size: u64,
+}
+
+/// Content whose digest is proven. Nobody writes to it any more.
+pub(crate) struct Proven<'a> {
+    pub(crate) digest: &'a Digest,
+    /// May be longer than the content: what a failed append left, or a false chain.
+    pub(crate) file: &'a dyn DiskFile,
+    /// Of the same digest, and so of the content's size.
+    pub(crate) chain: &'a PieceChain,
+}
+
+impl Proven<'_> {
+    /// Makes the file durable, with exactly the bytes that were proven.
+    fn finish(&self) -> io::Result<()> {
+        if self.file.len()? != self.chain.size() {
+            self.file.set_len(self.chain.size())?;
+        }
+        self.file.sync()
+    }
 }
 
 /// Where staged content lies.
@@ -56,8 +75,7 @@ fn lost(error: impl Into<UploadError>) -> CommitError {
 }
 
 impl Inner {
-    /// Makes staged content a blob and links it. The files at `source` are moved, except where
-    /// the blob is here already and sound: then they stay, for the caller to remove.
+    /// Makes staged content a blob, if it has the digest; as [`Inner::commit_proven`].
     pub(crate) fn commit(
         &self,
         staged: &Staged,
@@ -65,17 +83,33 @@ impl Inner {
         digest: &Digest,
         repository: Option<&RepositoryName>,
     ) -> Result<Committed, CommitError> {
-        let committed = Committed { digest: *digest, size: staged.len() };
         if !staged.is(digest).map_err(intact)? {
             return Err(lost(UploadError::DigestMismatch));
         }
+        let (file, chain) = (staged.file().as_ref(), &staged.hashing().chain());
+        self.commit_proven(&Proven { digest, file, chain }, source, repository)
+    }
+
+    /// Makes proven content a blob and links it. The files at `source` are moved, except where
+    /// the blob is here already and sound: then they stay, for the caller to remove.
+    pub(crate) fn commit_proven(
+        &self,
+        proven: &Proven<'_>,
+        source: &Source,
+        repository: Option<&RepositoryName>,
+    ) -> Result<Committed, CommitError> {
+        let digest = proven.digest;
+        let committed = Committed { digest: *digest, size: proven.chain.size() };
         let here = self.look(digest).map_err(intact)?;
         let rotten = here.as_ref().is_some_and(|blob| !blob.is_sound(digest));
         if here.is_some() && !rotten && self.link_here(repository, digest).map_err(intact)? {
             return Ok(committed);
         }
-        staged.finish().map_err(lost)?;
-        let chain = self.stage_chain(staged, source, digest).map_err(intact)?;
+        proven.finish().map_err(lost)?;
+        let has_chain = proven.chain.pieces() > 1;
+        if has_chain {
+            self.write_chain(&source.chain, proven.chain).map_err(intact)?;
+        }
         let _held = self.hold(digest);
         if let Some(blob) = self.look_and_heal(digest).map_err(intact)? {
             // Hashed again, for another may have healed it. What came since the first look was
@@ -86,7 +120,7 @@ impl Inner {
             }
             self.put_aside_blob(digest, "its bytes do not have its digest").map_err(intact)?;
         }
-        self.place(source, chain, digest).map_err(|e| self.leave(digest, e))?;
+        self.place(source, has_chain, digest).map_err(|e| self.leave(digest, e))?;
         self.enter(digest, committed.size, repository)
             .map_err(|e| self.take_back(source, digest, e))?;
         Ok(committed)
@@ -99,18 +133,6 @@ impl Inner {
         digest: &Digest,
     ) -> Result<bool, IndexError> {
         repository.map_or(Ok(true), |repository| self.index.link_present(repository, digest))
-    }
-
-    /// Writes the piece chain beside the staged content; whether there is one.
-    fn stage_chain(&self, staged: &Staged, source: &Source, digest: &Digest) -> io::Result<bool> {
-        if digest.algorithm() != Algorithm::Sha256 {
-            return Ok(false);
-        }
-        let Some(chain) = staged.hashing().chain().filter(|chain| chain.pieces() > 1) else {
-            return Ok(false);
-        };
-        self.write_chain(&source.chain, &chain)?;
-        Ok(true)
     }
 
     /// Writes a chain file: the chain, then the SHA-256 of its bytes. It is not synced: one that

@@ -131,6 +131,62 @@ impl From<IndexError> for UploadError {
     }
 }
 
+/// Why a piece was not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PieceError {
+    /// The bytes are not this piece of the chain, or there is no such piece. Blame who gave it; if
+    /// another gives the same, the chain.
+    #[error("the piece does not fit the chain")]
+    Wrong,
+    /// The disk is full. What is here stays.
+    #[error("no space is left on the disk")]
+    NoSpace,
+    /// The disk failed. What is here stays.
+    #[error("the store failed: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for PieceError {
+    fn from(error: io::Error) -> Self {
+        if is_no_space(&error) { Self::NoSpace } else { Self::Io(error) }
+    }
+}
+
+/// Why a partial blob was not begun, changed or made a blob.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartialError {
+    /// The digest is being fetched already. Join that fetch.
+    #[error("the content is being fetched already")]
+    Busy,
+    /// The limit of fetches is reached. Try later.
+    #[error("too many fetches are running")]
+    TooMany,
+    /// The chain is one of the other algorithm.
+    #[error("the piece chain does not belong to the digest's algorithm")]
+    OtherAlgorithm,
+    /// Pieces are missing. Go on.
+    #[error("the content is not complete")]
+    Incomplete,
+    /// The disk is full. What is here stays.
+    #[error("no space is left on the disk")]
+    NoSpace,
+    /// The disk or the index failed. What is here stays, and the call may be tried again.
+    #[error("the store failed: {0}")]
+    Io(#[source] io::Error),
+    /// The partial blob is gone: it was thrown away before, or the disk failed in a way that makes
+    /// its bytes doubtful. Begin again.
+    #[error("what was received is gone: {0}")]
+    Gone(#[source] io::Error),
+}
+
+impl From<io::Error> for PartialError {
+    fn from(error: io::Error) -> Self {
+        if is_no_space(&error) { Self::NoSpace } else { Self::Io(error) }
+    }
+}
+
 /// Why the index did not answer or did not store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -10,13 +10,13 @@ use crate::error::UploadError;
 use crate::layout::RandomId;
 use crate::running::Hashing;
 use crate::staged::{Staged, Way};
-use crate::store::{Store, lock};
+use crate::store::{Inner, Store, lock};
 use ddr_oci::digest::Digest;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Fetches that may run at once.
+/// Fetches that may run at once, partial blobs included.
 pub const MAX_FETCHES: usize = 1024;
 
 /// Content on its way in. Dropped without a commit, it is thrown away.
@@ -43,16 +43,7 @@ impl Store {
     /// `Busy` if it is being fetched already, `TooManyUploads`, `NoSpace`, `Io`.
     pub fn begin_fetch(&self, digest: &Digest) -> Result<Fetch, UploadError> {
         let inner = &self.inner;
-        {
-            let mut fetching = lock(&inner.fetching);
-            if fetching.contains(digest) {
-                return Err(UploadError::Busy);
-            }
-            if fetching.len() >= MAX_FETCHES {
-                return Err(UploadError::TooManyUploads);
-            }
-            fetching.insert(*digest);
-        }
+        inner.claim_fetch(digest)?;
         let begun = RandomId::generate().and_then(|id| {
             let source =
                 Source { data: inner.layout.fetch(&id), chain: inner.layout.fetch_chain(&id) };
@@ -69,6 +60,21 @@ impl Store {
                 Err(error.into())
             }
         }
+    }
+}
+
+impl Inner {
+    /// Notes that a digest is being fetched, by one of any kind.
+    pub(crate) fn claim_fetch(&self, digest: &Digest) -> Result<(), UploadError> {
+        let mut fetching = lock(&self.fetching);
+        if fetching.contains(digest) {
+            return Err(UploadError::Busy);
+        }
+        if fetching.len() >= MAX_FETCHES {
+            return Err(UploadError::TooManyUploads);
+        }
+        fetching.insert(*digest);
+        Ok(())
     }
 }
 

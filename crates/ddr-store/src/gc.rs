@@ -9,6 +9,7 @@
 
 use crate::error::IndexError;
 use crate::index::{Cursor, Index, Looked, Removed, Rules};
+use crate::partial::MAX_IDLE_PARTIAL_BYTES;
 use crate::store::Store;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
@@ -174,6 +175,7 @@ impl Gc {
         if !self.options.dry_run {
             self.store.write_touches()?;
             self.index().drop_expired_leases(self.options.now_ms)?;
+            self.store.drop_idle_partials(MAX_IDLE_PARTIAL_BYTES);
         }
         let untagged = self.options.untagged;
         self.enter(if untagged { GcPhase::Manifests } else { GcPhase::Links });

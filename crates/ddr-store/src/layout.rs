@@ -32,6 +32,7 @@ pub(crate) const INDEX: &str = "index.redb";
 pub(crate) const BLOBS: &str = "blobs";
 pub(crate) const UPLOADS: &str = "uploads";
 pub(crate) const FETCH: &str = "fetch";
+pub(crate) const PARTIAL: &str = "partial";
 pub(crate) const QUARANTINE: &str = "quarantine";
 pub(crate) const SESSION: &str = "session.json";
 pub(crate) const DATA: &str = "data";
@@ -39,13 +40,19 @@ pub(crate) const CHAIN: &str = "chain";
 /// What the name of a chain file adds to the name of its blob.
 pub(crate) const CHAIN_SUFFIX: &str = ".chain";
 
+/// What the name of the sidecar of a partial blob adds to the name of its data.
+pub(crate) const MAP_SUFFIX: &str = ".map";
+/// The same of a sidecar that is not whole yet.
+pub(crate) const MAP_NEW_SUFFIX: &str = ".map.new";
+
 /// Names that a store may have left in its directory before the `format` file was written.
-pub(crate) const OWN_NAMES: [&str; 7] =
-    [FORMAT_NEW, LOCK, INDEX, BLOBS, UPLOADS, FETCH, QUARANTINE];
+pub(crate) const OWN_NAMES: [&str; 8] =
+    [FORMAT_NEW, LOCK, INDEX, BLOBS, UPLOADS, FETCH, PARTIAL, QUARANTINE];
 
 pub(crate) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// 128 random bits as 32 lower-case hexadecimal digits: an upload session or a fetch.
+/// 128 random bits as 32 lower-case hexadecimal digits: an upload session, a fetch or a
+/// partial blob.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RandomId(String);
 
@@ -117,6 +124,11 @@ impl Layout {
 
     pub(crate) fn fetch_chain(&self, id: &RandomId) -> PathBuf {
         self.root.join(FETCH).join(id.as_str().to_owned() + CHAIN_SUFFIX)
+    }
+
+    /// A file of a partial blob: its data, or with a suffix what belongs to it.
+    pub(crate) fn partial(&self, id: &RandomId, suffix: &str) -> PathBuf {
+        self.root.join(PARTIAL).join(id.as_str().to_owned() + suffix)
     }
 
     pub(crate) fn quarantined(&self, id: &RandomId, name: &str) -> PathBuf {

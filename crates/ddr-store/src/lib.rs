@@ -20,6 +20,7 @@ mod gc;
 mod index;
 mod layout;
 mod open;
+mod partial;
 mod recover;
 mod running;
 mod staged;
@@ -30,12 +31,16 @@ mod verify;
 
 pub use blob::BlobReader;
 pub use commit::Committed;
-pub use error::{IndexError, OpenError, UploadError};
+pub use error::{IndexError, OpenError, PartialError, PieceError, UploadError};
 pub use fetch::{Fetch, FetchReader, MAX_FETCHES};
 pub use gc::{Gc, GcOptions, GcPhase, GcReport, GcStep};
 pub use index::{
     Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES,
     MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, SetPage, SetRows, StoredManifest,
+};
+pub use partial::{
+    Checked, IdlePartial, MAX_IDLE_PARTIAL_BYTES, MAX_IDLE_PARTIALS, PARTIAL_IDLE_MS, PartialBlob,
+    PartialReader, PieceSet, Written,
 };
 pub use running::Hashing;
 pub use store::{Store, StoreConfig, now_ms};

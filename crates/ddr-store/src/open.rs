@@ -9,7 +9,7 @@ use crate::error::OpenError;
 use crate::index::{Index, IndexOpenError};
 use crate::layout::{
     ALGORITHMS, BLOBS, FETCH, FILES_OF_OTHERS, FORMAT, FORMAT_NEW, FORMAT_PREFIX, FORMAT_VERSION,
-    INDEX, LOCK, Layout, MAX_FORMAT_BYTES, OWN_NAMES, QUARANTINE, UPLOADS,
+    INDEX, LOCK, Layout, MAX_FORMAT_BYTES, OWN_NAMES, PARTIAL, QUARANTINE, UPLOADS,
 };
 use crate::store::{Inner, StoreConfig};
 use std::io;
@@ -172,7 +172,7 @@ impl Opening {
     }
 
     fn create_dirs(&self) -> Result<(), OpenError> {
-        let top = [BLOBS, UPLOADS, FETCH, QUARANTINE].map(|name| self.layout.top(name));
+        let top = [BLOBS, UPLOADS, FETCH, PARTIAL, QUARANTINE].map(|name| self.layout.top(name));
         let algorithms = ALGORITHMS.map(|algorithm| self.layout.algorithm_dir(algorithm));
         for dir in top.iter().chain(&algorithms) {
             self.disk.create_dir(dir).map_err(unusable(dir))?;

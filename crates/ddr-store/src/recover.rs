@@ -3,7 +3,8 @@
 //! Decides by one table. A blob file with a row of its size: kept. Of another size: put aside,
 //! row removed. Without a row: hashed; kept if it has its digest (a crash between rename and
 //! row), else put aside; removed if the digest is doomed (a crash in a deletion). A row without
-//! a file: removed, with a warning. Fetches: removed. Upload sessions: taken up, or removed if
+//! a file: removed, with a warning. Fetches: removed. Partial blobs: taken up, or removed if they
+//! are old or damaged. Upload sessions: taken up, or removed if
 //! they are incomplete. Anything else inside the directories of the store: put aside. Must
 //! never delete what it cannot name, and never guess a row from a file that it has not hashed.
 
@@ -31,10 +32,11 @@ impl Inner {
     pub(crate) fn recover(&self) -> Result<(), OpenError> {
         self.recover_fetches()?;
         self.recover_uploads()?;
-        self.recover_blobs()
+        self.recover_blobs()?;
+        self.recover_partials()
     }
 
-    fn list(&self, dir: &Path) -> Result<Vec<Entry>, OpenError> {
+    pub(crate) fn list(&self, dir: &Path) -> Result<Vec<Entry>, OpenError> {
         self.disk.list(dir).map_err(unusable(dir))
     }
 

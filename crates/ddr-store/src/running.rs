@@ -8,72 +8,31 @@
 use crate::disk::DiskFile;
 use crate::staged::read_range;
 use crate::store::lock;
-use ddr_oci::digest::{Algorithm, Digest, Hasher};
+use ddr_oci::digest::{Algorithm, Digest};
 use ddr_oci::piece_chain::{ChainHasher, PieceChain};
 use std::io;
 use std::sync::{Arc, Mutex};
 
 /// Hashes the bytes of an upload or a fetch on another thread than the one that writes them.
 #[derive(Debug, Clone)]
-pub struct Hashing(Arc<Mutex<Running>>);
+pub struct Hashing(Arc<Mutex<ChainHasher>>);
 
-#[derive(Debug)]
-enum Running {
-    /// With the piece chain.
-    Sha256(ChainHasher),
-    /// With the bytes seen.
-    Sha512(Hasher, u64),
-}
-
-impl Running {
-    fn new(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Sha256 => Self::Sha256(ChainHasher::new()),
-            Algorithm::Sha512 => Self::Sha512(Hasher::new(algorithm), 0),
-        }
+/// Brings a hash to the first `len` bytes of the file.
+fn catch_up(hasher: &mut ChainHasher, file: &dyn DiskFile, len: u64) -> io::Result<()> {
+    if hasher.len() > len {
+        *hasher = ChainHasher::new(hasher.algorithm());
     }
-
-    fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::Sha256(_) => Algorithm::Sha256,
-            Self::Sha512(..) => Algorithm::Sha512,
-        }
-    }
-
-    fn len(&self) -> u64 {
-        match self {
-            Self::Sha256(hasher) => hasher.len(),
-            Self::Sha512(_, len) => *len,
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Sha512(hasher, len) => {
-                hasher.update(bytes);
-                *len += bytes.len() as u64;
-            }
-        }
-    }
-
-    /// Brings the hash to the first `len` bytes of the file.
-    fn catch_up(&mut self, file: &dyn DiskFile, len: u64) -> io::Result<()> {
-        if self.len() > len {
-            *self = Self::new(self.algorithm());
-        }
-        let seen = self.len();
-        read_range(file, seen..len, |bytes| self.update(bytes))?;
-        if self.len() < len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(())
-    }
+    read_range(file, hasher.len()..len, |bytes| hasher.update(bytes))?;
+    if hasher.len() < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 impl Hashing {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Running::new(Algorithm::Sha256))))
+        Self::of(Algorithm::Sha256)
+    }
+
+    fn of(algorithm: Algorithm) -> Self {
+        Self(Arc::new(Mutex::new(ChainHasher::new(algorithm))))
     }
 
     /// Takes the bytes that stand at `at`. Bytes out of order are not taken: they are read from
@@ -88,15 +47,15 @@ impl Hashing {
     /// Hashes with this algorithm from now on, if no byte was taken yet.
     pub(crate) fn expect(&self, algorithm: Algorithm) {
         let mut running = lock(&self.0);
-        if running.len() == 0 && running.algorithm() != algorithm {
-            *running = Running::new(algorithm);
+        if running.is_empty() && running.algorithm() != algorithm {
+            *running = ChainHasher::new(algorithm);
         }
     }
 
     /// Another running hash of the same algorithm that has seen nothing. Who still feeds this one
     /// has no part in it.
     pub(crate) fn anew(&self) -> Self {
-        Self(Arc::new(Mutex::new(Running::new(lock(&self.0).algorithm()))))
+        Self::of(lock(&self.0).algorithm())
     }
 
     /// The digest of the first `len` bytes of the file.
@@ -108,21 +67,15 @@ impl Hashing {
     ) -> io::Result<Digest> {
         let mut running = lock(&self.0);
         if running.algorithm() != algorithm {
-            *running = Running::new(algorithm);
+            *running = ChainHasher::new(algorithm);
         }
-        running.catch_up(file, len)?;
-        Ok(match &*running {
-            Running::Sha256(hasher) => hasher.digest(),
-            Running::Sha512(hasher, _) => hasher.clone().finish(),
-        })
+        catch_up(&mut running, file, len)?;
+        Ok(running.digest())
     }
 
-    /// The piece chain, once [`Hashing::digest`] has been asked for SHA-256.
-    pub(crate) fn chain(&self) -> Option<PieceChain> {
-        match &*lock(&self.0) {
-            Running::Sha256(hasher) => Some(hasher.clone().finish().1),
-            Running::Sha512(..) => None,
-        }
+    /// The piece chain of all that was hashed: of the content, once [`Hashing::digest`] was asked.
+    pub(crate) fn chain(&self) -> PieceChain {
+        lock(&self.0).clone().finish().1
     }
 }
 
@@ -165,7 +118,7 @@ mod tests {
         hashing.update(6, b" and not stored");
         let digest = hashing.digest(Algorithm::Sha256, file.as_ref(), 6).unwrap();
         assert_eq!(digest, Digest::sha256(b"stored"));
-        assert_eq!(hashing.chain().unwrap().size(), 6);
+        assert_eq!(hashing.chain().size(), 6);
         let short = hashing.digest(Algorithm::Sha256, file.as_ref(), 7).unwrap_err();
         assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
     }

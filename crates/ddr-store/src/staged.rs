@@ -105,15 +105,6 @@ impl Staged {
         let found = self.hashing.digest(digest.algorithm(), self.file.as_ref(), self.len())?;
         Ok(found == *digest)
     }
-
-    /// Makes the file durable, with exactly the bytes that were hashed.
-    pub(crate) fn finish(&self) -> io::Result<()> {
-        if self.file.len()? != self.len() {
-            // What a failed append left.
-            self.file.set_len(self.len())?;
-        }
-        self.file.sync()
-    }
 }
 
 /// The digest and the size of a file.

@@ -9,6 +9,7 @@ use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::error::{IndexError, OpenError};
 use crate::index::{Index, ManifestEntry, NamePage, StoredManifest};
 use crate::layout::{Layout, RandomId};
+use crate::partial::Partials;
 use crate::upload::Session;
 use crate::uses::Uses;
 use ddr_oci::digest::Digest;
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) sessions: Mutex<BTreeMap<RandomId, Session>>,
     /// Digests being fetched, at most `MAX_FETCHES`.
     pub(crate) fetching: Mutex<BTreeSet<Digest>>,
+    /// Partial blobs, those that are written to and those that lie on the disk.
+    pub(crate) partials: Mutex<Partials>,
     /// What is in use just now, and uses that are not written yet.
     pub(crate) uses: Uses,
     /// Shard directories whose own name is durable, at most 512.
@@ -74,6 +77,7 @@ impl Inner {
             index,
             sessions: Mutex::default(),
             fetching: Mutex::default(),
+            partials: Mutex::default(),
             uses: Uses::default(),
             durable_dirs: Mutex::default(),
             shards: std::array::from_fn(|_| Mutex::new(())),

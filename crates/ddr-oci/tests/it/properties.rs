@@ -304,7 +304,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn chain_hasher_equals_plain_sha256_for_any_split(
+    fn chain_hasher_equals_the_plain_hash_for_any_split(
+        is_sha512 in any::<bool>(),
         seed in any::<u64>(),
         len in prop_oneof![0..300_usize, 65_000..66_000_usize, 0..700_000_usize],
         cuts in vec(any::<prop::sample::Index>(), 0..12),
@@ -313,13 +314,14 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(len + 1)).collect();
         cuts.extend([0, len]);
         cuts.sort_unstable();
-        let mut hasher = ChainHasher::new();
+        let algorithm = if is_sha512 { Algorithm::Sha512 } else { Algorithm::Sha256 };
+        let mut hasher = ChainHasher::new(algorithm);
         for pair in cuts.windows(2) {
             hasher.update(&bytes[pair[0]..pair[1]]);
         }
         prop_assert_eq!(hasher.len(), len as u64);
         let (digest, chain) = hasher.finish();
-        prop_assert_eq!(digest, Digest::sha256(&bytes));
+        prop_assert_eq!(digest, Digest::of(algorithm, &bytes));
 
         let pieces: Vec<&[u8]> = (0..chain.pieces())
             .map(|index| {
@@ -337,10 +339,11 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_never_passes(
-        seed in any::<u64>(), len in 1..300_000_usize, at in any::<prop::sample::Index>(), bit in 0..8_u8,
+        is_sha512 in any::<bool>(), seed in any::<u64>(), len in 1..300_000_usize, at in any::<prop::sample::Index>(), bit in 0..8_u8,
     ) {
         let bytes = content(seed, len);
-        let mut hasher = ChainHasher::new();
+        let algorithm = if is_sha512 { Algorithm::Sha512 } else { Algorithm::Sha256 };
+        let mut hasher = ChainHasher::new(algorithm);
         hasher.update(&bytes);
         let (digest, chain) = hasher.finish();
         let at = at.index(len);

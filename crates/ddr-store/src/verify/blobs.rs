@@ -7,7 +7,7 @@ use super::{Verify, VerifyPhase, VerifyStep};
 use crate::blob::{BlobReader, Place};
 use crate::index::Index;
 use crate::store::Inner;
-use ddr_oci::digest::{Algorithm, Digest, Hasher};
+use ddr_oci::digest::Digest;
 use ddr_oci::piece_chain::{ChainHasher, PieceChain};
 use std::io;
 
@@ -20,14 +20,7 @@ pub(super) struct Reading {
     digest: Digest,
     reader: BlobReader,
     offset: u64,
-    hash: Hash,
-}
-
-#[derive(Debug)]
-enum Hash {
-    /// With the chain on the way.
-    Sha256(Box<ChainHasher>),
-    Sha512(Box<Hasher>),
+    hasher: Box<ChainHasher>,
 }
 
 impl Verify {
@@ -61,11 +54,8 @@ impl Verify {
                 self.passed(&digest);
             }
             Place::Whole(reader) => {
-                let hash = match digest.algorithm() {
-                    Algorithm::Sha256 => Hash::Sha256(Box::new(ChainHasher::new())),
-                    Algorithm::Sha512 => Hash::Sha512(Box::new(Hasher::new(Algorithm::Sha512))),
-                };
-                self.reading = Some(Reading { digest, reader, offset: 0, hash });
+                let hasher = Box::new(ChainHasher::new(digest.algorithm()));
+                self.reading = Some(Reading { digest, reader, offset: 0, hasher });
             }
         }
         Ok(VerifyStep::default())
@@ -91,29 +81,18 @@ impl Verify {
         if let Ok(n) = read
             && n > 0
         {
-            match &mut reading.hash {
-                Hash::Sha256(hasher) => hasher.update(&buffer[..n]),
-                Hash::Sha512(hasher) => hasher.update(&buffer[..n]),
-            }
+            reading.hasher.update(&buffer[..n]);
             reading.offset += n as u64;
             self.report.bytes += n as u64;
             self.reading = Some(reading);
             return Ok(VerifyStep { done: false, bytes: n as u64 });
         }
         let digest = reading.digest;
-        let (found, chain) = match reading.hash {
-            Hash::Sha256(hasher) => {
-                let (found, chain) = hasher.finish();
-                (found, Some(chain))
-            }
-            Hash::Sha512(hasher) => (hasher.finish(), None),
-        };
+        let (found, chain) = reading.hasher.finish();
         let inner = &self.store.inner;
         if read.is_ok() && found == digest {
-            if let Some(chain) = chain {
-                let repaired = inner.check_chain(&digest, &chain)?;
-                self.report.chains_repaired += u64::from(repaired);
-            }
+            let repaired = inner.check_chain(&digest, &chain)?;
+            self.report.chains_repaired += u64::from(repaired);
             self.passed(&digest);
             return Ok(VerifyStep::default());
         }
@@ -156,7 +135,7 @@ impl Inner {
     fn check_chain_file(&self, digest: &Digest, repaired: &mut u64) -> io::Result<()> {
         let _held = self.hold(digest);
         let path = self.layout.chain(digest);
-        if digest.algorithm() != Algorithm::Sha256 || !self.is_file(&path)? {
+        if !self.is_file(&path)? {
             return Ok(());
         }
         if let Some(reader) = self.look(digest)?

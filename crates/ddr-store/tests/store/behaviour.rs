@@ -71,8 +71,11 @@ fn sha512_is_verified_at_commit() {
             assert_eq!(upload.commit(&digest).unwrap().size, 300_000);
         }
     }
-    assert_eq!(blob(&store, &digest), Some(bytes));
-    assert!(store.piece_chain(&digest).unwrap().is_none());
+    assert_eq!(blob(&store, &digest).as_ref(), Some(&bytes));
+    let chain = store.piece_chain(&digest).unwrap().unwrap();
+    assert_eq!((chain.algorithm(), chain.pieces()), (Algorithm::Sha512, 5));
+    assert!(chain.verify_piece(1, &bytes[65_536..131_072]));
+    assert!(chain.proves(&digest, &bytes[4 * 65_536..]));
 }
 
 #[test]

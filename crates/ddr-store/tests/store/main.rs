@@ -9,6 +9,7 @@ mod faults;
 mod gc;
 mod load;
 mod model;
+mod partial;
 mod power;
 mod sets;
 mod start;

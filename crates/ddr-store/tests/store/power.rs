@@ -5,6 +5,7 @@
 //! `DDR_POWER_EXHAUSTIVE` (operations up to which every subset is tried) and `DDR_POWER_SAMPLES`
 //! (subsets beyond) make it longer; docs/testing.md has the numbers.
 
+use crate::partial;
 use crate::support::{
     blob, check_served, content, fetch, manifest, names, open, path, push, repository, tag,
     try_open,
@@ -92,6 +93,25 @@ fn abandoned(store: &Store) {
     fetch.append(&content(6, 70_000)).unwrap();
 }
 
+fn in_pieces() -> Vec<u8> {
+    content(7, 3 * 65_536 + 9)
+}
+
+/// Two pieces of four, let go.
+fn half(store: &Store) {
+    let bytes = in_pieces();
+    partial::write(&partial::begin(store, &bytes), &bytes, [3, 1]);
+}
+
+/// Taken up, and brought to its end.
+fn other_half(store: &Store) {
+    let bytes = in_pieces();
+    let partial = partial::begin(store, &bytes);
+    partial::check_all(&partial);
+    partial::write(&partial, &bytes, 0..4);
+    partial.commit().unwrap();
+}
+
 fn delete(store: &Store, bytes: &[u8]) {
     assert!(store.delete_blob(&app(), &Digest::sha256(bytes)).unwrap());
 }
@@ -114,6 +134,8 @@ fn steps() -> Vec<Step> {
         ("push config again", |s| pushed(s, "team/app", &config())),
         ("delete tag", |s| assert!(s.delete_tag(&app(), &tag("1")).unwrap())),
         ("name", |s| assert!(s.put_name([7; 32], 9, b"record").unwrap())),
+        ("half in pieces", half),
+        ("other half in pieces", other_half),
     ]
 }
 
@@ -164,6 +186,7 @@ fn facts() -> Vec<Fact> {
         ("config again", 11, None, |s| serves(s, "team/app", &config())),
         ("tag deleted", 12, None, |s| s.tag(&app(), &tag("1")).unwrap().is_none()),
         ("name", 13, None, |s| s.name([7; 32]).unwrap().as_deref() == Some(b"record")),
+        ("in pieces", 15, None, |s| blob(s, &Digest::sha256(&in_pieces())) == Some(in_pieces())),
     ]
 }
 
@@ -180,6 +203,7 @@ fn check_facts(store: &Store, marks: &[u64], context: &str) {
 fn check_reclaimed(store: &Store, disk: &FaultyDisk, context: &str) {
     assert!(names(disk, "fetch").is_empty(), "{context}: a fetch was left behind");
     assert!(names(disk, "quarantine").is_empty(), "{context}: something was put aside");
+    check_partials(store, disk, context);
     let rows = store.blobs().unwrap();
     for shard in disk.list(&path("blobs/sha256")).unwrap() {
         for file in disk.list(&shard.path).unwrap() {
@@ -194,6 +218,19 @@ fn check_reclaimed(store: &Store, disk: &FaultyDisk, context: &str) {
             .iter()
             .any(|name| store.upload(name, &session.name).is_ok());
         assert!(found, "{context}: {} is no session", session.name);
+    }
+}
+
+/// Of partial blobs there are those that can go on, whose pieces are right once they count.
+fn check_partials(store: &Store, disk: &FaultyDisk, context: &str) {
+    let idle = store.idle_partials();
+    let files = names(disk, "partial");
+    assert_eq!(files.len(), 2 * idle.len(), "{context}: {files:?} for {idle:?}");
+    for found in idle {
+        let partial = store.resume_partial(&found.digest).unwrap();
+        let partial = partial.unwrap_or_else(|| panic!("{context}: {found:?} is of no use"));
+        partial::check_all(&partial);
+        partial::check_reader(&partial.reader(), &in_pieces());
     }
 }
 
