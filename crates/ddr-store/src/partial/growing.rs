@@ -127,9 +127,11 @@ impl Growing {
     /// See [`super::PartialBlob::rechain`].
     pub(super) fn rechain(&self, chain: PieceChain) {
         let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
-        let next = pieces.rechained(chain);
-        *pieces = Arc::new(next);
-        self.change();
+        if !pieces.is_complete() {
+            let next = pieces.rechained(chain);
+            *pieces = Arc::new(next);
+            self.change();
+        }
     }
 }
 

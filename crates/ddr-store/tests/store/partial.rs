@@ -167,6 +167,8 @@ fn a_piece_that_comes_twice_is_harmless_whatever_comes() {
     }
     assert_eq!(partial.reader().version(), version);
     check_reader(&partial.reader(), &bytes);
+    partial.rechain(false_chain(&bytes, 1).1).unwrap();
+    assert!(partial.reader().is_complete(), "a proven chain was changed");
     partial.commit().unwrap();
     assert_eq!(partial.write_piece(2, &[7; PIECE]).unwrap(), Written::Duplicate);
     assert_eq!(blob(&store, &Digest::sha256(&bytes)), Some(bytes));
