@@ -340,9 +340,16 @@ fn what_a_reader_gets_is_never_torn_by_writers_or_by_a_change_of_chain() {
             }
             read
         });
+        // Only this thread changes the chain, so it knows whose bytes can be read.
+        let (reader, mut buffer) = (partial.reader(), vec![0; PIECE]);
         for round in 0..300 {
-            partial.rechain(if round % 2 == 0 { chain.clone() } else { claim.clone() }).unwrap();
-            std::thread::yield_now();
+            let sides = [(right, &chain), (forged, &claim)];
+            let (bytes, chain) = sides[round % 2];
+            partial.rechain(chain.clone()).unwrap();
+            for index in (0..3).cycle().take(30) {
+                let n = reader.read_at((index * PIECE) as u64, &mut buffer).unwrap();
+                assert!(buffer[..n] == piece(bytes, index)[..n], "piece {index}, round {round}");
+            }
         }
         ended.store(true, Ordering::Relaxed);
         assert!(reading.join().unwrap() > 0, "the reader never had a piece");
