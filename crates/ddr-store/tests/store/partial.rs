@@ -295,9 +295,19 @@ fn a_chain_may_be_false_in_the_size_too() {
     }
 }
 
+/// Tells the others that the test has ended, however that was.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes the first three pieces of these bytes again and again, whatever the chain is, and looks
 /// at what is claimed.
 fn write_until(ended: &AtomicBool, partial: &PartialBlob, bytes: &[u8]) {
+    let _ending = Ending(ended);
     while !ended.load(Ordering::Relaxed) {
         for index in 0..3 {
             let written = partial.write_piece(index, piece(bytes, index));
@@ -322,11 +332,13 @@ fn what_a_reader_gets_is_never_torn_by_writers_or_by_a_change_of_chain() {
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (partial, ended) = (&partial, &ended);
+        let ending = Ending(ended);
         for bytes in [&right, &forged] {
             scope.spawn(move || write_until(ended, partial, bytes));
         }
         let (right, forged) = (&right, &forged);
         let reading = scope.spawn(move || {
+            let _ending = Ending(ended);
             let (reader, mut buffer) = (partial.reader(), vec![0; PIECE]);
             let mut read = 0;
             while !ended.load(Ordering::Relaxed) {
@@ -351,7 +363,7 @@ fn what_a_reader_gets_is_never_torn_by_writers_or_by_a_change_of_chain() {
                 assert!(buffer[..n] == piece(bytes, index)[..n], "piece {index}, round {round}");
             }
         }
-        ended.store(true, Ordering::Relaxed);
+        drop(ending);
         assert!(reading.join().unwrap() > 0, "the reader never had a piece");
     });
     partial.rechain(chain).unwrap();
