@@ -256,7 +256,8 @@ impl PartialBlob {
 
     /// Puts another chain in the place of one that was convicted. What both chains agree on stays
     /// as it is; every other piece whose bytes are here becomes a claim, see
-    /// [`PartialBlob::check_next`]. The size may be another.
+    /// [`PartialBlob::check_next`]. The size may be another. Where every piece is here, the chain is
+    /// proven, and stays.
     ///
     /// # Errors
     /// `OtherAlgorithm`.

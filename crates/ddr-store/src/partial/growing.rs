@@ -127,9 +127,11 @@ impl Growing {
     /// See [`super::PartialBlob::rechain`].
     pub(super) fn rechain(&self, chain: PieceChain) {
         let mut pieces = self.pieces.write().unwrap_or_else(PoisonError::into_inner);
-        let next = pieces.rechained(chain);
-        *pieces = Arc::new(next);
-        self.change();
+        if !pieces.is_complete() {
+            let next = pieces.rechained(chain);
+            *pieces = Arc::new(next);
+            self.change();
+        }
     }
 }
 
@@ -195,5 +197,57 @@ impl PartialReader {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(read),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ddr_oci::Algorithm;
+    use std::sync::{OnceLock, Weak};
+
+    /// A file in whose use no one may change the chain.
+    #[derive(Debug, Default)]
+    struct Guarded(OnceLock<Weak<Growing>>);
+
+    impl Guarded {
+        fn assert_chain_is_held(&self) {
+            let growing = self.0.get().and_then(Weak::upgrade).unwrap();
+            assert!(growing.pieces.try_write().is_err(), "the chain could be changed");
+            assert!(growing.pieces.try_read().is_ok(), "others could not read or write");
+        }
+    }
+
+    impl DiskFile for Guarded {
+        fn read_at(&self, _: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            self.assert_chain_is_held();
+            Ok(buffer.len())
+        }
+        fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            self.assert_chain_is_held();
+            Ok(())
+        }
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nobody_changes_the_chain_while_a_piece_is_written_or_read() {
+        let bytes = [7; 100];
+        let chain = PieceChain::of_one_piece(Algorithm::Sha256, 100).unwrap();
+        let file = Arc::new(Guarded::default());
+        let shared: Arc<dyn DiskFile> = Arc::<Guarded>::clone(&file);
+        let growing = Growing::new(Digest::sha256(&bytes), shared, Pieces::new(chain));
+        let growing = Arc::new(growing);
+        file.0.set(Arc::downgrade(&growing)).unwrap();
+        assert_eq!(growing.write_piece(0, &bytes).unwrap(), Written::New);
+        assert_eq!(PartialReader(growing).read_at(0, &mut [0; 200]).unwrap(), 100);
     }
 }

@@ -167,6 +167,8 @@ fn a_piece_that_comes_twice_is_harmless_whatever_comes() {
     }
     assert_eq!(partial.reader().version(), version);
     check_reader(&partial.reader(), &bytes);
+    partial.rechain(false_chain(&bytes, 1).1).unwrap();
+    assert!(partial.reader().is_complete(), "a proven chain was changed");
     partial.commit().unwrap();
     assert_eq!(partial.write_piece(2, &[7; PIECE]).unwrap(), Written::Duplicate);
     assert_eq!(blob(&store, &Digest::sha256(&bytes)), Some(bytes));
@@ -293,9 +295,19 @@ fn a_chain_may_be_false_in_the_size_too() {
     }
 }
 
+/// Tells the others that the test has ended, however that was.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes the first three pieces of these bytes again and again, whatever the chain is, and looks
 /// at what is claimed.
 fn write_until(ended: &AtomicBool, partial: &PartialBlob, bytes: &[u8]) {
+    let _ending = Ending(ended);
     while !ended.load(Ordering::Relaxed) {
         for index in 0..3 {
             let written = partial.write_piece(index, piece(bytes, index));
@@ -320,11 +332,13 @@ fn what_a_reader_gets_is_never_torn_by_writers_or_by_a_change_of_chain() {
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (partial, ended) = (&partial, &ended);
+        let ending = Ending(ended);
         for bytes in [&right, &forged] {
             scope.spawn(move || write_until(ended, partial, bytes));
         }
         let (right, forged) = (&right, &forged);
         let reading = scope.spawn(move || {
+            let _ending = Ending(ended);
             let (reader, mut buffer) = (partial.reader(), vec![0; PIECE]);
             let mut read = 0;
             while !ended.load(Ordering::Relaxed) {
@@ -338,11 +352,18 @@ fn what_a_reader_gets_is_never_torn_by_writers_or_by_a_change_of_chain() {
             }
             read
         });
+        // Only this thread changes the chain, so it knows whose bytes can be read.
+        let (reader, mut buffer) = (partial.reader(), vec![0; PIECE]);
         for round in 0..300 {
-            partial.rechain(if round % 2 == 0 { chain.clone() } else { claim.clone() }).unwrap();
-            std::thread::yield_now();
+            let sides = [(right, &chain), (forged, &claim)];
+            let (bytes, chain) = sides[round % 2];
+            partial.rechain(chain.clone()).unwrap();
+            for index in (0..3).cycle().take(30) {
+                let n = reader.read_at((index * PIECE) as u64, &mut buffer).unwrap();
+                assert!(buffer[..n] == piece(bytes, index)[..n], "piece {index}, round {round}");
+            }
         }
-        ended.store(true, Ordering::Relaxed);
+        drop(ending);
         assert!(reading.join().unwrap() > 0, "the reader never had a piece");
     });
     partial.rechain(chain).unwrap();

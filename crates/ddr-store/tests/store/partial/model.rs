@@ -157,12 +157,15 @@ impl Model {
         piece(&self.sides[side].bytes, index).to_vec()
     }
 
-    /// After a change of chain: what was right stays right, and some is claimed.
+    /// After a change of chain: what was right stays right, and some is claimed. A chain that was
+    /// proven is not changed.
     fn rechain(&mut self, side: usize) {
         let (old, new) = (&self.sides[self.side].chain, &self.sides[side].chain);
-        self.present.retain(|index, _| old.agrees_on(new, *index));
         self.partial().rechain(new.clone()).unwrap();
-        self.side = side;
+        if self.present.len() < self.pieces() {
+            self.present.retain(|index, _| old.agrees_on(new, *index));
+            self.side = side;
+        }
     }
 
     /// Looks at one claimed piece; what it finds must be the bytes of a side that the chain takes.
