@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chance;
 pub mod id;
 pub mod kad;
 pub mod names;

@@ -108,6 +108,13 @@ impl Bits {
         self.words.iter().zip(&other.words).all(|(mine, other)| other & !mine == 0)
     }
 
+    /// How many of its numbers are not in `other`, of the same length.
+    #[must_use]
+    pub fn count_without(&self, other: &Self) -> usize {
+        let pairs = self.words.iter().zip(&other.words);
+        pairs.map(|(mine, other)| (mine & !other).count_ones() as usize).sum()
+    }
+
     /// The first number of `wanted` from `from` on that is not in this one.
     #[must_use]
     pub fn first_missing(&self, wanted: &Self, from: usize) -> Option<usize> {

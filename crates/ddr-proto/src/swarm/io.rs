@@ -197,7 +197,8 @@ pub enum Input {
         answer: BusyAnswer,
     },
     /// Pieces that were counted as here are not: they do not pass under the chain of the last
-    /// [`Output::UseChain`], or the disk lost them.
+    /// [`Output::UseChain`], or the disk lost them. Said, if only with no piece, after each
+    /// `UseChain` of another chain than before when pieces were here.
     Void {
         /// The blob.
         blob: Key,
@@ -288,6 +289,9 @@ pub enum Output {
         blob: Key,
         /// The chain.
         claim: ClaimId,
+        /// True when it is vouched for as well as can be had now. Before that clients are given nothing
+        /// that only this chain proves; the same chain follows as settled, or another one.
+        settled: bool,
     },
     /// Two holders tell different chains: give clients nothing more of the blob until the next
     /// [`Output::UseChain`], and check this piece against both.

@@ -79,3 +79,21 @@ pub const IDLE_HOLD_MS: u64 = 60_000;
 /// A piece that only other zones have is fetched from there by a node that it does not fall to, after
 /// so long.
 pub const CROSS_ZONE_MS: u64 = 500;
+/// Nodes that are asked for their chain of one blob, until one chain gives way to another.
+pub const MAX_CHAIN_ASKS: usize = 6;
+/// Most chains of one blob that are known, right or wrong.
+pub const MAX_CLAIMS: usize = 16;
+/// Most signers of one chain that are remembered.
+pub const MAX_SIGNERS: usize = 16;
+/// Most wrong pieces of one blob of which the givers are remembered.
+pub const MAX_SUSPECTS: usize = 64;
+/// A peer whose answer broke off is not asked for so long; twice as long with each further time.
+pub const BUSY_MS: u64 = 50;
+/// A busy peer is asked again after this at the latest.
+pub const MAX_BUSY_MS: u64 = 1_000;
+/// So many broken answers without a piece in between, and the peer counts as lost.
+pub const MAX_SETBACKS: u32 = 5;
+/// Others that are named to a peer at once.
+pub const TOLD_HOLDERS: usize = 6;
+/// A chain of a single signer is settled after this time, if nobody else could be asked.
+pub const SETTLE_MS: u64 = 20;
