@@ -8,6 +8,8 @@ mod corpus;
 mod discover;
 mod hostile;
 mod join;
+#[path = "../../../../fuzz/src/pieces.rs"]
+mod pieces;
 mod pool;
 #[path = "../../../../fuzz/src/replay.rs"]
 mod replay;

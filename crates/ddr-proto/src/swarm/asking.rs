@@ -188,7 +188,7 @@ impl Swarm {
                 continue;
             }
             let Some(link) = blob.link(peer).filter(|link| link.up) else {
-                ahead = ahead.saturating_sub(blob.pieces());
+                ahead = ahead.saturating_sub(blob.pieces() - blob.count);
                 continue;
             };
             if link.chooses && blob.wants_any() {
@@ -201,7 +201,8 @@ impl Swarm {
             {
                 best = Some((ix, pick));
             }
-            ahead = ahead.saturating_sub(self.blob(ix).pieces());
+            let blob = self.blob(ix);
+            ahead = ahead.saturating_sub(blob.pieces() - blob.count);
             if ahead == 0 && reach == Reach::Window {
                 break;
             }
@@ -257,17 +258,12 @@ impl Swarm {
             let same = |ask: &&Ask| ask.blob == ix && ask.peer == peer && ask.piece == Some(piece);
             self.asks.values().any(|ask| same(&ask))
         };
-        // Who gave this very piece wrong does not give it right the next time.
-        let gave_wrong = |peer: PeerIx| {
-            let id = self.peers.get(peer).contact.id;
-            blob.claims.suspects.contains(&(piece, id))
-        };
         let able = blob.up().filter(|link| link.have.has(piece) && !asked(link.peer));
         let ranked = able.filter_map(|link| {
             let rank = self.rank(link, limit + 1, salt)?;
-            Some((gave_wrong(link.peer), rank, link.peer))
+            Some((rank, link.peer))
         });
-        let Some((_, _, peer)) = ranked.min() else { return false };
+        let Some((_, peer)) = ranked.min() else { return false };
         self.ask(group, peer, Target::Piece(ix, piece));
         true
     }
@@ -299,11 +295,13 @@ impl Swarm {
     /// Asks once more for the first gap when its ask is slow and the budget allows it.
     fn hedge(&mut self, group: GroupId) {
         let Some((ix, piece, at)) = self.slow_gap(group) else { return };
-        if at <= self.now
-            && self.ask_another(ix, piece)
-            && let Some(group) = self.groups.get_mut(&group)
-        {
-            group.since_hedge = 0;
+        if at > self.now {
+            return;
+        }
+        let doubled = self.ask_another(ix, piece);
+        if let Some(group) = self.groups.get_mut(&group) {
+            // Nobody else has it: that will not change at once.
+            group.since_hedge = if doubled { 0 } else { HEDGE_BUDGET / 2 };
         }
     }
 

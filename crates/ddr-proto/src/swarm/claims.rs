@@ -47,8 +47,8 @@ pub(super) struct Claims {
     in_use: bool,
     wrong: Vec<ClaimId>,
     pub(super) doubt: Option<Doubt>,
-    /// Nodes that were asked and have not answered.
-    pub(super) pending: Vec<NodeId>,
+    /// Nodes that were asked and have not answered, and when.
+    pub(super) pending: Vec<(NodeId, Timestamp)>,
     /// Nodes that were asked since the chain in use was taken up, answered or not.
     pub(super) asked: Vec<NodeId>,
     /// Pieces that were wrong, if the chain in use is right, and who gave them.
@@ -73,6 +73,16 @@ impl Claims {
     /// Signers of the chain in use.
     pub(super) fn signers(&self) -> &[NodeId] {
         self.list.first().filter(|_| self.in_use).map_or(&[], |claim| &claim.signers)
+    }
+
+    /// A node is waited for no more.
+    pub(super) fn answered(&mut self, node: &NodeId) {
+        self.pending.retain(|(pending, _)| pending != node);
+    }
+
+    /// Whether a node is waited for.
+    pub(super) fn awaits(&self, node: &NodeId) -> bool {
+        self.pending.iter().any(|(pending, _)| pending == node)
     }
 
     /// Whether another node should be asked for its chain.
@@ -139,9 +149,7 @@ impl Claims {
         if let Some(loser) = loser {
             self.convict(loser);
         }
-        if changed {
-            self.fresh_start();
-        }
+        self.uneasy &= !changed;
         (signers, changed)
     }
 
@@ -152,7 +160,7 @@ impl Claims {
         self.in_use = false;
         self.settled = false;
         self.list.clear();
-        self.fresh_start();
+        self.uneasy = false;
     }
 
     fn convict(&mut self, id: ClaimId) {
@@ -161,12 +169,6 @@ impl Claims {
             self.wrong.remove(0);
         }
         self.wrong.push(id);
-    }
-
-    /// What was held against peers was held against them by another chain.
-    fn fresh_start(&mut self) {
-        self.suspects.clear();
-        self.uneasy = false;
     }
 }
 

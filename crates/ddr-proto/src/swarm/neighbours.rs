@@ -8,7 +8,6 @@ use super::io::{Blame, Output};
 use super::peers::PeerIx;
 use super::{LOOK_MS, MAX_LOOK_MS, Swarm, TOLD_HOLDERS};
 use crate::id::{Key, NodeId};
-use crate::swarm::limits::MAX_CANDIDATES;
 use crate::wire::{Contact, HaveMap, Holder, SwarmBody, SwarmMessage};
 
 /// What a `Hello` says.
@@ -60,7 +59,10 @@ impl Swarm {
 
     /// Says `Hello` to holders until there are enough neighbours.
     pub(super) fn greet(&mut self, ix: BlobIx) {
-        while self.blob(ix).is_fetching() && self.blob(ix).links.len() < self.cfg.degree {
+        // Who gets nothing from its neighbours is free to look at more of them.
+        let starving = self.is_starving(ix);
+        let enough = if starving { self.cfg.max_neighbours } else { self.cfg.degree };
+        while self.blob(ix).is_fetching() && self.blob(ix).links.len() < enough {
             let Some(candidate) = self.next_candidate(ix) else { return };
             let zone = &self.own.zone;
             let Some(peer) = self.peers.admit(&candidate.contact, zone) else { return };
@@ -280,7 +282,7 @@ impl Swarm {
     pub(super) fn unlink(&mut self, ix: BlobIx, peer: PeerIx) {
         if self.blob_mut(ix).remove_link(peer) {
             let id = self.peers.get(peer).contact.id;
-            self.blob_mut(ix).claims.pending.retain(|node| *node != id);
+            self.blob_mut(ix).claims.answered(&id);
             self.peers.get_mut(peer).links -= 1;
             self.peers.release(peer);
             self.touch(ix);
@@ -333,10 +335,16 @@ impl Swarm {
         self.outputs.push_back(Output::WantHolders { blob: key });
     }
 
-    /// Whether holders are to be looked for: too few neighbours and nobody left to greet.
+    /// Whether holders are to be looked for: too few neighbours, or none that has anything new.
     pub(super) fn lacks_neighbours(&self, ix: BlobIx) -> bool {
         let blob = self.blob(ix);
-        debug_assert!(blob.candidates.len() <= MAX_CANDIDATES);
-        blob.is_fetching() && 2 * blob.up().count() < self.cfg.degree
+        blob.is_fetching() && (self.is_starving(ix) || 2 * blob.up().count() < self.cfg.degree)
+    }
+
+    /// Whether nothing is under way though pieces are missing.
+    fn is_starving(&self, ix: BlobIx) -> bool {
+        let fetch = self.blob(ix).fetch.as_ref();
+        let group = fetch.and_then(|fetch| self.groups.get(&fetch.group));
+        group.is_some_and(|group| group.asks == 0)
     }
 }

@@ -10,7 +10,7 @@ use super::blob::BlobIx;
 use super::claims::{News, SIGNERS};
 use super::io::{AskId, Blame, ClaimId, Output};
 use super::peers::PeerIx;
-use super::{BUSY_MS, MAX_SUSPECTS, SETTLE_MS, Swarm};
+use super::{BUSY_MS, CHAIN_MS, MAX_SUSPECTS, SETTLE_MS, Swarm};
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
 use crate::wire::Contact;
@@ -19,8 +19,9 @@ impl Swarm {
     /// Asks neighbours for their chains while more are wanted.
     pub(super) fn ask_for_chains(&mut self, ix: BlobIx) {
         while let Some(node) = self.next_voucher(ix) {
+            let now = self.now;
             let claims = &mut self.blob_mut(ix).claims;
-            claims.pending.push(node);
+            claims.pending.push((node, now));
             claims.asked.push(node);
             let blob = self.blob(ix).key;
             self.outputs.push_back(Output::AskChain { blob, node });
@@ -51,7 +52,10 @@ impl Swarm {
     ) {
         let Some(ix) = self.find(key) else { return };
         let blob = self.blob_mut(ix);
-        blob.claims.pending.retain(|node| node != from);
+        blob.claims.answered(from);
+        if blob.fetch.is_none() {
+            return;
+        }
         let differs = differs.map(|piece| piece as usize).filter(|piece| *piece < blob.pieces());
         let have = &blob.have;
         let news = blob.claims.heard(signer, claim, differs, |piece| have.has(piece));
@@ -59,6 +63,8 @@ impl Swarm {
             News::Nothing | News::Agrees => {}
             News::Use => self.take_up_chain(ix, false),
             News::Disputed(doubt) => {
+                // It was held against one chain, and now counts against two.
+                self.restore(ix, |piece| piece == doubt.piece);
                 let (piece, other) = (doubt.piece as u32, doubt.other);
                 self.blob_mut(ix).claims.settled = false;
                 self.outputs.push_back(Output::Doubt { blob: *key, piece, other });
@@ -74,7 +80,7 @@ impl Swarm {
 
     pub(super) fn on_no_chain(&mut self, key: &Key, from: &NodeId, wrong: bool) {
         let Some(ix) = self.find(key) else { return };
-        self.blob_mut(ix).claims.pending.retain(|node| node != from);
+        self.blob_mut(ix).claims.answered(from);
         if let (true, Some(peer)) = (wrong, self.peers.find(from)) {
             self.strike(peer, Blame::WrongChain);
         }
@@ -117,20 +123,36 @@ impl Swarm {
     }
 
     /// When a chain of one signer may be settled: greetings were answered by then.
-    pub(super) fn settles_at(&self, ix: BlobIx) -> Timestamp {
+    fn settles_at(&self, ix: BlobIx) -> Timestamp {
         self.blob(ix).claims.since.after_ms(SETTLE_MS)
+    }
+
+    /// When to look at the chains of a blob again: a node has not answered, or one signer has to do.
+    pub(super) fn proof_wakes_at(&self, ix: BlobIx) -> Option<Timestamp> {
+        let claims = &self.blob(ix).claims;
+        let waits = claims.pending.first().map(|(_, since)| since.after_ms(CHAIN_MS));
+        let settles = claims.used().is_some() && !claims.settled && claims.doubt.is_none();
+        let alone = settles && claims.pending.is_empty();
+        waits.or_else(|| alone.then(|| self.settles_at(ix)))
+    }
+
+    /// Nodes that do not answer with a chain are not waited for.
+    pub(super) fn give_up_chains(&mut self, ix: BlobIx) {
+        let now = self.now;
+        let claims = &mut self.blob_mut(ix).claims;
+        claims.pending.retain(|(_, since)| now.since_ms(*since) < CHAIN_MS);
     }
 
     /// The piece that decides between two chains passed under this one.
     pub(super) fn decide(&mut self, ix: BlobIx, winner: ClaimId) {
+        if Some(winner) != self.blob(ix).claims.used() {
+            self.restore(ix, |_| true);
+        }
         let claims = &mut self.blob_mut(ix).claims;
         let (liars, changed) = claims.decide(winner);
         let wronged = if changed { std::mem::take(&mut claims.struck) } else { Vec::new() };
         for node in wronged {
             self.peers.forgive(&node);
-        }
-        if changed {
-            self.clear_suspicions(ix);
         }
         let enough = self.blob(ix).claims.signers().len() >= SIGNERS;
         if changed {
@@ -142,8 +164,21 @@ impl Swarm {
         self.ask_for_chains(ix);
     }
 
-    fn clear_suspicions(&mut self, ix: BlobIx) {
-        self.blob_mut(ix).links.iter_mut().for_each(|link| link.suspect = false);
+    /// Forgets who gave these pieces wrong: they may be asked for them again.
+    fn restore(&mut self, ix: BlobIx, which: impl Fn(usize) -> bool) {
+        let suspects = std::mem::take(&mut self.blob_mut(ix).claims.suspects);
+        let (cleared, kept): (Vec<_>, Vec<_>) = suspects.into_iter().partition(|s| which(s.0));
+        for (piece, node) in &cleared {
+            let Some(peer) = self.peers.find(node) else { continue };
+            let still = kept.iter().any(|(_, other)| other == node);
+            let blob = self.blob_mut(ix);
+            blob.change_piece(peer, *piece, true);
+            blob.check_complete(peer);
+            if let Some(link) = blob.link_mut(peer) {
+                link.suspect = still;
+            }
+        }
+        self.blob_mut(ix).claims.suspects = kept;
     }
 
     fn convict_signers(&mut self, signers: &[NodeId]) {
@@ -168,6 +203,8 @@ impl Swarm {
         if let Some(link) = blob.link_mut(ask.peer) {
             link.suspect = true;
         }
+        // It has not got that one, whatever it says.
+        blob.change_piece(ask.peer, piece, false);
         let claims = &mut blob.claims;
         let known = claims.suspects.contains(&(piece, node));
         let others = claims.suspects.iter().filter(|(other, who)| *other == piece && *who != node);
@@ -190,7 +227,7 @@ impl Swarm {
         if claims.doubt.is_some_and(|doubt| doubt.piece == piece) {
             claims.put_aside();
             claims.asked.clear();
-            self.clear_suspicions(ix);
+            self.restore(ix, |_| true);
         }
         self.ask_for_chains(ix);
     }
@@ -204,7 +241,7 @@ impl Swarm {
         }
         let node = self.peers.get(peer).contact.id;
         let claims = &self.blob(ix).claims;
-        let answered = claims.asked.contains(&node) && !claims.pending.contains(&node);
+        let answered = claims.asked.contains(&node) && !claims.awaits(&node);
         if claims.doubt.is_none() && answered {
             return self.strike(peer, Blame::WrongPiece);
         }

@@ -27,6 +27,7 @@ impl Swarm {
         }
         self.tell(ix);
         self.give_up_greetings(ix);
+        self.give_up_chains(ix);
         if self.lacks_neighbours(ix) && self.blob(ix).look_at <= self.now {
             self.look_for_holders(ix);
             let claims = &mut self.blob_mut(ix).claims;
@@ -93,9 +94,7 @@ impl Swarm {
         if self.lacks_neighbours(ix) {
             at(blob.look_at);
         }
-        if blob.claims.used().is_some() && !blob.claims.settled {
-            at(self.settles_at(ix));
-        }
+        self.proof_wakes_at(ix).into_iter().for_each(&mut at);
         if let Some(group) = self.groups.get(&fetch.group) {
             self.wake_of_group(group, blob).into_iter().for_each(&mut at);
             if let Some((_, _, slow_at)) = self.slow_gap(fetch.group) {
