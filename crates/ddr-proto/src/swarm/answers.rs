@@ -158,7 +158,7 @@ impl Swarm {
         let Some(ask) = self.end_ask(id) else { return };
         let median_ms = self.groups.get(&ask.group).map_or(0, |group| group.pace.median_ms());
         let state = self.peers.get_mut(ask.peer);
-        let base_ms = (median_ms / 8).max(1) << state.setbacks.min(4);
+        let base_ms = (median_ms / 8).max(1) << state.setbacks.min(2);
         let wait_ms = self.chance.jitter_ms(base_ms.min(MAX_BUSY_MS));
         state.setbacks = (state.setbacks + 1).min(MAX_SETBACKS - 1);
         state.load = answer.load;

@@ -14,6 +14,10 @@ use super::picker::{Choice, Pick, mix};
 use super::{CROSS_ZONE_MS, ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_WINDOW, Swarm};
 use crate::time::Timestamp;
 
+/// An ask of this node counts as so many uploads that the neighbour told of: those are old news, and all
+/// neighbours hear them, so that who follows them runs after the others.
+const OWN_ASK: usize = 16;
+
 /// Blobs that share one window.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -131,7 +135,7 @@ impl Swarm {
             };
             self.ask(group, peer, target);
             asked += 1;
-            ranked[at].0.1 += 1;
+            ranked[at].0.1 += OWN_ASK;
             if self.peers.get(peer).asks >= limit {
                 ranked.swap_remove(at);
             }
@@ -172,7 +176,7 @@ impl Swarm {
             Link { near: true, .. } => 1,
             Link { near: false, .. } => 2,
         };
-        Some((kind, peer.asks + usize::from(peer.load), mix(salt, link.peer as u64)))
+        Some((kind, OWN_ASK * peer.asks + usize::from(peer.load), mix(salt, link.peer as u64)))
     }
 
     /// What to ask this neighbour for.

@@ -52,13 +52,13 @@ pub const HAVE_BATCH: usize = 4;
 pub const HAVE_DELAY_MS: u64 = 20;
 
 /// Pieces that are served at the same time.
-pub const MAX_UPLOADS: usize = 32;
+pub const MAX_UPLOADS: usize = 12;
 /// Slots of these that only newcomers get: nodes to which little was given so far.
 pub const NEWCOMER_SLOTS: usize = 2;
 /// So many pieces make a newcomer an old hand.
 pub const NEWCOMER_PIECES: u32 = 4;
 /// Pieces that one node is served at the same time.
-pub const MAX_UPLOADS_PER_NODE: usize = 8;
+pub const MAX_UPLOADS_PER_NODE: usize = 4;
 /// So many refusals for asking too much at once, without a piece given in between, are a strike.
 pub const GREEDY_REFUSALS: u32 = 64;
 

@@ -87,7 +87,7 @@ fn there_are_so_many_slots_and_the_last_are_for_newcomers() {
     }
     let old_hands = (MAX_UPLOADS - NEWCOMER_SLOTS) as u64;
     for upload in 0..old_hands {
-        bench.request(100 + upload, 200 + upload as u32 / 8, Some(1));
+        bench.request(100 + upload, 200 + upload as u32 / 4, Some(1));
     }
     assert_eq!(served(&mut bench).len() as u64, 4 + old_hands);
     bench.request(900, 1, Some(1));

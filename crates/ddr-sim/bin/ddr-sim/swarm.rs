@@ -51,9 +51,10 @@ fn print(setup: &SwarmSetup, core: &SwarmReport, mesh: Option<&SwarmReport>) {
     }
     println!("  whole layers    {:8.1}", core.whole_layers);
     println!(
-        "DDR: {:.3} copies from the sources, {:.2} % received for nothing, {} wrong bytes read, p99 of \
+        "DDR: {:.3} copies from the sources, the first by {:.3}, {:.2} % received for nothing, {} wrong bytes read, p99 of \
          fast nodes {:.3}",
         core.source_copies,
+        core.first_copy,
         100.0 * core.duplicate_part,
         core.wrong_bytes,
         core.p99_fast,

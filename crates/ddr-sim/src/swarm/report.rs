@@ -26,6 +26,8 @@ pub struct SwarmReport {
     pub source_copies: f64,
     /// Bytes that nodes received and had no use for, all together.
     pub duplicate_bytes: u64,
+    /// When the sources had sent one copy together.
+    pub first_copy: f64,
     /// When half could be read in order, mean.
     pub in_order_half: f64,
     /// Wrong bytes that clients were given.
@@ -126,6 +128,7 @@ impl SwarmReport {
             p99: done.quantile(0.99),
             source_copies: counts.source_bytes as f64 / setup.bytes() as f64,
             duplicate_bytes: wasted,
+            first_copy: 0.0,
             in_order_half: times(&counts.marks, |marks| marks.half).mean(),
             wrong_bytes: 0,
             rules,
@@ -169,6 +172,7 @@ impl SwarmReport {
         Self {
             wrong_bytes: pullers().map(bad).sum::<u64>() * net.piece_bytes(0),
             zone_copies: net.cross_bytes as f64 / setup.bytes() as f64 / setup.zones.max(1) as f64,
+            first_copy: net.first_copy as f64 / setup.file_time() as f64,
             messages: net.messages,
             busy_answers: net.busy_answers,
             strikes: pullers().map(|(_, host)| host.strikes).sum(),

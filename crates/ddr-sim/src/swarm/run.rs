@@ -62,6 +62,8 @@ pub(super) struct Net {
     pub(super) cross_bytes: u64,
     /// Pullers that are alive and not done.
     pub(super) waiting: usize,
+    /// When the sources had sent one copy together.
+    pub(super) first_copy: Nanos,
     sources_dead: bool,
 }
 
@@ -134,6 +136,7 @@ impl Net {
             messages: 0,
             busy_answers: 0,
             cross_bytes: 0,
+            first_copy: 0,
             sources_dead: false,
         }
     }
@@ -231,12 +234,15 @@ impl Net {
     }
 
     pub(super) fn kill_sources_that_gave_enough(&mut self, node: usize) {
-        let Some(death) = self.setup.kill_source else { return };
         if self.sources_dead || self.hosts[node].role != Role::Source {
             return;
         }
         let sources = 0..self.setup.sources;
         let sent: u64 = sources.clone().map(|source| self.fabric.sent(source)).sum();
+        if self.first_copy == 0 && sent >= self.setup.bytes() {
+            self.first_copy = self.fabric.now;
+        }
+        let Some(death) = self.setup.kill_source else { return };
         if sent as f64 >= death.copies * self.setup.bytes() as f64 {
             self.sources_dead = true;
             sources.for_each(|source| self.kill(source));
