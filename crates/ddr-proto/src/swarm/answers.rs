@@ -20,7 +20,11 @@ impl Swarm {
         if ask.piece.is_some() || piece >= blob.pieces() {
             return self.on_failed(id, Failure::Nonsense);
         }
-        if flying || blob.have.has(piece) {
+        let have = blob.have.has(piece);
+        if let Some(fetch) = &mut self.blob_mut(ask.blob).fetch {
+            fetch.furthest = fetch.furthest.max(piece);
+        }
+        if flying || have {
             return self.cancel(id);
         }
         if let Some(ask) = self.asks.get_mut(&id) {

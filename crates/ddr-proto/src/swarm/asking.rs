@@ -11,7 +11,10 @@ use super::io::{AskId, Class, GroupId, Output};
 use super::pace::Pace;
 use super::peers::PeerIx;
 use super::picker::{Choice, Pick, mix};
-use super::{CROSS_ZONE_MS, ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_WINDOW, Swarm};
+use super::{
+    CROSS_ZONE_MS, ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_WINDOW,
+    MAX_UPLOADS_PER_NODE, Swarm,
+};
 use crate::time::Timestamp;
 
 /// An ask of this node counts as so many uploads that the neighbour told of: those are old news, and all
@@ -145,7 +148,8 @@ impl Swarm {
 
     /// Asks that may be under way to one neighbour.
     fn per_neighbour(&self, group: GroupId) -> usize {
-        self.cfg.per_neighbour.max(self.window(group) / 8)
+        // One more than this is asked for the sake of the last pieces, and that must not be too much.
+        self.cfg.per_neighbour.max(self.window(group) / 8).min(MAX_UPLOADS_PER_NODE - 1)
     }
 
     /// The neighbours that may be asked, each once.
@@ -196,7 +200,7 @@ impl Swarm {
                 continue;
             };
             if link.chooses && blob.wants_any() {
-                return Some(Target::Any(ix));
+                return Some(self.of_source(ix));
             }
             let near = link.near || any_zone;
             let pick = self.pick(ix, peer, near, (reach, ahead), salt);
@@ -212,6 +216,21 @@ impl Swarm {
             }
         }
         best.map(|(ix, pick)| Target::Piece(ix, pick.piece))
+    }
+
+    /// What to ask a source for that chooses: its choice, unless it has left the first gap behind and
+    /// nobody else has that piece. Then it was lost with who got it, and falls to one of few nodes.
+    fn of_source(&mut self, ix: BlobIx) -> Target {
+        let own = self.own.id;
+        let (ahead, peers) = (self.cfg.look_ahead, &self.peers);
+        let Some(blob) = self.blobs[ix].as_mut() else { return Target::Any(ix) };
+        let gap = blob.fetch.as_ref().and_then(|fetch| {
+            let gap = fetch.first_gap(&blob.have)?;
+            let left_behind = fetch.furthest > gap + ahead / 4 && blob.rarity[gap] == 0;
+            (left_behind && !fetch.flying.has(gap)).then_some(gap)
+        });
+        let mine = |gap: &usize| blob.mine(&own, |peer| peers.get(peer).contact.id).has(*gap);
+        gap.filter(mine).map_or(Target::Any(ix), |gap| Target::Piece(ix, gap))
     }
 
     /// The rarest piece of a neighbour in one blob.
@@ -262,12 +281,18 @@ impl Swarm {
             let same = |ask: &&Ask| ask.blob == ix && ask.peer == peer && ask.piece == Some(piece);
             self.asks.values().any(|ask| same(&ask))
         };
+        // Who stands for a chain can be told by the piece whether it is true to it.
+        let disputed = blob.claims.doubt.is_some_and(|doubt| doubt.piece == piece);
+        let stranger = |peer: PeerIx| {
+            let id = &self.peers.get(peer).contact.id;
+            disputed && !blob.claims.is_signer(id)
+        };
         let able = blob.up().filter(|link| link.have.has(piece) && !asked(link.peer));
         let ranked = able.filter_map(|link| {
             let rank = self.rank(link, limit + 1, salt)?;
-            Some((rank, link.peer))
+            Some((stranger(link.peer), rank, link.peer))
         });
-        let Some((_, peer)) = ranked.min() else { return false };
+        let Some((_, _, peer)) = ranked.min() else { return false };
         self.ask(group, peer, Target::Piece(ix, piece));
         true
     }

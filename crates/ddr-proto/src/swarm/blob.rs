@@ -47,6 +47,8 @@ pub(super) struct Fetch {
     pub(super) readers: Vec<usize>,
     /// Pieces that are asked for.
     pub(super) flying: Bits,
+    /// The furthest piece that a source has chosen.
+    pub(super) furthest: usize,
     /// Pieces that are asked for twice.
     pub(super) doubled: Vec<usize>,
 }
@@ -307,7 +309,8 @@ impl Blob {
 impl Fetch {
     pub(super) fn new(group: GroupId, class: Class, wanted: Bits) -> Self {
         let flying = Bits::new(wanted.len());
-        Self { group, class, wanted, readers: Vec::new(), flying, doubled: Vec::new() }
+        let (readers, doubled) = (Vec::new(), Vec::new());
+        Self { group, class, wanted, readers, flying, furthest: 0, doubled }
     }
 
     pub(super) fn read_at(&mut self, readers: &[u32]) {

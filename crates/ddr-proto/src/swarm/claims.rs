@@ -138,6 +138,23 @@ impl Claims {
         }
     }
 
+    /// Whether this node signed one of the chains that are believed or disputed.
+    pub(super) fn is_signer(&self, node: &NodeId) -> bool {
+        self.list.iter().any(|claim| claim.signers.contains(node))
+    }
+
+    /// A node stands for its chains no more. True when the chain in use or the dispute has changed.
+    pub(super) fn disown(&mut self, node: &NodeId) -> bool {
+        let before = (self.used(), self.doubt);
+        self.list.iter_mut().for_each(|claim| claim.signers.retain(|signer| signer != node));
+        self.list.retain(|claim| !claim.signers.is_empty());
+        if self.list.len() < 2 {
+            self.doubt = None;
+        }
+        self.in_use &= !self.list.is_empty();
+        before != (self.used(), self.doubt)
+    }
+
     /// The piece that decides passed under `winner`. Returns the signers of the other chain, and
     /// whether the chain in use has changed.
     pub(super) fn decide(&mut self, winner: ClaimId) -> (Vec<NodeId>, bool) {

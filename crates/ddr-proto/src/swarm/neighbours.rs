@@ -178,7 +178,8 @@ impl Swarm {
 
     /// Takes a node that said `Hello` first as a neighbour, if there is room.
     fn accept(&mut self, ix: BlobIx, from: &Arc<Contact>) -> Option<PeerIx> {
-        let full = self.blob(ix).links.len() >= self.cfg.max_neighbours;
+        // Those that were greeted and have not answered take nobody's place.
+        let full = self.blob(ix).up().count() >= self.cfg.max_neighbours;
         if full || self.peers.is_struck(&from.id, self.now) {
             return None;
         }

@@ -199,6 +199,11 @@ impl Swarm {
             // Held against the digest itself: no chain to blame.
             return self.strike(ask.peer, Blame::WrongPiece);
         }
+        if self.blob(ix).claims.is_signer(&node) {
+            // Its own chain says that it lies.
+            self.strike(ask.peer, Blame::WrongPiece);
+            return self.disown(ix, &node);
+        }
         let blob = self.blob_mut(ix);
         if let Some(link) = blob.link_mut(ask.peer) {
             link.suspect = true;
@@ -217,6 +222,27 @@ impl Swarm {
         }
         self.judge_lone_suspect(ix, piece, ask.peer);
         self.peers.release(ask.peer);
+    }
+
+    /// A node stands for its chain of a blob no more.
+    fn disown(&mut self, ix: BlobIx, node: &NodeId) {
+        let used = self.blob(ix).claims.used();
+        if !self.blob_mut(ix).claims.disown(node) {
+            return;
+        }
+        let new = self.blob(ix).claims.used();
+        if new != used {
+            self.restore(ix, |_| true);
+            self.blob_mut(ix).claims.settled = false;
+        }
+        match new {
+            Some(_) if new == used => self.use_chain(ix, false),
+            Some(_) => self.take_up_chain(ix, false),
+            None => self.blob_mut(ix).claims.asked.clear(),
+        }
+        self.ask_for_chains(ix);
+        self.stir(ix);
+        self.touch(ix);
     }
 
     /// A piece was wrong from two peers: ask more holders for their chains. If it is the piece that
@@ -297,5 +323,13 @@ impl Swarm {
         }
         let until = self.peers.strike(node, self.now);
         self.outputs.push_back(Output::Struck { node, blame, until });
+        // A dispute does not wait for who is not asked any more.
+        let disputed = |ix: &BlobIx| self.blob(*ix).claims.doubt.is_some();
+        let disputed: Vec<BlobIx> = self.by_key.values().copied().filter(disputed).collect();
+        for ix in disputed {
+            if !self.blob(ix).claims.signers().contains(&node) {
+                self.disown(ix, &node);
+            }
+        }
     }
 }

@@ -157,16 +157,14 @@ fn floods_stay_below_the_limits() {
         bench.say(number, SwarmBody::Have { pieces: (0..100).collect(), load: u16::MAX });
     }
     let view = bench.core.blobs().next().expect("the blob");
-    // The rest of the places is kept for those that were greeted and have not answered.
-    let accepted = view.neighbours.len();
-    assert!((20..=MAX_NEIGHBOURS).contains(&accepted), "{accepted}");
+    assert_eq!(view.neighbours.len(), MAX_NEIGHBOURS);
     let refused = |output: &Output| match output {
         Output::Send { message, .. } if matches!(message.body, SwarmBody::Goodbye { .. }) => {
             Some(())
         }
         _ => None,
     };
-    assert_eq!(bench.take_all(refused).len(), 1_999 - accepted);
+    assert_eq!(bench.take_all(refused).len(), 1_999 - MAX_NEIGHBOURS);
     bench.settle();
     assert!(bench.asks().len() <= WINDOW);
 }
