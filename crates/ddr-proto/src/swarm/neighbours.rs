@@ -247,6 +247,10 @@ impl Swarm {
         blob.check_complete(peer);
         self.peers.get_mut(peer).load = load;
         self.drop_if_useless(ix, peer);
+        if self.blob(ix).claims.wants_more() {
+            // It may have had nothing, and so no chain, before.
+            self.ask_for_chains(ix);
+        }
         if news {
             self.stir_if_hungry(ix);
         }

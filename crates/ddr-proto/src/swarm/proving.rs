@@ -241,6 +241,7 @@ impl Swarm {
             None => self.blob_mut(ix).claims.asked.clear(),
         }
         self.ask_for_chains(ix);
+        self.see_whether_complete(ix);
         self.stir(ix);
         self.touch(ix);
     }
