@@ -6,14 +6,14 @@
 
 use std::ops::Range;
 
-use super::blob::{Blob, BlobIx, Link};
+use super::blob::{Blob, BlobIx, Link, salt_of};
 use super::io::{AskId, Class, GroupId, Output};
 use super::pace::Pace;
 use super::peers::PeerIx;
 use super::picker::{Choice, Pick, mix};
 use super::{
-    CROSS_ZONE_MS, ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_WINDOW,
-    MAX_UPLOADS_PER_NODE, Swarm,
+    CROSS_ZONE_MS, ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_WINDOW, LEFT_BEHIND,
+    MAX_NEIGHBOURS, MAX_UPLOADS_PER_NODE, Swarm,
 };
 use crate::time::Timestamp;
 
@@ -219,18 +219,18 @@ impl Swarm {
     }
 
     /// What to ask a source for that chooses: its choice, unless it has left the first gap behind and
-    /// nobody else has that piece. Then it was lost with who got it, and falls to one of few nodes.
-    fn of_source(&mut self, ix: BlobIx) -> Target {
-        let own = self.own.id;
-        let (ahead, peers) = (self.cfg.look_ahead, &self.peers);
-        let Some(blob) = self.blobs[ix].as_mut() else { return Target::Any(ix) };
+    /// nobody else has that piece. Then it was lost with who got it, and a few nodes ask for it by
+    /// name: the more, the longer it is missing.
+    fn of_source(&self, ix: BlobIx) -> Target {
+        let blob = self.blob(ix);
         let gap = blob.fetch.as_ref().and_then(|fetch| {
             let gap = fetch.first_gap(&blob.have)?;
-            let left_behind = fetch.furthest > gap + ahead / 4 && blob.rarity[gap] == 0;
-            (left_behind && !fetch.flying.has(gap)).then_some(gap)
+            let open = blob.rarity[gap] == 0 && !fetch.flying.has(gap);
+            let left_behind = fetch.furthest.saturating_sub(gap) / LEFT_BEHIND;
+            let draw = mix(salt_of(&self.own.id), gap as u64) as usize % MAX_NEIGHBOURS;
+            (open && draw < left_behind).then_some(gap)
         });
-        let mine = |gap: &usize| blob.mine(&own, |peer| peers.get(peer).contact.id).has(*gap);
-        gap.filter(mine).map_or(Target::Any(ix), |gap| Target::Piece(ix, gap))
+        gap.map_or(Target::Any(ix), |gap| Target::Piece(ix, gap))
     }
 
     /// The rarest piece of a neighbour in one blob.

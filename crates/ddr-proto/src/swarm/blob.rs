@@ -85,6 +85,8 @@ pub(super) struct Blob {
     /// Pieces that were not told yet.
     pub(super) news: Vec<u16>,
     pub(super) told_at: Timestamp,
+    /// When a neighbour had to make room for a newcomer.
+    pub(super) evicted_at: Timestamp,
     /// Holders are looked for at this time, and after this wait again.
     pub(super) look_at: Timestamp,
     pub(super) look_wait_ms: u64,
@@ -115,6 +117,7 @@ impl Blob {
             mine: None,
             news: Vec::new(),
             told_at: Timestamp::default(),
+            evicted_at: Timestamp::default(),
             look_at: Timestamp::default(),
             look_wait_ms: LOOK_MS,
             used_at: now,
@@ -356,6 +359,7 @@ pub(super) fn wanted_bits(wanted: &Wanted, pieces: usize) -> Bits {
     bits
 }
 
-fn salt_of(id: &NodeId) -> u64 {
+/// A number of its own for each node.
+pub(super) fn salt_of(id: &NodeId) -> u64 {
     id.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

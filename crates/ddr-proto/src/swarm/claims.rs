@@ -57,6 +57,8 @@ pub(super) struct Claims {
     pub(super) struck: Vec<NodeId>,
     /// When the chain in use was taken up.
     pub(super) since: Timestamp,
+    /// The chain that the driver was last told to use.
+    pub(super) told: Option<ClaimId>,
     /// The driver has not yet told which pieces do not pass under the chain in use.
     pub(super) checking: bool,
     /// Clients may be given what passed under the chain in use.

@@ -33,6 +33,9 @@ pub const LEAST_WINDOW: usize = 4;
 pub const PER_NEIGHBOUR: usize = 2;
 /// Pieces past the first gap among which the rarest is taken.
 pub const LOOK_AHEAD: usize = 256;
+/// A source that is so many pieces past a gap has lost that piece: one in forty of its neighbours asks
+/// for it by name, with each as many pieces more one more.
+pub const LEFT_BEHIND: usize = 32;
 /// With so few pieces missing, those under way are asked of a second neighbour.
 pub const ENDGAME_PIECES: usize = 3;
 /// So many requests for one piece at once at most.
@@ -68,6 +71,10 @@ pub const STRIKE_MS: u64 = 30_000;
 pub const MAX_STRIKE_MS: u64 = 60 * 60_000;
 /// A neighbour whose connection was lost is tried again after this.
 pub const LOST_MS: u64 = 2_000;
+/// A full node parts from a neighbour for one that needs it more, at most once in this time.
+pub const EVICT_MS: u64 = 100;
+/// Neighbours without anything new from which a node parts that gets nothing, when it looks for others.
+pub const SHED_NEIGHBOURS: usize = 5;
 /// A node that does not answer a `Hello` for so long is not waited for.
 pub const HELLO_MS: u64 = 1_000;
 /// Holders are looked for again after this, doubling while nothing changes...

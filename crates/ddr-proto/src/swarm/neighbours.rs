@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::bits::Bits;
-use super::blob::{BlobIx, Candidate};
+use super::blob::{BlobIx, Candidate, Link};
 use super::io::{Blame, Output};
 use super::peers::PeerIx;
-use super::{LOOK_MS, MAX_LOOK_MS, Swarm, TOLD_HOLDERS};
+use super::{EVICT_MS, LOOK_MS, MAX_LOOK_MS, SHED_NEIGHBOURS, Swarm, TOLD_HOLDERS};
 use crate::id::{Key, NodeId};
 use crate::wire::{Contact, HaveMap, Holder, SwarmBody, SwarmMessage};
 
@@ -59,10 +59,7 @@ impl Swarm {
 
     /// Says `Hello` to holders until there are enough neighbours.
     pub(super) fn greet(&mut self, ix: BlobIx) {
-        // Who gets nothing from its neighbours is free to look at more of them.
-        let starving = self.is_starving(ix);
-        let enough = if starving { self.cfg.max_neighbours } else { self.cfg.degree };
-        while self.blob(ix).is_fetching() && self.blob(ix).links.len() < enough {
+        while self.blob(ix).is_fetching() && self.blob(ix).links.len() < self.cfg.degree {
             let Some(candidate) = self.next_candidate(ix) else { return };
             let zone = &self.own.zone;
             let Some(peer) = self.peers.admit(&candidate.contact, zone) else { return };
@@ -155,7 +152,7 @@ impl Swarm {
         let Some(have) = have.filter(grown) else {
             return self.strike_node(from, Blame::BadMap);
         };
-        let Some(peer) = known.or_else(|| self.accept(ix, from)) else {
+        let Some(peer) = known.or_else(|| self.accept(ix, from, have.count())) else {
             return self.refuse_neighbour(ix, from.id);
         };
         let new = self.blob(ix).link(peer).is_none_or(|link| !link.up);
@@ -176,11 +173,14 @@ impl Swarm {
         self.stir(ix);
     }
 
-    /// Takes a node that said `Hello` first as a neighbour, if there is room.
-    fn accept(&mut self, ix: BlobIx, from: &Arc<Contact>) -> Option<PeerIx> {
+    /// Takes a node that said `Hello` first, and has so many pieces, as a neighbour if there is room.
+    fn accept(&mut self, ix: BlobIx, from: &Arc<Contact>, pieces: usize) -> Option<PeerIx> {
+        if self.peers.is_struck(&from.id, self.now) {
+            return None;
+        }
         // Those that were greeted and have not answered take nobody's place.
         let full = self.blob(ix).up().count() >= self.cfg.max_neighbours;
-        if full || self.peers.is_struck(&from.id, self.now) {
+        if full && !self.make_room(ix, pieces) {
             return None;
         }
         let peer = self.peers.admit(from, &self.own.zone)?;
@@ -191,6 +191,40 @@ impl Swarm {
         blob.candidates.retain(|candidate| candidate.contact.id != from.id);
         blob.used_at = now;
         Some(peer)
+    }
+
+    /// Parts from the neighbour that needs this node least, for a newcomer with few pieces: or those
+    /// that came late would find each other only.
+    fn make_room(&mut self, ix: BlobIx, pieces: usize) -> bool {
+        let now = self.now;
+        let blob = self.blob(ix);
+        let needs = pieces + blob.pieces() / 16 < blob.count;
+        if !needs || now.since_ms(blob.evicted_at) < EVICT_MS {
+            return false;
+        }
+        let idle = |link: &&Link| !link.chooses && self.peers.get(link.peer).asks == 0;
+        let idle = blob.up().filter(idle);
+        let Some(victim) = idle.max_by_key(|link| (link.have.count(), link.peer)) else {
+            return false;
+        };
+        let (victim, id) = (victim.peer, self.peers.get(victim.peer).contact.id);
+        self.blob_mut(ix).evicted_at = now;
+        let others = self.some_holders(ix, &id, None, TOLD_HOLDERS);
+        self.part_from(ix, victim, others);
+        true
+    }
+
+    /// A node that gets nothing parts from some neighbours that have nothing for it.
+    pub(super) fn shed_useless(&mut self, ix: BlobIx) {
+        if !self.is_starving(ix) {
+            return;
+        }
+        let blob = self.blob(ix);
+        let useless = blob.up().filter(|link| blob.have.contains_all(&link.have));
+        let useless: Vec<PeerIx> = useless.map(|link| link.peer).take(SHED_NEIGHBOURS).collect();
+        for peer in useless {
+            self.part_from(ix, peer, Vec::new());
+        }
     }
 
     fn refuse_neighbour(&mut self, ix: BlobIx, node: NodeId) {

@@ -92,7 +92,11 @@ impl Swarm {
     fn take_up_chain(&mut self, ix: BlobIx, settled: bool) {
         let now = self.now;
         let blob = self.blob_mut(ix);
-        blob.claims.checking = blob.count > 0;
+        let used = blob.claims.used();
+        if blob.claims.told != used {
+            blob.claims.checking = blob.count > 0;
+            blob.claims.told = used;
+        }
         blob.claims.since = now;
         self.use_chain(ix, settled);
     }

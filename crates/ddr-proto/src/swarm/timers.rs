@@ -29,6 +29,7 @@ impl Swarm {
         self.give_up_greetings(ix);
         self.give_up_chains(ix);
         if self.lacks_neighbours(ix) && self.blob(ix).look_at <= self.now {
+            self.shed_useless(ix);
             self.look_for_holders(ix);
             let claims = &mut self.blob_mut(ix).claims;
             if claims.uneasy || claims.used().is_none() {

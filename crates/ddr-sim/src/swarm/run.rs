@@ -72,16 +72,8 @@ pub(super) struct Net {
 pub fn run_swarm(setup: &SwarmSetup) -> SwarmReport {
     let mut net = Net::new(setup);
     let end = setup.nanos(PATIENCE) + 600_000 * NANOS_PER_MS;
-    let mut dbg = false;
     while net.waiting > 0 {
         let Some(step) = net.fabric.step(end) else { break };
-        if !dbg && net.fabric.now > setup.nanos(1.35) {
-            dbg = true;
-            for (n, h) in net.hosts.iter().enumerate().filter(|(_, h)| h.role == Role::Puller && h.marks.done.is_none()) {
-                eprintln!("DBG {n} started {:.3} deadline {:?} now {:?} asks {}", h.marks.started as f64 / setup.file_time() as f64, h.core.next_deadline(), net.now(), h.asks.len());
-                for b in h.core.blobs() { eprintln!("   {} {}/{} nb {} complete {} asks {} fetching {}", layer_of_dbg(&b.blob), b.have, b.pieces, b.neighbours.len(), b.neighbours.iter().filter(|n| n.1).count(), b.asks, b.fetching); }
-            }
-        }
         match step {
             Step::Message(to, mail) => {
                 if !net.fabric.is_dead(to) || matches!(mail, Mail::Kill { .. }) {
@@ -320,5 +312,3 @@ impl Host {
         }
     }
 }
-
-fn layer_of_dbg(k: &ddr_proto::Key) -> usize { usize::from(k.0[0]) }
