@@ -5,7 +5,7 @@ use super::io::{AskId, Blame, ClaimId, Failure, Output};
 use super::peers::PeerIx;
 use super::{STALL_MS, Swarm};
 use crate::id::Key;
-use crate::swarm::limits::{BUSY_MS, MAX_ASK_MS, MAX_BUSY_MS, MAX_SETBACKS};
+use crate::swarm::limits::{BUSY_MS, MAX_ASK_MS, MAX_BUSY_MS, MAX_SETBACKS, NAMED_MS};
 use crate::wire::BusyAnswer;
 
 impl Swarm {
@@ -25,6 +25,11 @@ impl Swarm {
             fetch.furthest = fetch.furthest.max(piece);
         }
         if flying || have {
+            // It would choose the same again.
+            let until = self.now.after_ms(NAMED_MS);
+            if let Some(link) = self.blob_mut(ask.blob).link_mut(ask.peer) {
+                link.named_until = until;
+            }
             return self.cancel(id);
         }
         if let Some(ask) = self.asks.get_mut(&id) {

@@ -199,7 +199,7 @@ impl Swarm {
                 ahead = ahead.saturating_sub(blob.pieces() - blob.count);
                 continue;
             };
-            if link.chooses && blob.wants_any() {
+            if link.chooses && link.named_until <= self.now && blob.wants_any() {
                 return Some(self.of_source(ix));
             }
             let near = link.near || any_zone;

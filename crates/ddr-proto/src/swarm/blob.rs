@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub(super) complete: bool,
     /// It chooses the pieces that it gives.
     pub(super) chooses: bool,
+    /// Its choice was of no use: until then it is asked by name.
+    pub(super) named_until: Timestamp,
     /// It gave a piece that was wrong, if the chain is right.
     pub(super) suspect: bool,
     /// When `Hello` was said to it.
@@ -168,6 +170,7 @@ impl Blob {
             have,
             complete,
             chooses,
+            named_until: Timestamp::default(),
             suspect: false,
             since: now,
         });

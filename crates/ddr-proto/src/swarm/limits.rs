@@ -96,6 +96,8 @@ pub const MAX_CLAIMS: usize = 16;
 pub const MAX_SIGNERS: usize = 16;
 /// Most wrong pieces of one blob of which the givers are remembered.
 pub const MAX_SUSPECTS: usize = 64;
+/// A source that chose a piece which is under way already is asked by name for so long.
+pub const NAMED_MS: u64 = 200;
 /// A peer whose answer broke off is not asked for so long; twice as long with each further time.
 pub const BUSY_MS: u64 = 50;
 /// A busy peer is asked again after this at the latest.

@@ -1,5 +1,6 @@
 //! One swarm core on a bench: the test plays the driver and all other nodes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ddr_proto::swarm::{
@@ -26,6 +27,8 @@ pub(crate) struct Asked {
 pub(crate) struct Bench {
     pub(crate) core: Swarm,
     pub(crate) now: Timestamp,
+    /// Who signed the true chain.
+    pub(crate) signers: BTreeSet<NodeId>,
     /// What the core wanted done and no test has looked at.
     pub(crate) outputs: Vec<Output>,
 }
@@ -56,7 +59,8 @@ impl Bench {
     /// A core that does nothing yet; its node has number 0.
     pub(crate) fn idle() -> Self {
         let core = Swarm::new(SwarmConfig::default(), contact(0), 7);
-        Self { core, now: Timestamp(1_000), outputs: Vec::new() }
+        let (signers, outputs) = (BTreeSet::new(), Vec::new());
+        Self { core, now: Timestamp(1_000), signers, outputs }
     }
 
     /// A core that fetches [`BLOB`].
@@ -117,6 +121,7 @@ impl Bench {
             Output::AskChain { blob: BLOB, node } => Some(*node),
             _ => None,
         }) {
+            self.signers.insert(from);
             self.chain(from, TRUE_CHAIN, None);
         }
     }

@@ -182,12 +182,14 @@ fn messages_about_unknown_blobs_change_nothing() {
 
 #[test]
 fn who_gives_a_wrong_piece_is_struck_when_another_gives_the_right_one() {
-    let mut bench = Bench::with_holders(3);
-    let asks = bench.asks();
-    let bad = asks[0];
+    let mut bench = Bench::with_holders(5);
+    let mut asks = bench.asks();
+    let stranger = |asked: &Asked| !bench.signers.contains(&asked.node);
+    let at = asks.iter().position(stranger).expect("others are asked");
+    let bad = asks.remove(at);
     bench.input(Input::PieceWrong { ask: bad.ask, piece: bad.piece.expect("named") });
     assert!(bench.struck().is_empty(), "one word against another");
-    let mut open: Vec<Asked> = asks[1..].to_vec();
+    let mut open = asks;
     open.extend(bench.asks());
     let again = loop {
         let asked = open.pop().expect("the piece is asked for again");
@@ -204,23 +206,47 @@ fn who_gives_a_wrong_piece_is_struck_when_another_gives_the_right_one() {
 
 #[test]
 fn two_wrong_pieces_alone_convict_nobody_but_more_chains_are_asked_for() {
-    let mut bench = Bench::with_holders(4);
-    let asks = bench.asks();
-    let piece = asks[0].piece.expect("named");
-    bench.input(Input::PieceWrong { ask: asks[0].ask, piece });
-    let mut open: Vec<Asked> = asks[1..].to_vec();
-    open.extend(bench.asks());
-    while let Some(asked) = open.pop() {
-        if asked.piece == Some(piece) {
-            bench.input(Input::PieceWrong { ask: asked.ask, piece });
-            break;
+    let mut bench = Bench::with_holders(6);
+    let mut open = bench.asks();
+    let signers = bench.signers.clone();
+    let signed = |asked: &Asked| signers.contains(&asked.node);
+    let piece = open.iter().find(|asked| !signed(asked)).expect("others are asked").piece;
+    let mut wrong = 0;
+    while wrong < 2 {
+        let asked = open.pop().expect("the piece is asked for again");
+        let at = asked.piece.expect("named");
+        if asked.piece == piece && !signed(&asked) {
+            bench.input(Input::PieceWrong { ask: asked.ask, piece: at });
+            wrong += 1;
+        } else if asked.piece == piece {
+            bench.input(Input::Failed { ask: asked.ask, failure: Failure::NotThere });
+        } else {
+            bench.arrive(asked.ask, at);
         }
-        bench.arrive(asked.ask, asked.piece.expect("named"));
         open.extend(bench.asks());
     }
     assert!(bench.struck().is_empty());
     let asked = |output: &Output| matches!(output, Output::AskChain { .. }).then_some(());
     assert!(!bench.take_all(asked).is_empty());
+}
+
+#[test]
+fn who_fails_its_own_chain_is_struck_at_once_and_its_chain_goes_with_it() {
+    let mut bench = Bench::fetching(Wanted::All);
+    bench.hello(1, HaveMap::All);
+    bench.settle();
+    bench.hello(3, HaveMap::All);
+    let asked = bench.asks().into_iter().find(|asked| asked.node == node(1)).expect("it is asked");
+    bench.input(Input::PieceWrong { ask: asked.ask, piece: asked.piece.expect("named") });
+    assert_eq!(bench.struck(), [(node(1), Blame::WrongPiece)]);
+    let voucher = bench.take(|output| match output {
+        Output::AskChain { node, .. } => Some(*node),
+        _ => None,
+    });
+    assert_eq!(voucher, Some(node(3)));
+    bench.chain(node(3), FALSE_CHAIN, None);
+    let used = Output::UseChain { blob: BLOB, claim: FALSE_CHAIN, settled: false };
+    assert!(bench.outputs.contains(&used));
 }
 
 #[test]
@@ -242,9 +268,8 @@ fn of_two_chains_the_one_that_the_deciding_piece_passes_under_stays() {
         let doubt = Output::Doubt { blob: BLOB, piece: 77, other: FALSE_CHAIN };
         assert!(bench.outputs.contains(&doubt));
         // The window may be full: then the piece comes as soon as there is room.
-        let ask = match bench.asks().into_iter().find(|ask| ask.piece == Some(77)) {
-            Some(ask) => ask,
-            None => panic!("{open} asks are open and piece 77 is not asked for"),
+        let Some(ask) = bench.asks().into_iter().find(|ask| ask.piece == Some(77)) else {
+            panic!("{open} asks are open and piece 77 is not asked for");
         };
         let (piece, load) = (77, None);
         bench.input(Input::PieceArrived { ask: ask.ask, piece, claim: winner, load });

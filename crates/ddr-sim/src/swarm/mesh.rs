@@ -9,7 +9,7 @@ use ddr_proto::swarm::{Bits, Choice};
 
 use super::config::SwarmSetup;
 use super::copy::Marks;
-use super::fabric::{Fabric, Step};
+use super::fabric::{Fabric, Step, TransferId};
 use super::report::{Counts, SwarmReport};
 use crate::dice::Dice;
 
@@ -51,6 +51,7 @@ enum Mail {
     Start,
     Have(usize, usize),
     Ask(usize, usize),
+    Cancel(usize, usize),
 }
 
 struct Mesh {
@@ -58,6 +59,8 @@ struct Mesh {
     rules: MeshRules,
     pieces: usize,
     fabric: Fabric<Mail, usize>,
+    /// Transfers that run, by sender, receiver and piece.
+    running: BTreeMap<(usize, usize, usize), TransferId>,
     nodes: Vec<MeshNode>,
     dice: Dice,
     waiting: usize,
@@ -74,6 +77,7 @@ pub fn run_mesh(setup: &SwarmSetup, rules: MeshRules) -> SwarmReport {
             Step::Message(node, Mail::Start) => mesh.fill(node),
             Step::Message(node, Mail::Have(from, piece)) => mesh.heard(node, from, piece),
             Step::Message(node, Mail::Ask(from, piece)) => mesh.serve(node, from, piece),
+            Step::Message(node, Mail::Cancel(from, piece)) => mesh.cancelled(node, from, piece),
             Step::Sent(_) => {}
             Step::Arrived(transfer) => mesh.arrived(transfer.from, transfer.to, transfer.tag),
         }
@@ -112,7 +116,8 @@ impl Mesh {
             fabric.later(number, wait, Mail::Start);
         }
         let setup = setup.clone();
-        Self { waiting: setup.nodes, setup, rules, pieces, fabric, nodes, dice }
+        let running = BTreeMap::new();
+        Self { waiting: setup.nodes, setup, rules, pieces, fabric, running, nodes, dice }
     }
 
     fn bytes_of(&self, piece: usize) -> u64 {
@@ -159,7 +164,18 @@ impl Mesh {
 
     fn serve(&mut self, number: usize, from: usize, piece: usize) {
         let bytes = self.bytes_of(piece);
-        self.fabric.send(number, from, bytes, piece);
+        let transfer = self.fabric.send(number, from, bytes, piece);
+        self.running.insert((number, from, piece), transfer);
+    }
+
+    /// Who asked has the piece from another by now.
+    fn cancelled(&mut self, number: usize, from: usize, piece: usize) {
+        if let Some(transfer) = self.running.remove(&(number, from, piece))
+            && self.fabric.break_off(transfer).is_some()
+            && let Some(link) = self.nodes[from].links.get_mut(&number)
+        {
+            link.1 -= 1;
+        }
     }
 
     fn heard(&mut self, number: usize, from: usize, piece: usize) {
@@ -176,6 +192,7 @@ impl Mesh {
 
     fn arrived(&mut self, from: usize, number: usize, piece: usize) {
         let (now, bytes, pieces) = (self.fabric.now, self.bytes_of(piece), self.pieces);
+        self.running.remove(&(from, number, piece));
         let node = &mut self.nodes[number];
         if let Some(link) = node.links.get_mut(&from) {
             link.1 -= 1;
@@ -195,8 +212,12 @@ impl Mesh {
                 node.marks.done = Some(now);
                 self.waiting -= 1;
             }
+            let left = pieces - node.have.count();
             for peer in peers {
                 self.fabric.message(peer, Mail::Have(number, piece));
+                if left < self.rules.endgame {
+                    self.fabric.message(peer, Mail::Cancel(number, piece));
+                }
             }
         }
         if !self.nodes[number].have.is_full() {
