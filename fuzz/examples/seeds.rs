@@ -9,14 +9,18 @@ use ddr_oci::piece_chain::{ChainHasher, PieceChain};
 use ddr_oci::{Algorithm, Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
-    CELLS, Contact, Fact, FactRecord, KeyRange, Mark, Member, NameRecord, NotSoon, ProviderRecord,
-    RefuseReason, Request, RequestEnvelope, Response, SetEntry, Signer,
+    BusyAnswer, CELLS, Contact, Fact, FactRecord, HaveMap, Holder, KeyRange, Mark, Member,
+    NameRecord, NotSoon, ProviderRecord, RefuseReason, Request, RequestEnvelope, Response,
+    SetEntry, SignedChain, Signer, SwarmBody, SwarmMessage, SwarmPost,
 };
 use ed25519_dalek::SigningKey;
 
 fn main() -> std::io::Result<()> {
     chains()?;
     let signer = Signer::from(SigningKey::from_bytes(&[7; 32]));
+    posts(&signer)?;
+    have_maps()?;
+    signed_chains(&signer)?;
     let records = name_records(&signer);
     for (name, record) in &records {
         write("name_record", name, &record.to_bytes())?;
@@ -54,6 +58,59 @@ fn bad_chains(prefix: &str, chain: &PieceChain) -> std::io::Result<()> {
     write("size-over-limit", &[&bytes[..13], &[0xff; 8], &bytes[21..]].concat())?;
     write("piece-length-zero", &[&bytes[..5], &[0; 8], &bytes[13..]].concat())?;
     write("newer-version", &[&b"DDRC\x03"[..], &bytes[5..]].concat())
+}
+
+fn posts(signer: &Signer) -> std::io::Result<()> {
+    let addrs = vec![([127, 0, 0, 1], 5001).into()];
+    let sender = Contact { id: signer.node_id(), addrs, zone: "rack-1".to_owned() };
+    let blob = Key::of_content(&Digest::sha256(b"x"));
+    let holder = |complete| Holder { contact: sender.clone(), complete };
+    let hello =
+        |have| SwarmBody::Hello { size: 300_000, have, chooses: true, load: 3, reply: true };
+    let full: RepositoryName = "team/app".parse().expect("a name");
+    for (name, bodies) in [
+        ("hello", vec![hello(HaveMap::All), hello(HaveMap::Bits(vec![5]))]),
+        ("have", vec![SwarmBody::Have { pieces: vec![0, 3, 2_047], load: 300 }]),
+        ("holders", vec![SwarmBody::Holders { holders: vec![holder(true), holder(false)] }]),
+        ("goodbye", vec![SwarmBody::Goodbye { others: vec![holder(true)] }]),
+        ("piece-too-high", vec![SwarmBody::Have { pieces: vec![2_048], load: 0 }]),
+        ("map-too-long", vec![hello(HaveMap::Bits(vec![0; 257]))]),
+        ("too-many-holders", vec![SwarmBody::Holders { holders: vec![holder(true); 21] }]),
+        ("too-many-messages", vec![SwarmBody::Goodbye { others: Vec::new() }; 17]),
+    ] {
+        let messages = bodies.into_iter().map(|body| SwarmMessage { blob, body }).collect();
+        let post = SwarmPost { sender: sender.clone(), repository: full.clone(), messages };
+        write("swarm_post", name, &post.encode())?;
+    }
+    let answer = BusyAnswer { load: 32, others: vec![holder(true); 3] };
+    write("swarm_post", "busy", &answer.encode())
+}
+
+fn have_maps() -> std::io::Result<()> {
+    for (name, pieces, bytes) in [
+        ("none", 0_u16, &[][..]),
+        ("eight", 8, &[0xa5]),
+        ("twelve", 12, &[0xff, 0x0f]),
+        ("past-the-end", 12, &[0xff, 0x1f]),
+        ("too-short", 12, &[0xff]),
+        ("longest", 2_048, &[0xff; 256]),
+    ] {
+        write("have_map", name, &[&pieces.to_be_bytes(), bytes].concat())?;
+    }
+    Ok(())
+}
+
+fn signed_chains(signer: &Signer) -> std::io::Result<()> {
+    let mut hasher = ChainHasher::new(Algorithm::Sha256);
+    hasher.update(&vec![1; 300_000]);
+    let signed = SignedChain::sign(signer, &Key([7; 32]), &hasher.finish().1);
+    write("signed_chain", "five-pieces", &signed.encode())?;
+    let no_chain = SignedChain { chain: Vec::new(), ..signed.clone() };
+    write("signed_chain", "no-chain", &no_chain.encode())?;
+    let other_key = SignedChain { public_key: [9; 32], ..signed };
+    write("signed_chain", "no-key", &other_key.encode())?;
+    write("signed_chain", "one-byte-more", &[other_key.encode(), vec![0]].concat())?;
+    write("signed_chain", "empty", &[])
 }
 
 fn name_records(signer: &Signer) -> [(&'static str, NameRecord); 2] {

@@ -3,17 +3,18 @@
 //! One function per target takes any bytes and panics if an invariant breaks. Three programs call
 //! them: the fuzz targets beside this file (nightly, `cargo fuzz run TARGET`), the replay of
 //! `corpus/` in `tests/replay.rs` (stable), and the replays in the tests of `ddr-oci` and
-//! `ddr-net`, which take in `oci.rs`, `ranges.rs` and `peer.rs` by their paths.
+//! `ddr-net`, which take in `oci.rs`, `ranges.rs`, `peer.rs` and `pieces.rs` by their paths.
 
 mod oci;
 mod peer;
+mod pieces;
 mod ranges;
 
 /// Takes any bytes; panics if an invariant breaks.
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus directory.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("digest", oci::digest),
     ("reference", oci::reference),
     ("route", oci::route),
@@ -23,6 +24,9 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("manifest", oci::manifest),
     ("piece_chain", oci::piece_chain),
     ("wire", peer::wire),
+    ("swarm_post", pieces::swarm_post),
+    ("have_map", pieces::have_map),
+    ("signed_chain", pieces::signed_chain),
     ("name_record", peer::name_record),
     ("join_token", peer::join_token),
     ("dns", peer::dns),

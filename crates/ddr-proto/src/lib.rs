@@ -9,12 +9,15 @@
 //! - [`wire`]: messages and signed records, with their limits
 //! - [`kad`]: the S/Kademlia overlay: who is near, who holds what
 //! - [`names`]: quorum arithmetic for tags
+//! - [`swarm`]: who is asked for which piece, and who is served
 
 #![forbid(unsafe_code)]
 
+mod chance;
 pub mod id;
 pub mod kad;
 pub mod names;
+pub mod swarm;
 pub mod time;
 pub mod wire;
 

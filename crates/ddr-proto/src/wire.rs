@@ -10,6 +10,7 @@ mod contact;
 mod entry;
 mod record;
 mod signer;
+mod swarm;
 
 use ddr_oci::{RepositoryName, Tag};
 use serde::de::DeserializeOwned;
@@ -23,6 +24,10 @@ pub use self::entry::{
 pub(crate) use self::record::Terms;
 pub use self::record::{NameRecord, ProviderRecord, RecordError};
 pub use self::signer::Signer;
+pub use self::swarm::{
+    BusyAnswer, HaveMap, Holder, MAX_HAVE_PIECES, MAX_HOLDERS, MAX_MAP_BYTES,
+    MAX_SIGNED_CHAIN_BYTES, MAX_SWARM_MESSAGES, SignedChain, SwarmBody, SwarmMessage, SwarmPost,
+};
 use crate::id::Key;
 
 /// Largest message in bytes, request or response.
@@ -347,6 +352,11 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(WireError::TooLarge);
     }
+    decode_any_length(bytes)
+}
+
+/// Reads one value that takes up all of `bytes`, whose length the caller has checked.
+fn decode_any_length<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     match postcard::take_from_bytes(bytes) {
         Ok((message, [])) => Ok(message),
         Ok(_) | Err(_) => Err(WireError::Malformed),

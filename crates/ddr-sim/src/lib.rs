@@ -25,6 +25,7 @@ pub mod ring;
 pub mod scenario;
 pub mod size;
 pub mod svg;
+pub mod swarm;
 pub mod tally;
 pub mod transcript;
 

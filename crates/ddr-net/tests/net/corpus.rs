@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{replay, targets};
+use crate::{pieces, replay, targets};
 
 fn replay(name: &str, target: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
@@ -12,6 +12,21 @@ fn replay(name: &str, target: fn(&[u8])) {
 #[test]
 fn wire() {
     replay("wire", targets::wire);
+}
+
+#[test]
+fn swarm_post() {
+    replay("swarm_post", pieces::swarm_post);
+}
+
+#[test]
+fn have_map() {
+    replay("have_map", pieces::have_map);
+}
+
+#[test]
+fn signed_chain() {
+    replay("signed_chain", pieces::signed_chain);
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod discover;
 mod flood;
 mod hostile;
 mod join;
+#[path = "../../../../fuzz/src/pieces.rs"]
+mod pieces;
 mod pool;
 #[path = "../../../../fuzz/src/replay.rs"]
 mod replay;

@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::chance::Chance;
 use super::config::KadConfig;
+use crate::chance::Chance;
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
 use crate::wire::{ProviderRecord, RecordError};

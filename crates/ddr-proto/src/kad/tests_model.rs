@@ -7,11 +7,11 @@ use ed25519_dalek::SigningKey;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::chance::Chance;
 use super::config::KadConfig;
 use super::path::Path;
 use super::records::{Kept, Records};
 use super::table::{Admitted, Lost, MAX_DEAD, Table};
+use crate::chance::Chance;
 use crate::id::{Distance, Key, NodeId};
 use crate::time::Timestamp;
 use crate::wire::{Contact, ProviderRecord, Signer};

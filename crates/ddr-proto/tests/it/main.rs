@@ -1,6 +1,7 @@
 //! Tests of the pure cores from outside: a swarm of cores on a simulated network, the papers' rules,
 //! hostile peers, messages, and names.
 
+mod bench;
 mod doubt;
 mod hostile;
 mod hot;
@@ -8,8 +9,11 @@ mod instant;
 mod names;
 mod net;
 mod paper;
+mod pieces;
+mod posts;
 mod puzzles;
 mod restore;
+mod serve;
 mod sets;
 mod solo;
 mod swarm;

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ddr_proto::kad::{KadConfig, LookupKind};
+use ddr_proto::swarm::SwarmConfig;
+use ddr_sim::swarm::{SourceDeath, SwarmSetup};
 use ddr_sim::{Churn, Latency, Setup, SimConfig, SybilPrice};
 
-/// Simulates DDR's overlay with its production core.
+/// Simulates DDR's overlay and swarm with their production cores.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Args {
@@ -22,6 +25,135 @@ pub(crate) enum Command {
     Paper(PaperArgs),
     /// Draws a chart of JSON lines that other commands printed.
     Plot(PlotArgs),
+    /// Lets every node of a swarm pull the same content at once.
+    Swarm(SwarmArgs),
+}
+
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct SwarmArgs {
+    /// Nodes that pull; sources come on top.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) nodes: usize,
+    /// Bytes of each layer.
+    #[arg(long, default_value_t = 1 << 30)]
+    pub(crate) blob: u64,
+    /// Layers of that size, pulled in one group.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) layers: usize,
+    /// Complete holders at the start.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) sources: usize,
+    /// Rate of each link, up and down, in Mbit/s.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) link: u64,
+    /// This part of the nodes dies at this time in F/b: `0.3@0.5`.
+    #[arg(long)]
+    pub(crate) kill: Option<String>,
+    /// The sources die when they have sent so many copies.
+    #[arg(long)]
+    pub(crate) kill_source: Option<f64>,
+    /// This part of the nodes has links that are so many times slower: `0.1:10`.
+    #[arg(long)]
+    pub(crate) slow: Option<String>,
+    /// This part of the nodes lies.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) liars: f64,
+    /// Liars lie in four different ways.
+    #[arg(long)]
+    pub(crate) mixed_lies: bool,
+    /// This part of messages, requests and answers is lost.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) loss: f64,
+    /// Zones over which the nodes are spread.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) zones: usize,
+    /// One-way time of a message in microseconds.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) latency_us: u64,
+    /// Starts are spread over this time, in F/b.
+    #[arg(long, default_value_t = 0.001)]
+    pub(crate) spread: f64,
+    /// Everything follows from it.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Prints JSON, one object for each set of rules.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leaves out the mesh.
+    #[arg(long)]
+    pub(crate) core_only: bool,
+    /// Requests of a group under way.
+    #[arg(long)]
+    pub(crate) window: Option<usize>,
+    /// Requests under way to one neighbour.
+    #[arg(long)]
+    pub(crate) per_neighbour: Option<usize>,
+    /// Pieces past the first gap among which the rarest is taken.
+    #[arg(long)]
+    pub(crate) look_ahead: Option<usize>,
+    /// Pieces that are served at a time.
+    #[arg(long)]
+    pub(crate) uploads: Option<usize>,
+    /// Neighbours of each fetch.
+    #[arg(long)]
+    pub(crate) degree: Option<usize>,
+    /// New pieces that are told together.
+    #[arg(long)]
+    pub(crate) have_batch: Option<usize>,
+}
+
+impl SwarmArgs {
+    pub(crate) fn setup(&self) -> anyhow::Result<SwarmSetup> {
+        anyhow::ensure!((1..=100_000).contains(&self.nodes), "--nodes is 1 to 100000");
+        anyhow::ensure!((1..=200).contains(&self.layers), "--layers is 1 to 200");
+        anyhow::ensure!((1..=1 << 40).contains(&self.blob), "--blob is 1 to 2^40");
+        anyhow::ensure!((1..=32).contains(&self.sources), "--sources is 1 to 32");
+        anyhow::ensure!((1..=1_000_000).contains(&self.link), "--link is 1 to 1000000");
+        anyhow::ensure!((0.0..=0.9).contains(&self.liars), "--liars is 0 to 0.9");
+        anyhow::ensure!((0.0..=0.5).contains(&self.loss), "--loss is 0 to 0.5");
+        anyhow::ensure!((1..=64).contains(&self.zones), "--zones is 1 to 64");
+        let kill = self.kill.as_deref().map(|text| pair(text, '@')).transpose()?;
+        let slow = self.slow.as_deref().map(|text| pair(text, ':')).transpose()?;
+        anyhow::ensure!(kill.is_none_or(|k| (0.0..=0.9).contains(&k.0)), "--kill kills 0 to 0.9");
+        anyhow::ensure!(
+            slow.is_none_or(|s| (0.0..=0.9).contains(&s.0) && s.1 >= 1.0),
+            "--slow is a part up to 0.9 and a factor from 1"
+        );
+        let base = SwarmConfig::default();
+        Ok(SwarmSetup {
+            nodes: self.nodes,
+            blob: self.blob,
+            layers: self.layers,
+            sources: self.sources,
+            link_mbit: self.link,
+            kill,
+            kill_source: self.kill_source.map(|copies| SourceDeath { copies }),
+            slow,
+            liars: self.liars,
+            mixed_lies: self.mixed_lies,
+            loss: self.loss,
+            zones: self.zones,
+            latency_us: self.latency_us,
+            spread: self.spread,
+            seed: self.seed,
+            core: SwarmConfig {
+                window: self.window.unwrap_or(base.window),
+                per_neighbour: self.per_neighbour.unwrap_or(base.per_neighbour),
+                look_ahead: self.look_ahead.unwrap_or(base.look_ahead),
+                uploads: self.uploads.unwrap_or(base.uploads),
+                degree: self.degree.unwrap_or(base.degree),
+                have_batch: self.have_batch.unwrap_or(base.have_batch),
+                ..base
+            },
+        })
+    }
+}
+
+/// Two numbers with a sign between them.
+fn pair(text: &str, sign: char) -> anyhow::Result<(f64, f64)> {
+    let (first, second) = text.split_once(sign).with_context(|| format!("{text}: A{sign}B"))?;
+    let number = |text: &str| text.parse::<f64>().with_context(|| format!("{text} is no number"));
+    Ok((number(first)?, number(second)?))
 }
 
 #[derive(Clone, Debug, ClapArgs)]

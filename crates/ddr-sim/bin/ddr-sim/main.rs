@@ -1,10 +1,11 @@
-//! `ddr-sim`: measures the overlay in simulation.
+//! `ddr-sim`: measures the overlay and the swarm in simulation.
 
 mod alloc;
 mod args;
 mod overlay;
 mod paper;
 mod plot;
+mod swarm;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         Command::Overlay(args) => overlay::run(&args),
         Command::Paper(args) => paper::run(&args),
         Command::Plot(args) => plot::run(&args),
+        Command::Swarm(args) => swarm::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,5 @@
-//! Whole networks of the overlay core, small enough for every run of the tests.
+//! Whole networks of the overlay core and swarms of the swarm core, small enough for every run of the tests.
 
 mod gate;
 mod same;
+mod swarm;

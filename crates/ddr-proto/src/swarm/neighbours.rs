@@ -1,0 +1,389 @@
+//! Who is a neighbour: greeting, being greeted, peer exchange, parting.
+
+use std::sync::Arc;
+
+use super::bits::Bits;
+use super::blob::{BlobIx, Candidate, Link};
+use super::io::{Blame, Output};
+use super::peers::PeerIx;
+use super::{EVICT_MS, LOOK_MS, MAX_LOOK_MS, SHED_NEIGHBOURS, Swarm, TOLD_HOLDERS};
+use crate::id::{Key, NodeId};
+use crate::wire::{Contact, HaveMap, Holder, SwarmBody, SwarmMessage};
+
+/// What a `Hello` says.
+struct Hello {
+    size: u64,
+    have: HaveMap,
+    chooses: bool,
+    load: u16,
+    reply: bool,
+}
+
+impl Swarm {
+    pub(super) fn on_neighbour(
+        &mut self,
+        key: &Key,
+        contact: Arc<Contact>,
+        complete: bool,
+        rtt_us: u32,
+    ) {
+        let Some(ix) = self.find(key) else { return };
+        if let Some(peer) = self.peers.find(&contact.id)
+            && rtt_us > 0
+        {
+            self.peers.get_mut(peer).rtt_us = rtt_us;
+        }
+        self.add_candidate(ix, contact, complete, rtt_us);
+        self.greet(ix);
+        self.touch(ix);
+    }
+
+    fn add_candidate(&mut self, ix: BlobIx, contact: Arc<Contact>, complete: bool, rtt_us: u32) {
+        let known = self.peers.find(&contact.id);
+        let linked = known.is_some_and(|peer| self.blob(ix).link(peer).is_some());
+        let usable = contact.id != self.own.id && contact.check_limits().is_ok();
+        if linked || !usable || !self.blob(ix).is_fetching() {
+            return;
+        }
+        let near = contact.zone == self.own.zone;
+        self.blob_mut(ix).add_candidate(Candidate { contact, complete, near, rtt_us });
+    }
+
+    /// Others told of holders.
+    pub(super) fn hear_of(&mut self, ix: BlobIx, holders: Vec<Holder>) {
+        for holder in holders {
+            self.add_candidate(ix, Arc::new(holder.contact), holder.complete, 0);
+        }
+        self.greet(ix);
+    }
+
+    /// Says `Hello` to holders until there are enough neighbours.
+    pub(super) fn greet(&mut self, ix: BlobIx) {
+        while self.blob(ix).is_fetching() && self.blob(ix).links.len() < self.cfg.degree {
+            let Some(candidate) = self.next_candidate(ix) else { return };
+            let zone = &self.own.zone;
+            let Some(peer) = self.peers.admit(&candidate.contact, zone) else { return };
+            let now = self.now;
+            let state = self.peers.get_mut(peer);
+            state.links += 1;
+            if candidate.rtt_us > 0 {
+                state.rtt_us = candidate.rtt_us;
+            }
+            self.blob_mut(ix).add_link(peer, candidate.near, now);
+            self.say_hello(ix, peer, true);
+        }
+    }
+
+    /// A holder to greet: of the own zone for one half of the neighbours, else any, at random.
+    fn next_candidate(&mut self, ix: BlobIx) -> Option<Candidate> {
+        let (now, half) = (self.now, self.cfg.degree / 2);
+        let peers = &self.peers;
+        let blob = self.blobs[ix].as_mut()?;
+        blob.candidates.retain(|candidate| !peers.is_avoided(&candidate.contact.id, now));
+        let near_links = blob.links.iter().filter(|link| link.near).count();
+        let near = blob.candidates.iter().filter(|candidate| candidate.near).count();
+        if blob.candidates.is_empty() {
+            return None;
+        }
+        if near_links < half && near > 0 {
+            let drawn = self.chance.below(near as u64) as usize;
+            let places = blob.candidates.iter().enumerate().filter(|(_, c)| c.near);
+            let at = places.map(|(at, _)| at).nth(drawn)?;
+            return Some(blob.candidates.swap_remove(at));
+        }
+        let at = self.chance.below(blob.candidates.len() as u64) as usize;
+        Some(blob.candidates.swap_remove(at))
+    }
+
+    pub(super) fn say_hello(&mut self, ix: BlobIx, peer: PeerIx, reply: bool) {
+        let blob = self.blob(ix);
+        let have =
+            if blob.is_complete() { HaveMap::All } else { HaveMap::Bits(blob.have.to_bytes()) };
+        let chooses = blob.source.is_some();
+        let (key, size) = (blob.key, blob.size);
+        let body = SwarmBody::Hello { size, have, chooses, load: self.load(), reply };
+        self.send(self.peers.get(peer).contact.id, key, body);
+    }
+
+    pub(super) fn on_message(&mut self, from: &Arc<Contact>, message: SwarmMessage) {
+        let SwarmMessage { blob: key, body } = message;
+        if from.id == self.own.id || body.check_limits().is_err() || from.check_limits().is_err() {
+            return;
+        }
+        let Some(ix) = self.find(&key) else {
+            if let SwarmBody::Hello { .. } = body {
+                self.send(from.id, key, SwarmBody::Goodbye { others: Vec::new() });
+            }
+            return;
+        };
+        self.touch(ix);
+        match body {
+            SwarmBody::Hello { size, have, chooses, load, reply } => {
+                self.on_hello(ix, from, Hello { size, have, chooses, load, reply });
+            }
+            SwarmBody::Have { pieces, load } => self.on_have(ix, &from.id, &pieces, load),
+            SwarmBody::Holders { holders } => {
+                if self.linked(ix, &from.id).is_some() {
+                    self.hear_of(ix, holders);
+                }
+            }
+            SwarmBody::Goodbye { others } => self.on_goodbye(ix, &from.id, others),
+        }
+    }
+
+    /// The place of a node that is on the list of a blob.
+    fn linked(&self, ix: BlobIx, node: &NodeId) -> Option<PeerIx> {
+        let peer = self.peers.find(node)?;
+        self.blob(ix).link(peer).map(|link| link.peer)
+    }
+
+    fn on_hello(&mut self, ix: BlobIx, from: &Arc<Contact>, hello: Hello) {
+        let pieces = self.blob(ix).pieces();
+        if hello.size != self.blob(ix).size {
+            return self.refuse_neighbour(ix, from.id);
+        }
+        let have = match hello.have {
+            HaveMap::All => Some(Bits::full(pieces)),
+            HaveMap::Bits(bytes) => Bits::from_bytes(&bytes, pieces),
+        };
+        let known = self.linked(ix, &from.id);
+        let known_have = known.and_then(|peer| self.blob(ix).link(peer)).map(|link| &link.have);
+        let grown = |have: &Bits| known_have.is_none_or(|known| have.contains_all(known));
+        let Some(have) = have.filter(grown) else {
+            return self.strike_node(from, Blame::BadMap);
+        };
+        let Some(peer) = known.or_else(|| self.accept(ix, from, have.count())) else {
+            return self.refuse_neighbour(ix, from.id);
+        };
+        let new = self.blob(ix).link(peer).is_none_or(|link| !link.up);
+        self.blob_mut(ix).set_pieces(peer, have);
+        if let Some(link) = self.blob_mut(ix).link_mut(peer) {
+            link.chooses = hello.chooses && link.complete;
+        }
+        self.peers.get_mut(peer).load = hello.load;
+        if hello.reply {
+            self.say_hello(ix, peer, false);
+            self.tell_of_others(ix, peer);
+        }
+        if new {
+            self.blob_mut(ix).look_wait_ms = LOOK_MS;
+            self.ask_for_chains(ix);
+        }
+        self.drop_if_useless(ix, peer);
+        self.stir(ix);
+    }
+
+    /// Takes a node that said `Hello` first, and has so many pieces, as a neighbour if there is room.
+    fn accept(&mut self, ix: BlobIx, from: &Arc<Contact>, pieces: usize) -> Option<PeerIx> {
+        if self.peers.is_struck(&from.id, self.now) {
+            return None;
+        }
+        // Those that were greeted and have not answered take nobody's place.
+        let full = self.blob(ix).up().count() >= self.cfg.max_neighbours;
+        if full && !self.make_room(ix, pieces) {
+            return None;
+        }
+        let peer = self.peers.admit(from, &self.own.zone)?;
+        let (near, now) = (self.peers.get(peer).near, self.now);
+        self.peers.get_mut(peer).links += 1;
+        let blob = self.blob_mut(ix);
+        blob.add_link(peer, near, now);
+        blob.candidates.retain(|candidate| candidate.contact.id != from.id);
+        blob.used_at = now;
+        Some(peer)
+    }
+
+    /// Parts from the neighbour that needs this node least, for a newcomer with few pieces: or those
+    /// that came late would find each other only.
+    fn make_room(&mut self, ix: BlobIx, pieces: usize) -> bool {
+        let now = self.now;
+        let blob = self.blob(ix);
+        let needs = pieces + blob.pieces() / 16 < blob.count;
+        if !needs || now.since_ms(blob.evicted_at) < EVICT_MS {
+            return false;
+        }
+        let idle = |link: &&Link| !link.chooses && self.peers.get(link.peer).asks == 0;
+        let idle = blob.up().filter(idle);
+        let Some(victim) = idle.max_by_key(|link| (link.have.count(), link.peer)) else {
+            return false;
+        };
+        let (victim, id) = (victim.peer, self.peers.get(victim.peer).contact.id);
+        self.blob_mut(ix).evicted_at = now;
+        let others = self.some_holders(ix, &id, None, TOLD_HOLDERS);
+        self.part_from(ix, victim, others);
+        true
+    }
+
+    /// A node that gets nothing parts from some neighbours that have nothing for it.
+    pub(super) fn shed_useless(&mut self, ix: BlobIx) {
+        if !self.is_starving(ix) {
+            return;
+        }
+        let blob = self.blob(ix);
+        let useless = blob.up().filter(|link| blob.have.contains_all(&link.have));
+        let useless: Vec<PeerIx> = useless.map(|link| link.peer).take(SHED_NEIGHBOURS).collect();
+        for peer in useless {
+            self.part_from(ix, peer, Vec::new());
+        }
+    }
+
+    fn refuse_neighbour(&mut self, ix: BlobIx, node: NodeId) {
+        let others = self.some_holders(ix, &node, None, TOLD_HOLDERS);
+        let key = self.blob(ix).key;
+        self.send(node, key, SwarmBody::Goodbye { others });
+    }
+
+    /// Up to `count` neighbours at random, of those that have `piece`, without `but`.
+    pub(super) fn some_holders(
+        &mut self,
+        ix: BlobIx,
+        but: &NodeId,
+        piece: Option<usize>,
+        count: usize,
+    ) -> Vec<Holder> {
+        let Some(blob) = self.blobs[ix].as_ref() else { return Vec::new() };
+        let able = blob.up().filter(|link| piece.is_none_or(|piece| link.have.has(piece)));
+        let mut able: Vec<(PeerIx, bool)> = able.map(|link| (link.peer, link.complete)).collect();
+        self.chance.choose(&mut able, count + 1);
+        able.truncate(count + 1);
+        let holder = |(peer, complete): (PeerIx, bool)| {
+            let contact = Contact::clone(&self.peers.get(peer).contact);
+            (contact.id != *but).then_some(Holder { contact, complete })
+        };
+        able.into_iter().filter_map(holder).take(count).collect()
+    }
+
+    fn tell_of_others(&mut self, ix: BlobIx, peer: PeerIx) {
+        let node = self.peers.get(peer).contact.id;
+        let holders = self.some_holders(ix, &node, None, TOLD_HOLDERS);
+        if !holders.is_empty() {
+            let key = self.blob(ix).key;
+            self.send(node, key, SwarmBody::Holders { holders });
+        }
+    }
+
+    fn on_have(&mut self, ix: BlobIx, from: &NodeId, pieces: &[u16], load: u16) {
+        let Some(peer) = self.linked(ix, from) else { return };
+        let blob = self.blob_mut(ix);
+        let count = blob.pieces();
+        if pieces.iter().any(|piece| usize::from(*piece) >= count) {
+            return self.strike(peer, Blame::BadMap);
+        }
+        if !blob.link(peer).is_some_and(|link| link.up) {
+            return;
+        }
+        let mut news = false;
+        for piece in pieces.iter().map(|piece| usize::from(*piece)) {
+            blob.change_piece(peer, piece, true);
+            let flying = blob.fetch.as_ref().is_none_or(|fetch| fetch.flying.has(piece));
+            news |= !flying && !blob.have.has(piece);
+        }
+        blob.check_complete(peer);
+        self.peers.get_mut(peer).load = load;
+        self.drop_if_useless(ix, peer);
+        if self.blob(ix).claims.wants_more() {
+            // It may have had nothing, and so no chain, before.
+            self.ask_for_chains(ix);
+        }
+        if news {
+            self.stir_if_hungry(ix);
+        }
+    }
+
+    /// A window that is full has no use for news.
+    fn stir_if_hungry(&mut self, ix: BlobIx) {
+        let group = self.blob(ix).fetch.as_ref().map(|fetch| fetch.group);
+        let group = group.and_then(|group| self.groups.get(&group));
+        if group.is_some_and(|group| group.hungry_since.is_some()) {
+            self.stir(ix);
+        }
+    }
+
+    /// Two complete holders have nothing to say to each other.
+    fn drop_if_useless(&mut self, ix: BlobIx, peer: PeerIx) {
+        let blob = self.blob(ix);
+        if blob.is_complete() && blob.link(peer).is_some_and(|link| link.complete) {
+            self.unlink(ix, peer);
+        }
+    }
+
+    fn on_goodbye(&mut self, ix: BlobIx, from: &NodeId, others: Vec<Holder>) {
+        if let Some(peer) = self.linked(ix, from) {
+            self.unlink(ix, peer);
+            // Nothing wrong with it, but it would only say the same again.
+            self.peers.lost(*from, self.now);
+            self.hear_of(ix, others);
+            self.stir(ix);
+        }
+    }
+
+    /// Takes a node off the list of a blob.
+    pub(super) fn unlink(&mut self, ix: BlobIx, peer: PeerIx) {
+        if self.blob_mut(ix).remove_link(peer) {
+            let id = self.peers.get(peer).contact.id;
+            self.blob_mut(ix).claims.answered(&id);
+            self.peers.get_mut(peer).links -= 1;
+            self.peers.release(peer);
+            self.touch(ix);
+        }
+    }
+
+    /// Takes a node off the list of a blob and says so.
+    pub(super) fn part_from(&mut self, ix: BlobIx, peer: PeerIx, others: Vec<Holder>) {
+        let (node, key) = (self.peers.get(peer).contact.id, self.blob(ix).key);
+        self.unlink(ix, peer);
+        self.send(node, key, SwarmBody::Goodbye { others });
+    }
+
+    /// A node cannot be reached any more.
+    pub(super) fn on_lost(&mut self, node: &NodeId) {
+        self.peers.lost(*node, self.now);
+        if let Some(peer) = self.peers.find(node) {
+            self.leave_alone(peer);
+        }
+    }
+
+    /// Breaks off everything that is under way to a node, and takes it off all lists.
+    pub(super) fn leave_alone(&mut self, peer: PeerIx) {
+        // Keeps the place of the node until the end.
+        self.peers.get_mut(peer).asks += 1;
+        let asks: Vec<_> = self.asks.iter().filter(|(_, a)| a.peer == peer).map(|a| *a.0).collect();
+        asks.into_iter().for_each(|ask| self.cancel(ask));
+        let linked: Vec<BlobIx> = self
+            .by_key
+            .values()
+            .copied()
+            .filter(|ix| self.blob(*ix).link(peer).is_some())
+            .collect();
+        for ix in linked {
+            self.unlink(ix, peer);
+            self.greet(ix);
+            self.stir(ix);
+        }
+        self.peers.get_mut(peer).asks -= 1;
+        self.peers.release(peer);
+    }
+
+    /// Looks for holders now, and again later.
+    pub(super) fn look_for_holders(&mut self, ix: BlobIx) {
+        let now = self.now;
+        let blob = self.blob_mut(ix);
+        let key = blob.key;
+        blob.look_at = now.after_ms(blob.look_wait_ms);
+        blob.look_wait_ms = (2 * blob.look_wait_ms).min(MAX_LOOK_MS);
+        self.outputs.push_back(Output::WantHolders { blob: key });
+    }
+
+    /// Whether holders are to be looked for: too few neighbours, or none that has anything new.
+    pub(super) fn lacks_neighbours(&self, ix: BlobIx) -> bool {
+        let blob = self.blob(ix);
+        blob.is_fetching() && (self.is_starving(ix) || 2 * blob.up().count() < self.cfg.degree)
+    }
+
+    /// Whether nothing is under way though pieces are missing.
+    fn is_starving(&self, ix: BlobIx) -> bool {
+        let fetch = self.blob(ix).fetch.as_ref();
+        let group = fetch.and_then(|fetch| self.groups.get(&fetch.group));
+        group.is_some_and(|group| group.asks == 0)
+    }
+}
