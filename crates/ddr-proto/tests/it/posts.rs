@@ -123,7 +123,7 @@ fn what_goes_over_a_limit_is_no_message() {
 #[test]
 fn a_chain_is_signed_for_one_blob_by_one_node() {
     let signer = signer(1);
-    let mut hasher = ChainHasher::new();
+    let mut hasher = ChainHasher::new(ddr_oci::Algorithm::Sha256);
     hasher.update(&vec![3; 200_000]);
     let (digest, chain) = hasher.finish();
     let key = Key::of_content(&digest);
