@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ddr_oci::digest::Digest;
 use ddr_proto::id::NodeId;
-use ddr_proto::wire::{RequestEnvelope, Response, WireError};
+use ddr_proto::wire::{BusyAnswer, RequestEnvelope, Response, SwarmPost, WireError};
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
@@ -21,6 +22,7 @@ mod content;
 mod fill;
 mod messages;
 
+use content::Wanted;
 pub use content::{ContentBody, ContentHead};
 
 /// Peers to which a message connection is kept; the one that was idle longest goes first.
@@ -132,9 +134,9 @@ pub enum GetError {
     /// The range begins past the end.
     #[error("the range begins past the end of the content")]
     Unsatisfiable,
-    /// The peer has too much to do: ask another one.
+    /// The peer has too much to do, and names others to ask.
     #[error("the peer is busy")]
-    Busy,
+    Busy(Box<BusyAnswer>),
     /// No answer within the read timeout.
     #[error("no answer in time")]
     Timeout,
@@ -193,6 +195,20 @@ impl Client {
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(CallError::Timeout))
     }
 
+    /// Tells the member at `addr` something about the blob with this digest, over the connection of
+    /// [`Self::call`]. False: it does not have that blob in the post's repository.
+    pub async fn post(
+        &self,
+        addr: SocketAddr,
+        expect: Option<NodeId>,
+        digest: &Digest,
+        post: &SwarmPost,
+        timeout: Duration,
+    ) -> Result<bool, CallError> {
+        let exchange = messages::post(&self.0, addr, expect, digest, post);
+        tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(CallError::Timeout))
+    }
+
     /// Reads content from the member at `addr`: `path` as [`crate::blob_path`] gives it, `range` as
     /// first byte and exclusive end.
     ///
@@ -206,7 +222,18 @@ impl Client {
         path: &str,
         range: Option<(u64, Option<u64>)>,
     ) -> Result<ContentBody, GetError> {
-        Box::pin(content::get(&self.0, addr, expect, path, range)).await
+        Box::pin(content::get(&self.0, addr, expect, path, Wanted::Range(range))).await
+    }
+
+    /// Reads a piece that the member at `addr` chooses; `path` as [`crate::any_piece_path`] gives it.
+    /// [`ContentBody::start`] tells which.
+    pub async fn get_any_piece(
+        &self,
+        addr: SocketAddr,
+        expect: Option<NodeId>,
+        path: &str,
+    ) -> Result<ContentBody, GetError> {
+        Box::pin(content::get(&self.0, addr, expect, path, Wanted::AnyPart)).await
     }
 
     /// As [`Self::get`] of the whole, for size and media type only.

@@ -3,7 +3,9 @@
 //! ```text
 //! POST     /ddr/v1/message
 //! POST     /ddr/v1/join
-//! GET HEAD /ddr/v1/blobs/DIGEST?repository=NAME
+//! POST     /ddr/v1/swarm/DIGEST
+//! GET HEAD /ddr/v1/blobs/DIGEST?repository=NAME[&piece=any]
+//! GET HEAD /ddr/v1/chains/DIGEST?repository=NAME
 //! GET HEAD /ddr/v1/manifests/DIGEST?repository=NAME
 //! ```
 //!
@@ -19,16 +21,27 @@ use crate::service::ContentKind;
 pub(crate) const MESSAGE: &str = "/ddr/v1/message";
 /// Where joiners go.
 pub(crate) const JOIN: &str = "/ddr/v1/join";
+const SWARM: &str = "/ddr/v1/swarm/";
 const BLOBS: &str = "/ddr/v1/blobs/";
 const MANIFESTS: &str = "/ddr/v1/manifests/";
+const CHAINS: &str = "/ddr/v1/chains/";
 const REPOSITORY: &str = "repository=";
+/// Leaves the choice of the piece to the peer.
+const ANY_PIECE: &str = "&piece=any";
 
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Message,
     Join,
-    Content { kind: ContentKind, digest: Digest, repository: Option<RepositoryName> },
+    /// What is said about the blob with this digest.
+    Swarm(Digest),
+    Content {
+        kind: ContentKind,
+        digest: Digest,
+        repository: Option<RepositoryName>,
+        any_piece: bool,
+    },
 }
 
 /// Path and query of a blob at a peer.
@@ -39,6 +52,22 @@ pub fn blob_path(digest: &Digest, repository: Option<&RepositoryName>) -> String
 /// Path and query of a manifest at a peer.
 pub fn manifest_path(digest: &Digest, repository: Option<&RepositoryName>) -> String {
     content_path(MANIFESTS, digest, repository)
+}
+
+/// Path and query of any piece of a blob that a peer likes to give. For `HEAD`: of a blob that may
+/// be there in part.
+pub fn any_piece_path(digest: &Digest, repository: &RepositoryName) -> String {
+    content_path(BLOBS, digest, Some(repository)) + ANY_PIECE
+}
+
+/// Path and query of the signed piece chain of a blob at a peer.
+pub fn chain_path(digest: &Digest, repository: &RepositoryName) -> String {
+    content_path(CHAINS, digest, Some(repository))
+}
+
+/// Path of what is said to a peer about a blob.
+pub(crate) fn swarm_path(digest: &Digest) -> String {
+    format!("{SWARM}{digest}")
 }
 
 fn content_path(prefix: &str, digest: &Digest, repository: Option<&RepositoryName>) -> String {
@@ -55,15 +84,28 @@ pub(crate) fn parse(path: &str, query: Option<&str>) -> Option<Target> {
         JOIN => return query.is_none().then_some(Target::Join),
         _ => {}
     }
-    let blob = path.strip_prefix(BLOBS).map(|digest| (ContentKind::Blob, digest));
-    let manifest = || path.strip_prefix(MANIFESTS).map(|digest| (ContentKind::Manifest, digest));
-    let (kind, digest) = blob.or_else(manifest)?;
+    if let Some(digest) = path.strip_prefix(SWARM) {
+        return query.is_none().then_some(Target::Swarm(digest.parse().ok()?));
+    }
+    let kinds = [
+        (BLOBS, ContentKind::Blob),
+        (MANIFESTS, ContentKind::Manifest),
+        (CHAINS, ContentKind::Chain),
+    ];
+    let (kind, digest) = kinds
+        .into_iter()
+        .find_map(|(prefix, kind)| path.strip_prefix(prefix).map(|digest| (kind, digest)))?;
     let digest = digest.parse().ok()?;
+    let (query, any_piece) = match query.and_then(|query| query.strip_suffix(ANY_PIECE)) {
+        Some(query) if kind == ContentKind::Blob => (Some(query), true),
+        Some(_) => return None,
+        None => (query, false),
+    };
     let repository = match query {
         Some(query) => Some(query.strip_prefix(REPOSITORY)?.parse().ok()?),
         None => None,
     };
-    Some(Target::Content { kind, digest, repository })
+    Some(Target::Content { kind, digest, repository, any_piece })
 }
 
 /// Reads `bytes=A-B` or `bytes=A-` as first byte and exclusive end. Everything else is `None`,
@@ -108,10 +150,33 @@ mod tests {
                     Some((path, query)) => (path, Some(query)),
                     None => (path.as_str(), None),
                 };
-                let wanted = Target::Content { kind, digest, repository: repository.cloned() };
+                let repository = repository.cloned();
+                let wanted = Target::Content { kind, digest, repository, any_piece: false };
                 assert_eq!(parse(path, query), Some(wanted));
             }
         }
+    }
+
+    #[test]
+    fn the_paths_of_the_swarm_are_read() {
+        let digest = Digest::sha256(b"content");
+        let name: RepositoryName = "team/app".parse().unwrap();
+        let repository = Some(name.clone());
+        let read = |text: &str| {
+            let (path, query) = text.split_once('?').unwrap_or((text, ""));
+            parse(path, Some(query).filter(|query| !query.is_empty()))
+        };
+        let kind = ContentKind::Blob;
+        let any = Target::Content { kind, digest, repository: repository.clone(), any_piece: true };
+        assert_eq!(read(&any_piece_path(&digest, &name)), Some(any));
+        let kind = ContentKind::Chain;
+        let chain = Target::Content { kind, digest, repository, any_piece: false };
+        let path = chain_path(&digest, &name);
+        assert_eq!(read(&path), Some(chain));
+        assert_eq!(read(&(path + ANY_PIECE)), None, "a chain has no pieces");
+        assert_eq!(read(&swarm_path(&digest)), Some(Target::Swarm(digest)));
+        assert_eq!(read("/ddr/v1/swarm/sha256:00"), None);
+        assert_eq!(read(&format!("{}?piece=any", swarm_path(&digest))), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
 use ddr_proto::kad::Reason;
-use ddr_proto::wire::{RequestEnvelope, Response};
+use ddr_proto::wire::{BusyAnswer, RequestEnvelope, Response, SwarmPost};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,11 @@ pub trait Service: Send + Sync + 'static {
     /// A member broke the rules in a message that has been refused already. Bytes that are no message
     /// are not told: a newer version may send some.
     fn misbehaved(&self, from: PeerInfo, reason: Reason);
+
+    /// Hears what a member says about the blob with this digest. The limits of the post are checked,
+    /// its sender is the node that the connection proved, and all messages are about that blob.
+    /// False: `post.repository` does not link the blob here.
+    fn swarm(&self, from: PeerInfo, digest: Digest, post: SwarmPost) -> BoxFuture<'_, bool>;
 
     /// Gives a blob or manifest to a member. Only what `request.repository` links here may be
     /// given; everything else is [`ContentReply::NotFound`].
@@ -46,6 +51,8 @@ pub enum ContentKind {
     Blob,
     /// A manifest or index.
     Manifest,
+    /// The signed piece chain of a blob.
+    Chain,
 }
 
 /// A request for content.
@@ -59,6 +66,9 @@ pub struct ContentRequest {
     pub repository: Option<RepositoryName>,
     /// First byte and end (exclusive); `None` is the whole, an end of `None` the rest.
     pub range: Option<(u64, Option<u64>)>,
+    /// True when any one piece of the blob will do, and the answer tells which; with
+    /// [`Self::head_only`]: when a part of the blob counts too. There is no range then.
+    pub any_piece: bool,
     /// True when only size and media type are wanted: the reply's body will not be read.
     pub head_only: bool,
 }
@@ -96,7 +106,7 @@ pub enum ContentReply {
         size: u64,
     },
     /// Too much to do; the peer should ask another holder.
-    Busy,
+    Busy(BusyAnswer),
     /// The peer broke the rules lately and is given nothing for a while.
     Refused,
     /// The store failed.
@@ -116,7 +126,7 @@ impl fmt::Debug for ContentReply {
             Self::Unsatisfiable { size } => {
                 f.debug_struct("Unsatisfiable").field("size", size).finish()
             }
-            Self::Busy => f.write_str("Busy"),
+            Self::Busy(answer) => f.debug_tuple("Busy").field(answer).finish(),
             Self::Refused => f.write_str("Refused"),
             Self::Failed => f.write_str("Failed"),
         }
@@ -170,6 +180,7 @@ mod tests {
             digest: Digest::sha256(b"x"),
             repository: None,
             range,
+            any_piece: false,
             head_only: false,
         };
         assert_eq!(request(None).resolve(10), Some(0..10));

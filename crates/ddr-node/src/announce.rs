@@ -41,6 +41,17 @@ impl Announcer {
         tokio::spawn(async move { announcer.announce(Key::of_content(&digest)).await });
     }
 
+    /// Announces that `digest` is on its way here, behind the caller's back. When it is here, say so
+    /// with [`Self::announce_again`].
+    pub(crate) fn announce_part(&self, digest: Digest) {
+        let (overlay, key) = (self.overlay.clone(), Key::of_content(&digest));
+        let running = Arc::clone(&self.running);
+        tokio::spawn(async move {
+            let work = || async move { overlay.provide(key, false).await };
+            running.run(key, work).await;
+        });
+    }
+
     /// Announces `digest` behind the caller's back, and not by an announcement that runs already:
     /// that one may have begun before a withdrawal.
     pub(crate) fn announce_again(&self, digest: Digest) {
@@ -91,10 +102,10 @@ impl Announcer {
         let (overlay, turns) = (self.overlay.clone(), Arc::clone(&self.turns));
         let work = || async move {
             let _turn = turns.acquire().await;
-            overlay.provide(key).await
+            overlay.provide(key, true).await
         };
         if self.running.run(key, work).await.is_none() {
-            self.overlay.provide(key).await;
+            self.overlay.provide(key, true).await;
         }
     }
 }

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use ddr_store::BlobReader;
+use ddr_store::{BlobReader, PartialReader};
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
@@ -31,12 +31,18 @@ pub struct Blob {
 #[derive(Clone, Debug)]
 enum Source {
     Stored(BlobReader),
+    /// The pieces that are here, for peers.
+    Partial(PartialReader),
     Arriving(Arriving),
 }
 
 impl Blob {
     pub(crate) fn stored(reader: BlobReader, buffers: Budget) -> Self {
         Self { size: reader.size(), source: Source::Stored(reader), buffers }
+    }
+
+    pub(crate) fn partial(reader: PartialReader, buffers: Budget) -> Self {
+        Self { size: reader.size(), source: Source::Partial(reader), buffers }
     }
 
     pub(crate) fn arriving(size: u64, arriving: Arriving, buffers: Budget) -> Self {
@@ -53,7 +59,7 @@ impl Blob {
     pub fn stored_file(&self) -> Option<&BlobReader> {
         match &self.source {
             Source::Stored(reader) => reader.file().and(Some(reader)),
-            Source::Arriving(_) => None,
+            Source::Partial(_) | Source::Arriving(_) => None,
         }
     }
 
@@ -121,11 +127,24 @@ impl Reading {
                 let reader = reader.clone();
                 read(buffer, move |buffer| reader.read_at(at, buffer)).await
             }
-            Source::Arriving(arriving) => {
-                let (reader, visible) = arriving.wait_beyond(at, &self.range).await?;
-                let buffer = self.pieces.buffer(end.min(visible) - at).await;
+            Source::Partial(reader) => {
+                let (buffer, reader) = (self.pieces.buffer(end - at).await, reader.clone());
                 read(buffer, move |buffer| reader.read_at(at, buffer)).await
             }
+            Source::Arriving(arriving) => loop {
+                let (reader, visible) = arriving.wait_beyond(at, &self.range).await?;
+                let mut buffer = self.pieces.buffer(end.min(visible) - at).await;
+                let work = move || {
+                    let count = reader.read_at(at, buffer.space())?;
+                    Ok((count > 0).then(|| buffer.filled(count)))
+                };
+                // Nothing: the piece was taken back a moment ago.
+                match blocking(work).await? {
+                    Ok(None) => {}
+                    Ok(Some(bytes)) => return Ok(bytes),
+                    Err(error) => return Err(error),
+                }
+            },
         }
     }
 }

@@ -32,6 +32,7 @@ mod pull;
 mod push;
 mod seed;
 pub mod status;
+mod swarm;
 pub mod tokens;
 pub mod upkeep;
 mod writer;

@@ -145,10 +145,10 @@ impl OverlayHandle {
         None
     }
 
-    /// Announces `key`; answers how many nodes stored the record.
-    pub(crate) async fn provide(&self, key: Key) -> usize {
+    /// Announces `key`, as held wholly or in part; answers how many nodes stored the record.
+    pub(crate) async fn provide(&self, key: Key, complete: bool) -> usize {
         let (done, stored) = oneshot::channel();
-        if self.commands.send(Command::Provide { key, complete: true, done }).await.is_err() {
+        if self.commands.send(Command::Provide { key, complete, done }).await.is_err() {
             return 0;
         }
         stored.await.unwrap_or(0)

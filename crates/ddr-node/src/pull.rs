@@ -7,6 +7,8 @@
 mod fetch;
 mod locate;
 mod manifests;
+mod pieces;
+mod places;
 mod probe;
 mod progress;
 mod slot;
@@ -34,6 +36,7 @@ use crate::flight::Flights;
 use crate::forget::Forget;
 use crate::peers::Peers;
 use crate::status::Sums;
+use crate::swarm::SwarmHandle;
 use crate::{Limits, ManifestContent, ReadError, blocking};
 use progress::Phase;
 use slot::Slot;
@@ -61,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) locator: Locator,
     pub(crate) peers: Arc<Peers>,
     pub(crate) announcer: Announcer,
+    pub(crate) swarm: SwarmHandle,
     pub(crate) deleted: Arc<Deleted>,
     pub(crate) forget: Arc<Forget>,
     pub(crate) traffic: Arc<Sums>,
@@ -85,7 +89,6 @@ impl Shared {
     fn gave(&self, node: NodeId, repository: &RepositoryName, bytes: u64, first: bool) {
         self.peers.gave(node, repository, bytes, first);
         self.traffic.fetched(bytes);
-        metrics::counter!(crate::metrics::FETCHED_BYTES).increment(bytes);
     }
 }
 

@@ -4,6 +4,8 @@
 //! It must never give content that the named repository does not link here, and never anything
 //! without a repository.
 
+mod pieces;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +13,12 @@ use ddr_net::{
     ContentKind, ContentReply, ContentRequest, JoinRefusal, JoinReply, JoinRequest, PeerInfo,
     Service, Standing, Swarm,
 };
-use ddr_oci::RepositoryName;
+use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::NodeId;
 use ddr_proto::kad::Reason;
-use ddr_proto::wire::{RecordError, RefuseReason, Request, RequestEnvelope, Response};
+use ddr_proto::wire::{
+    BusyAnswer, RecordError, RefuseReason, Request, RequestEnvelope, Response, Signer, SwarmPost,
+};
 use ddr_store::Store;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -28,6 +32,7 @@ use crate::names::Keeper;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::status::Sums;
+use crate::swarm::SwarmHandle;
 use crate::tokens::Tokens;
 
 /// Blobs that are sent to peers at once; more are told "busy" and ask another holder.
@@ -42,6 +47,9 @@ pub(crate) struct Seed {
     pub(crate) peers: Arc<Peers>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) traffic: Arc<Sums>,
+    pub(crate) pieces: SwarmHandle,
+    /// Vouches for piece chains.
+    pub(crate) signer: Signer,
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) buffers: Budget,
 }
@@ -54,6 +62,10 @@ impl Service for Seed {
     fn misbehaved(&self, from: PeerInfo, reason: Reason) {
         self.peers.misbehaved(from.node, reason);
         self.peers.struck_at(&from.node, from.remote);
+    }
+
+    fn swarm(&self, from: PeerInfo, digest: Digest, post: SwarmPost) -> BoxFuture<'_, bool> {
+        Box::pin(self.hear(from, digest, post))
     }
 
     fn content(&self, from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {
@@ -124,15 +136,20 @@ impl Seed {
             return ContentReply::Refused;
         }
         let Some(repository) = request.repository.clone() else { return ContentReply::NotFound };
-        if request.kind == ContentKind::Manifest {
-            return self.give_manifest(request, repository).await;
+        match request.kind {
+            ContentKind::Manifest => return self.give_manifest(request, repository).await,
+            ContentKind::Chain => return self.give_chain(request, repository).await,
+            ContentKind::Blob => {}
+        }
+        if let Some(reply) = self.give_piece(&from, &request, &repository).await {
+            return reply;
         }
         // Only bodies take a turn: manifests and questions for a size are short.
         let turn = if request.head_only {
             None
         } else {
             let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
-                return ContentReply::Busy;
+                return ContentReply::Busy(BusyAnswer::default());
             };
             Some(turn)
         };
@@ -177,7 +194,6 @@ impl Seed {
                 let _held = (&turn, &pin);
                 if let Ok(bytes) = chunk {
                     traffic.served(bytes.len() as u64);
-                    metrics::counter!(crate::metrics::SERVED_BYTES).increment(bytes.len() as u64);
                 }
             })
             .boxed();
@@ -203,7 +219,15 @@ impl Seed {
             Ok(Err(error)) => return failed(&std::io::Error::other(error)),
             Err(error) => return failed(&error),
         };
-        let bytes = Bytes::from(stored.bytes);
+        self.give_bytes(&request, Bytes::from(stored.bytes), Some(stored.media_type))
+    }
+
+    fn give_bytes(
+        &self,
+        request: &ContentRequest,
+        bytes: Bytes,
+        media_type: Option<String>,
+    ) -> ContentReply {
         let size = bytes.len() as u64;
         let Some(range) = request.resolve(size) else {
             return ContentReply::Unsatisfiable { size };
@@ -212,7 +236,7 @@ impl Seed {
         self.traffic.served(range.end - range.start);
         let part = bytes.slice(range.start as usize..range.end as usize);
         let body = futures_util::stream::iter([Ok(part)]).boxed();
-        ContentReply::Found { size, range, media_type: Some(stored.media_type), body }
+        ContentReply::Found { size, range, media_type, body }
     }
 
     fn admit(&self, from: &PeerInfo, request: &JoinRequest) -> Result<JoinReply, JoinRefusal> {

@@ -27,6 +27,7 @@ pub(crate) struct Sums {
 impl Sums {
     pub(crate) fn fetched(&self, bytes: u64) {
         self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+        metrics::counter!(crate::metrics::FETCHED_BYTES).increment(bytes);
     }
 
     pub(crate) fn served_request(&self) {
@@ -35,6 +36,7 @@ impl Sums {
 
     pub(crate) fn served(&self, bytes: u64) {
         self.served_bytes.fetch_add(bytes, Ordering::Relaxed);
+        metrics::counter!(crate::metrics::SERVED_BYTES).increment(bytes);
     }
 
     pub(crate) fn fetch_started(&self) {

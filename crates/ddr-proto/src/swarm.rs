@@ -161,18 +161,32 @@ impl Swarm {
 
     /// Every blob that is fetched or held, in key order.
     pub fn blobs(&self) -> impl Iterator<Item = BlobView> + '_ {
-        self.by_key.values().map(|ix| {
-            let blob = self.blob(*ix);
-            let id = |peer| self.peers.get(peer).contact.id;
-            BlobView {
-                blob: blob.key,
-                pieces: blob.pieces(),
-                have: blob.count,
-                neighbours: blob.up().map(|link| (id(link.peer), link.complete)).collect(),
-                asks: self.asks.values().filter(|ask| ask.blob == *ix).count(),
-                fetching: blob.is_fetching(),
-            }
-        })
+        self.by_key.values().map(|ix| self.view_of(*ix))
+    }
+
+    /// One blob, if it is fetched or held.
+    #[must_use]
+    pub fn view(&self, key: &Key) -> Option<BlobView> {
+        self.find(key).map(|ix| self.view_of(ix))
+    }
+
+    /// A node with which a blob is shared, or to which a request is under way.
+    #[must_use]
+    pub fn contact(&self, node: &NodeId) -> Option<&Arc<Contact>> {
+        self.peers.find(node).map(|peer| &self.peers.get(peer).contact)
+    }
+
+    fn view_of(&self, ix: BlobIx) -> BlobView {
+        let blob = self.blob(ix);
+        let id = |peer| self.peers.get(peer).contact.id;
+        BlobView {
+            blob: blob.key,
+            pieces: blob.pieces(),
+            have: blob.count,
+            neighbours: blob.up().map(|link| (id(link.peer), link.complete)).collect(),
+            asks: self.asks.values().filter(|ask| ask.blob == ix).count(),
+            fetching: blob.is_fetching(),
+        }
     }
 
     fn find(&self, key: &Key) -> Option<BlobIx> {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_proto::id::NodeId;
+use ddr_proto::wire::{BusyAnswer, MAX_MESSAGE_BYTES};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -95,6 +96,8 @@ pub struct ContentBody {
     pub status: u16,
     /// Bytes of the whole content, whatever range was asked for.
     pub size: u64,
+    /// Where in the content the body begins.
+    pub start: u64,
     /// Media type, for manifests.
     pub media_type: Option<String>,
     /// Who sends it.
@@ -208,11 +211,14 @@ pub(super) async fn get(
     addr: SocketAddr,
     expect: Option<NodeId>,
     path: &str,
-    range: Option<(u64, Option<u64>)>,
+    wanted: Wanted,
 ) -> Result<ContentBody, GetError> {
     let (response, lease) =
-        exchange(inner, addr, expect, &request(Method::GET, path, range)?).await?;
+        exchange(inner, addr, expect, &request(Method::GET, path, wanted.range())?).await?;
     let status = response.status();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        return Err(busy(response, lease).await);
+    }
     if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
         // Refusals have no body, or one so short that it is here already.
         if response.body().is_end_stream() {
@@ -220,10 +226,11 @@ pub(super) async fn get(
         }
         return Err(refusal(status));
     }
-    let (length, size) = extent(status, response.headers(), range)?;
+    let Extent { start, length, size } = extent(status, response.headers(), wanted)?;
     let mut content = ContentBody {
         status: status.as_u16(),
         size,
+        start,
         media_type: media_type(response.headers()),
         node: lease.node,
         remaining: length,
@@ -233,6 +240,22 @@ pub(super) async fn get(
     };
     content.release_if_done();
     Ok(content)
+}
+
+/// The whom-else-to-ask of a peer that is busy.
+async fn busy(response: Response<Incoming>, lease: Lease) -> GetError {
+    let body = Limited::new(response.into_body(), MAX_MESSAGE_BYTES).collect();
+    match timeout(lease.inner.limits.read_timeout, body).await {
+        Ok(Ok(body)) => {
+            lease.give_back();
+            match BusyAnswer::decode(&body.to_bytes()) {
+                Ok(answer) => GetError::Busy(Box::new(answer)),
+                Err(_) => GetError::Malformed("not an answer of a busy peer"),
+            }
+        }
+        Ok(Err(error)) => GetError::Broken(error.to_string()),
+        Err(_) => GetError::Timeout,
+    }
 }
 
 /// See [`super::Client::head`].
@@ -349,32 +372,55 @@ fn refusal(status: StatusCode) -> GetError {
     match status {
         StatusCode::NOT_FOUND => GetError::NotFound,
         StatusCode::RANGE_NOT_SATISFIABLE => GetError::Unsatisfiable,
-        StatusCode::SERVICE_UNAVAILABLE => GetError::Busy,
+        StatusCode::SERVICE_UNAVAILABLE => GetError::Busy(Box::default()),
         other => GetError::Status(other),
     }
 }
 
-/// Length of the body and size of the whole, when they answer what was asked.
-fn extent(
-    status: StatusCode,
-    headers: &HeaderMap,
-    range: Option<(u64, Option<u64>)>,
-) -> Result<(u64, u64), GetError> {
-    let length = content_length(headers).ok_or(NO_LENGTH)?;
-    match (status, range) {
-        (StatusCode::OK, None) => Ok((length, length)),
-        (StatusCode::PARTIAL_CONTENT, Some((wanted, until))) => {
-            let text = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-            let (start, end, size) =
-                text.and_then(path::parse_content_range).ok_or(GetError::Malformed("bad range"))?;
-            let last = until.map_or(size, |until| until.min(size));
-            if start != wanted || end != last || end - start != length {
-                return Err(GetError::Malformed("another range than asked for"));
-            }
-            Ok((length, size))
+/// Which part of the content is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    /// First byte and exclusive end, or the whole.
+    Range(Option<(u64, Option<u64>)>),
+    /// Whichever the peer chooses.
+    AnyPart,
+}
+
+impl Wanted {
+    const fn range(self) -> Option<(u64, Option<u64>)> {
+        match self {
+            Self::Range(range) => range,
+            Self::AnyPart => None,
         }
-        _ => Err(GetError::Malformed("the whole for a part, or a part for the whole")),
     }
+}
+
+/// Where a body lies in the content.
+struct Extent {
+    start: u64,
+    length: u64,
+    size: u64,
+}
+
+/// Place of the body and size of the whole, when they answer what was asked.
+fn extent(status: StatusCode, headers: &HeaderMap, wanted: Wanted) -> Result<Extent, GetError> {
+    let length = content_length(headers).ok_or(NO_LENGTH)?;
+    if let (StatusCode::OK, Wanted::Range(None)) = (status, wanted) {
+        return Ok(Extent { start: 0, length, size: length });
+    }
+    if status != StatusCode::PARTIAL_CONTENT || matches!(wanted, Wanted::Range(None)) {
+        return Err(GetError::Malformed("the whole for a part, or a part for the whole"));
+    }
+    let text = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let (start, end, size) =
+        text.and_then(path::parse_content_range).ok_or(GetError::Malformed("bad range"))?;
+    let asked_for = wanted.range().is_none_or(|(first, until)| {
+        start == first && end == until.map_or(size, |until| until.min(size))
+    });
+    if !asked_for || end - start != length {
+        return Err(GetError::Malformed("another range than asked for"));
+    }
+    Ok(Extent { start, length, size })
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ddr_oci::digest::Digest;
 use ddr_proto::id::NodeId;
-use ddr_proto::wire::{MAX_MESSAGE_BYTES, RequestEnvelope, Response};
+use ddr_proto::wire::{MAX_MESSAGE_BYTES, RequestEnvelope, Response, SwarmPost};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use http::{Request, StatusCode};
@@ -105,6 +106,37 @@ pub(super) async fn call(
     envelope: &RequestEnvelope,
 ) -> Result<(NodeId, Response), CallError> {
     let body = Bytes::from(envelope.encode());
+    let sent = body.len();
+    let (node, response) = exchange(inner, addr, expect, path::MESSAGE, body).await?;
+    Ok((node, read_answer(response, sent).await?))
+}
+
+/// Tells a peer something about a blob; whether it wanted to hear it.
+pub(super) async fn post(
+    inner: &Arc<Inner>,
+    addr: SocketAddr,
+    expect: Option<NodeId>,
+    digest: &Digest,
+    post: &SwarmPost,
+) -> Result<bool, CallError> {
+    let body = Bytes::from(post.encode());
+    metrics::exchanged(body.len(), 0);
+    let (_, response) = exchange(inner, addr, expect, &path::swarm_path(digest), body).await?;
+    match response.status() {
+        StatusCode::NO_CONTENT => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
+        other => Err(CallError::Status(other)),
+    }
+}
+
+/// Posts `body` and waits for the head of the answer.
+async fn exchange(
+    inner: &Arc<Inner>,
+    addr: SocketAddr,
+    expect: Option<NodeId>,
+    path: &str,
+    body: Bytes,
+) -> Result<(NodeId, http::Response<Incoming>), CallError> {
     let mut retried = false;
     loop {
         let dial = inner.messages.acquire(inner, addr);
@@ -112,8 +144,8 @@ pub(super) async fn call(
         if expect.is_some_and(|expected| expected != node) {
             return Err(CallError::WrongNode { found: node });
         }
-        match sender.try_send_request(message_request(body.clone())).await {
-            Ok(response) => return Ok((node, read_answer(response, body.len()).await?)),
+        match sender.try_send_request(message_request(path, body.clone())).await {
+            Ok(response) => return Ok((node, response)),
             Err(mut failed) => {
                 inner.messages.forget(addr, &dial);
                 let unseen = failed.take_message().is_some();
@@ -126,10 +158,10 @@ pub(super) async fn call(
     }
 }
 
-fn message_request(body: Bytes) -> Request<Full<Bytes>> {
-    Request::post(format!("{MESSAGE_URI}{}", path::MESSAGE))
+fn message_request(path: &str, body: Bytes) -> Request<Full<Bytes>> {
+    Request::post(format!("{MESSAGE_URI}{path}"))
         .body(Full::new(body))
-        .expect("method and URI are constants")
+        .expect("the method is a constant, and digests need no escape")
 }
 
 /// The answer to a message of `sent` bytes.

@@ -6,9 +6,10 @@ use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
-use ddr_proto::id::NodeId;
+use ddr_oci::digest::Digest;
+use ddr_proto::id::{Key, NodeId};
 use ddr_proto::kad::Reason;
-use ddr_proto::wire::{MAX_MESSAGE_BYTES, RequestEnvelope, WireError};
+use ddr_proto::wire::{MAX_MESSAGE_BYTES, RequestEnvelope, SwarmPost, WireError};
 use futures_util::stream::{BoxStream, TryStreamExt};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -46,16 +47,19 @@ pub(super) async fn answer(
         (Standing::Member, Some(Target::Message)) if is_post => {
             message(server, peer, request).await
         }
-        (Standing::Member, Some(Target::Content { kind, digest, repository })) => {
+        (Standing::Member, Some(Target::Swarm(digest))) if is_post => {
+            swarm(server, peer, digest, request).await
+        }
+        (Standing::Member, Some(Target::Content { kind, digest, repository, any_piece })) => {
             let head_only = request.method() == Method::HEAD;
             if !head_only && request.method() != Method::GET {
                 return plain(StatusCode::METHOD_NOT_ALLOWED, "content is read with GET or HEAD");
             }
-            let range = wanted_range(request.headers());
-            let wanted = ContentRequest { kind, digest, repository, range, head_only };
+            let range = wanted_range(request.headers()).filter(|_| !any_piece);
+            let wanted = ContentRequest { kind, digest, repository, range, any_piece, head_only };
             content(server.service.content(peer, wanted.clone()).await, &wanted)
         }
-        (Standing::Member, Some(Target::Message)) => {
+        (Standing::Member, Some(Target::Message | Target::Swarm(_))) => {
             plain(StatusCode::METHOD_NOT_ALLOWED, "messages are sent with POST")
         }
         (Standing::Member, None) => plain(StatusCode::NOT_FOUND, "no such path on the peer port"),
@@ -92,6 +96,35 @@ async fn message(server: &Server, peer: PeerInfo, request: Request<Incoming>) ->
     let response = server.service.message(peer, envelope).await.encode();
     metrics::exchanged(response.len(), received);
     postcard_body(StatusCode::OK, response)
+}
+
+/// Answers 204 when it was heard, 404 when the blob is not in that repository here.
+async fn swarm(
+    server: &Server,
+    peer: PeerInfo,
+    digest: Digest,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let bytes = match read_body(server, request.into_body()).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return refusal,
+    };
+    let Ok(post) = SwarmPost::decode(&bytes) else {
+        return plain(StatusCode::BAD_REQUEST, "not a post of the swarm");
+    };
+    metrics::exchanged(0, bytes.len());
+    drop(bytes);
+    if post.sender.id != peer.node {
+        return plain(StatusCode::FORBIDDEN, "the sender is not the node of this connection");
+    }
+    let key = Key::of_content(&digest);
+    if post.messages.iter().any(|message| message.blob != key) {
+        return plain(StatusCode::BAD_REQUEST, "a message is about another blob than its path");
+    }
+    match server.service.swarm(peer, digest, post).await {
+        true => plain(StatusCode::NO_CONTENT, ""),
+        false => plain(StatusCode::NOT_FOUND, ""),
+    }
 }
 
 async fn join(server: &Server, peer: PeerInfo, request: Request<Incoming>) -> Response<Body> {
@@ -140,7 +173,9 @@ fn content(reply: ContentReply, wanted: &ContentRequest) -> Response<Body> {
             found(size, range, media_type, body, wanted)
         }
         ContentReply::NotFound => plain(StatusCode::NOT_FOUND, ""),
-        ContentReply::Busy => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
+        ContentReply::Busy(answer) => {
+            postcard_body(StatusCode::SERVICE_UNAVAILABLE, answer.encode())
+        }
         ContentReply::Refused => {
             plain(StatusCode::FORBIDDEN, "you broke the rules; come back later")
         }
@@ -171,7 +206,7 @@ fn found(
     headers.insert(header::CONTENT_LENGTH, (range.end.saturating_sub(range.start)).into());
     let media_type = media_type.and_then(|text| HeaderValue::try_from(text).ok());
     headers.insert(header::CONTENT_TYPE, media_type.unwrap_or(POSTCARD));
-    if wanted.range.is_some() {
+    if wanted.range.is_some() || (wanted.any_piece && !wanted.head_only) {
         let last = range.end.saturating_sub(1);
         if let Ok(value) = HeaderValue::try_from(format!("bytes {}-{last}/{size}", range.start)) {
             headers.insert(header::CONTENT_RANGE, value);

@@ -5,17 +5,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ddr_net::{
-    CallError, ClientLimits, GetError, Identity, MemoryNetwork, ServeLimits, blob_path,
-    manifest_path,
+    CallError, ClientLimits, GetError, Identity, MemoryNetwork, ServeLimits, any_piece_path,
+    blob_path, manifest_path,
 };
 use ddr_oci::Digest;
+use ddr_proto::id::Key;
 use ddr_proto::kad::Reason;
-use ddr_proto::wire::{MAX_REVOKED, MAX_ZONE_BYTES, Request, RequestEnvelope, Response};
+use ddr_proto::wire::{
+    BusyAnswer, Holder, MAX_REVOKED, MAX_ZONE_BYTES, Request, RequestEnvelope, Response, SwarmBody,
+    SwarmMessage, SwarmPost,
+};
 use std::sync::Arc;
 
 use crate::support::{
-    CALL_TIMEOUT, Home, KINDS, TestNode, TestService, envelope, eventually, memory_addr, nodes,
-    pattern, repository, within,
+    CALL_TIMEOUT, Home, KINDS, PIECE, REPOSITORY, TestNode, TestService, envelope, eventually,
+    memory_addr, nodes, pattern, repository, within,
 };
 
 async fn read_all(body: &mut ddr_net::ContentBody) -> io::Result<Vec<u8>> {
@@ -72,6 +76,69 @@ async fn content_arrives_whole_in_part_and_as_head() {
         let past = client.get(addr, None, &path, Some((3_000_001, None)));
         assert_eq!(within(past).await.unwrap_err(), GetError::Unsatisfiable);
         assert_eq!(client.connections(), (0, 1), "{kind:?}: one connection did it all");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_chooses_a_piece_and_says_which() {
+    let blob = pattern(300_000);
+    let digest = Digest::sha256(&blob);
+    for kind in KINDS {
+        let nodes = nodes(kind, 2, || TestService::default().with_blob(blob.clone())).await;
+        let (client, addr) = (nodes[0].client(), nodes[1].addr());
+        let path = any_piece_path(&digest, &repository());
+        let mut body = within(client.get_any_piece(addr, None, &path)).await.unwrap();
+        assert_eq!((body.status, body.size, body.start), (206, 300_000, PIECE.start));
+        let bytes = read_all(&mut body).await.unwrap();
+        assert_eq!(bytes, blob[PIECE.start as usize..PIECE.end as usize]);
+        assert_eq!(within(client.head(addr, None, &path)).await.unwrap().size, 300_000);
+        assert_eq!(client.connections(), (0, 1), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_busy_names_others() {
+    let blob = pattern(300_000);
+    let digest = Digest::sha256(&blob);
+    for kind in KINDS {
+        let contact = envelope(&Home::new().identity).sender;
+        let others = vec![Holder { contact, complete: true }];
+        let answer = BusyAnswer { load: 7, others };
+        let busy = Some(answer.clone());
+        let service = || TestService { busy: busy.clone(), ..TestService::default() };
+        let nodes = nodes(kind, 2, || service().with_blob(blob.clone())).await;
+        let (client, addr) = (nodes[0].client(), nodes[1].addr());
+        let path = blob_path(&digest, Some(&repository()));
+        let piece = client.get(addr, None, &path, Some((0, Some(65_536))));
+        assert_eq!(within(piece).await.unwrap_err(), GetError::Busy(Box::new(answer)));
+        assert_eq!(client.connections(), (0, 1), "{kind:?}: the connection is of use still");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_about_a_blob_is_heard_where_it_is() {
+    let blob = pattern(10);
+    let digest = Digest::sha256(&blob);
+    for kind in KINDS {
+        let nodes = nodes(kind, 2, || TestService::default().with_blob(blob.clone())).await;
+        let (client, addr) = (nodes[0].client(), nodes[1].addr());
+        let say = async |sender: &Identity, blob: &Digest, about: &Digest, name: &str| {
+            let body = SwarmBody::Have { pieces: vec![0], load: 0 };
+            let messages = vec![SwarmMessage { blob: Key::of_content(about), body }; 2];
+            let sender = envelope(sender).sender;
+            let post = SwarmPost { sender, repository: name.parse().unwrap(), messages };
+            within(client.post(addr, None, blob, &post, CALL_TIMEOUT)).await
+        };
+        let own = &nodes[0].home.identity;
+        assert_eq!(say(own, &digest, &digest, REPOSITORY).await, Ok(true));
+        assert_eq!(say(own, &digest, &digest, "other").await, Ok(false));
+        let other = Digest::sha256(b"other");
+        assert_eq!(say(own, &other, &other, REPOSITORY).await, Ok(false));
+        let refused = |status: u16| Err(CallError::Status(status.try_into().unwrap()));
+        assert_eq!(say(own, &digest, &other, REPOSITORY).await, refused(400));
+        let stranger = Home::new().identity;
+        assert_eq!(say(&stranger, &digest, &digest, REPOSITORY).await, refused(403));
+        assert_eq!(nodes[1].service.heard.load(Ordering::SeqCst), 2, "{kind:?}");
     }
 }
 

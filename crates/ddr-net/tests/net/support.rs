@@ -14,7 +14,7 @@ use ddr_net::{
 };
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::kad::Reason;
-use ddr_proto::wire::{Contact, Request, RequestEnvelope, Response};
+use ddr_proto::wire::{BusyAnswer, Contact, Request, RequestEnvelope, Response, SwarmPost};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use tempfile::TempDir;
@@ -23,6 +23,8 @@ use tokio::sync::watch;
 /// Nothing in these tests takes as long unless it hangs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// What [`TestService`] gives when the choice is left to it.
+pub(crate) const PIECE: std::ops::Range<u64> = 65_536..131_072;
 pub(crate) const REPOSITORY: &str = "team/app";
 
 /// Fails the test instead of hanging it.
@@ -73,6 +75,10 @@ pub(crate) struct TestService {
     pub(crate) contents: AtomicUsize,
     /// Bytes of content that were asked of it by the server.
     pub(crate) given: Arc<AtomicUsize>,
+    /// Messages of posts about its blobs.
+    pub(crate) heard: AtomicUsize,
+    /// Pieces are refused with these words.
+    pub(crate) busy: Option<BusyAnswer>,
     pub(crate) joins: AtomicUsize,
     pub(crate) misbehaviour: Mutex<Vec<Reason>>,
 }
@@ -93,8 +99,12 @@ impl TestService {
         if request.repository.as_ref() != Some(&repository()) {
             return ContentReply::NotFound;
         }
+        if let Some(answer) = &self.busy {
+            return ContentReply::Busy(answer.clone());
+        }
         let size = bytes.len() as u64;
-        let Some(range) = request.resolve(size) else {
+        let any = (request.any_piece && !request.head_only).then_some(PIECE);
+        let Some(range) = any.or_else(|| request.resolve(size)) else {
             return ContentReply::Unsatisfiable { size };
         };
         let wanted = bytes.slice(range.start as usize..range.end as usize);
@@ -126,6 +136,14 @@ impl Service for TestService {
 
     fn misbehaved(&self, _from: PeerInfo, reason: Reason) {
         self.misbehaviour.lock().unwrap().push(reason);
+    }
+
+    fn swarm(&self, _from: PeerInfo, digest: Digest, post: SwarmPost) -> BoxFuture<'_, bool> {
+        let known = self.blobs.contains_key(&digest) && post.repository == repository();
+        if known {
+            self.heard.fetch_add(post.messages.len(), Ordering::SeqCst);
+        }
+        async move { known }.boxed()
     }
 
     fn content(&self, _from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {

@@ -27,7 +27,7 @@ use crate::peers::Peers;
 use crate::pull::{Locator, Pull, Shared};
 use crate::push::Push;
 use crate::seed::{MAX_SERVING, Seed};
-use crate::status::Sums;
+use crate::swarm;
 use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
 use crate::{StartError, blocking};
@@ -105,6 +105,18 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         signer,
         clock,
     });
+    let (traffic, buffers) = (Arc::default(), Budget::new(config.limits.buffer_bytes));
+    let swarm = swarm::spawn(swarm::Parts {
+        client: client.clone(),
+        peers: Arc::clone(&loaded.peers),
+        traffic: Arc::clone(&traffic),
+        locator: locator.clone(),
+        buffers: buffers.clone(),
+        own: own.clone(),
+        clock,
+        seed: seed()?,
+        stopped: stopped.clone(),
+    });
     let shared = Arc::new(Shared {
         store: config.store.clone(),
         client,
@@ -113,9 +125,10 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         locator,
         peers: Arc::clone(&loaded.peers),
         announcer,
-        traffic: Arc::new(Sums::default()),
+        swarm,
+        traffic,
         own: own.clone(),
-        buffers: Budget::new(config.limits.buffer_bytes),
+        buffers,
         limits: config.limits.clone(),
         stopped,
     });
@@ -153,6 +166,8 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
         peers: Arc::clone(&inner.peers),
         tokens: Arc::clone(&inner.tokens),
         traffic: Arc::clone(&inner.shared.traffic),
+        pieces: inner.shared.swarm.clone(),
+        signer: parts.signer.clone(),
         turns: Arc::new(Semaphore::new(MAX_SERVING)),
         buffers: inner.shared.buffers.clone(),
     });

@@ -1,4 +1,4 @@
-//! One fetch: the bytes of one blob from whichever peers have it, into the store.
+//! One fetch of a small blob, or of one that others hold in no usable pieces: the bytes of one blob from whichever peers have it, into the store.
 //!
 //! Decides what happens when a peer dies (another goes on at the same byte), lies (it is struck,
 //! and the fetch starts over if no client has seen a byte), or when nobody is left (the fetch
@@ -14,13 +14,14 @@ use ddr_net::{ContentBody, GetError};
 use ddr_oci::RepositoryName;
 use ddr_proto::id::NodeId;
 use ddr_proto::wire::{Contact, ContentKind};
-use ddr_store::{Fetch, Hashing, UploadError};
+use ddr_store::{Fetch, Hashing, IndexError, UploadError};
 use tokio::time::Instant;
 
-use super::Shared;
+use super::probe::{self, First};
 use super::progress::Phase;
 use super::slot::Slot;
 use super::source::Sources;
+use super::{Shared, pieces};
 use crate::blocking;
 use crate::writer::{Sink, Writer};
 
@@ -31,7 +32,7 @@ const BUSY_WAIT: Duration = Duration::from_millis(100);
 /// Such waits in one fetch.
 const MAX_BUSY_WAITS: u32 = 30;
 /// How long a fetch goes on when nobody reads it any more. What it stores is of use to others.
-const ABANDON_AFTER: Duration = Duration::from_secs(10 * 60);
+pub(super) const ABANDON_AFTER: Duration = Duration::from_secs(10 * 60);
 
 impl Sink for Fetch {
     fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
@@ -74,9 +75,29 @@ enum Leg {
 
 /// Runs the fetch of `slot` to its end and publishes that.
 pub(crate) async fn run(shared: Arc<Shared>, slot: Arc<Slot>, repository: RepositoryName) {
-    let mut job = Job::new(Arc::clone(&shared), Arc::clone(&slot), repository);
+    let phase = match probe::first_size(&shared, &repository, &slot.digest, None).await {
+        First::Absent => Phase::Absent,
+        First::Size(size) if pieces::fits(size) && size <= shared.limits.max_blob_bytes => {
+            match pieces::run(&shared, &slot, &repository, size).await {
+                Ok(phase) => phase,
+                Err(_) => in_order(&shared, &slot, repository).await,
+            }
+        }
+        First::Size(_) | First::Unknown => in_order(&shared, &slot, repository).await,
+    };
+    if let Phase::Failed(why) = &phase {
+        shared.traffic.fetch_failed();
+        metrics::counter!(crate::metrics::FETCHES_FAILED).increment(1);
+        tracing::warn!(digest = %slot.digest, %why, "a fetch failed");
+    }
+    slot.end(phase);
+}
+
+/// The whole blob from one peer at a time.
+async fn in_order(shared: &Arc<Shared>, slot: &Arc<Slot>, repository: RepositoryName) -> Phase {
+    let mut job = Job::new(Arc::clone(shared), Arc::clone(slot), repository);
     let mut restarts = 0;
-    let phase = loop {
+    loop {
         match job.attempt().await {
             Ok(()) => break Phase::Committed,
             Err(End::Mismatch | End::OtherSize) if restarts < MAX_RESTARTS && slot.take_back() => {
@@ -87,13 +108,23 @@ pub(crate) async fn run(shared: Arc<Shared>, slot: Arc<Slot>, repository: Reposi
             Err(End::Absent) => break Phase::Absent,
             Err(End::Failed(why)) => break Phase::Failed(why.into()),
         }
-    };
-    if let Phase::Failed(why) = &phase {
-        shared.traffic.fetch_failed();
-        metrics::counter!(crate::metrics::FETCHES_FAILED).increment(1);
-        tracing::warn!(digest = %slot.digest, %why, "a fetch failed");
     }
-    slot.end(phase);
+}
+
+/// Links what was stored to every repository that waited for it. Blocks.
+pub(super) fn link_all(shared: &Shared, slot: &Slot) -> Result<(), IndexError> {
+    for name in slot.repositories() {
+        // A delete may have come while the blob did, or may come just now.
+        let content = (&name, &slot.digest, ContentKind::Blob);
+        if shared.deleted.is_marked(content)? {
+            continue;
+        }
+        shared.store.link(&name, &slot.digest)?;
+        if shared.deleted.is_marked(content)? {
+            shared.forget.content(content)?;
+        }
+    }
+    Ok(())
 }
 
 struct Job {
@@ -201,7 +232,7 @@ impl Job {
                     self.dissenters.push((peer.id, addr));
                     return Leg::OtherSize;
                 }
-                Err(GetError::Busy | GetError::TooMany) => return Leg::Busy,
+                Err(GetError::Busy(_) | GetError::TooMany) => return Leg::Busy,
                 Err(error) => last = Leg::Broken(error.to_string()),
             }
         }
@@ -321,17 +352,7 @@ impl Job {
         let (shared, slot) = (Arc::clone(&self.shared), Arc::clone(&self.slot));
         let work = move || {
             fetch.commit()?;
-            for name in slot.repositories() {
-                // A delete may have come while the blob did, or may come just now.
-                let content = (&name, &slot.digest, ContentKind::Blob);
-                if shared.deleted.is_marked(content)? {
-                    continue;
-                }
-                shared.store.link(&name, &slot.digest)?;
-                if shared.deleted.is_marked(content)? {
-                    shared.forget.content(content)?;
-                }
-            }
+            link_all(&shared, &slot)?;
             Ok::<_, UploadError>(())
         };
         let committed = blocking(work).await.map_err(|error| End::Failed(error.to_string()))?;

@@ -39,6 +39,38 @@ pub(super) async fn size(
     Ok(None)
 }
 
+/// What [`first_size`] found.
+pub(super) enum First {
+    Size(u64),
+    /// Nobody has it.
+    Absent,
+    /// Somebody has it, and nobody told a usable size.
+    Unknown,
+}
+
+/// The size as the first holder tells it that has at least a part of the blob in `repository`, for a
+/// fetch; other than `but`, which nobody could fill.
+pub(super) async fn first_size(
+    shared: &Shared,
+    repository: &RepositoryName,
+    digest: &Digest,
+    but: Option<u64>,
+) -> First {
+    let mut sources = shared.sources(digest);
+    let path = ddr_net::any_piece_path(digest, repository);
+    let mut failed = 0;
+    while failed < MAX_FAILED {
+        let Some(peer) = sources.next().await else { break };
+        match ask(shared, &path, &peer).await {
+            Answer::Size(size) if Some(size) != but => return First::Size(size),
+            Answer::Size(_) => sources.give_up(&peer.id),
+            Answer::Absent => sources.dismiss(&peer.id),
+            Answer::Failed => failed += 1,
+        }
+    }
+    if sources.any_failed() { First::Unknown } else { First::Absent }
+}
+
 /// How one peer answered.
 enum Answer {
     Size(u64),

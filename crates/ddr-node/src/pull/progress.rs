@@ -7,10 +7,11 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ddr_store::FetchReader;
+use ddr_store::{FetchReader, PartialReader};
 use tokio::sync::watch;
+
+use super::places::Place;
 
 /// Bytes at the end of a blob, or of a range of it, that no client gets before the digest is proven.
 pub(crate) const HOLD_BACK: u64 = 64 * 1024;
@@ -20,14 +21,41 @@ pub(crate) const HOLD_BACK: u64 = 64 * 1024;
 pub(crate) struct Progress {
     /// Size as the first holder told it.
     pub(crate) size: Option<u64>,
-    /// Bytes that may be read.
-    pub(crate) visible: u64,
-    /// What they are read from.
-    pub(crate) reader: Option<FetchReader>,
+    /// What may be read, and from what.
+    pub(crate) here: Here,
     /// How it stands.
     pub(crate) phase: Phase,
     /// True once a client was answered: nothing can be taken back.
     pub(crate) handed_out: bool,
+}
+
+/// What of a blob may be read.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Here {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The bytes before `visible`.
+    Start { reader: FetchReader, visible: u64 },
+    /// Proven pieces, in any order. Without `is_settled` none of them may be given now.
+    Pieces { reader: PartialReader, is_settled: bool, is_proven: bool },
+}
+
+/// Reads what [`Here`] tells of.
+#[derive(Clone, Debug)]
+pub(crate) enum HereReader {
+    Start(FetchReader),
+    Pieces(PartialReader),
+}
+
+impl HereReader {
+    /// Reads at most `buffer.len()` bytes from `offset`; 0 if there are none now.
+    pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Start(reader) => reader.read_at(offset, buffer),
+            Self::Pieces(reader) => reader.read_at(offset, buffer),
+        }
+    }
 }
 
 /// How a fetch stands.
@@ -50,29 +78,55 @@ impl Progress {
         written.min(size.saturating_sub(HOLD_BACK))
     }
 
-    /// The end of what a reader may have who must not see the bytes from `held` on before the
-    /// digest is proven, which it is when all is visible.
-    fn visible_before(&self, held: u64) -> u64 {
-        if self.size == Some(self.visible) { self.visible } else { self.visible.min(held) }
+    /// The end of what may be read from `at` on, and the reader, for one who must not see the bytes
+    /// from `held` on before the digest is proven. `None`: nothing.
+    fn readable(&self, at: u64, held: u64) -> Option<(HereReader, u64)> {
+        let (reader, end, is_proven) = match &self.here {
+            Here::Nothing => return None,
+            Here::Start { reader, visible } => {
+                let is_proven = self.size == Some(*visible);
+                (HereReader::Start(reader.clone()), *visible, is_proven)
+            }
+            Here::Pieces { reader, is_settled, is_proven } => {
+                if !is_settled && !is_proven {
+                    return None;
+                }
+                (HereReader::Pieces(reader.clone()), reader.readable_from(at), *is_proven)
+            }
+        };
+        let end = if is_proven { end } else { end.min(held) };
+        (end > at).then_some((reader, end))
+    }
+
+    /// True once there are bytes that a client may have.
+    pub(crate) fn has_bytes(&self) -> bool {
+        let size = self.size.unwrap_or(0);
+        match &self.here {
+            Here::Nothing => false,
+            Here::Start { visible, .. } => *visible > 0,
+            Here::Pieces { is_proven: true, .. } => true,
+            Here::Pieces { reader, is_settled, .. } => {
+                *is_settled && size > HOLD_BACK && !reader.have().is_empty()
+            }
+        }
     }
 
     /// True when a client can be answered: bytes to read, or the end, good or bad.
     pub(crate) fn is_telling(&self) -> bool {
-        self.visible > 0 || !matches!(self.phase, Phase::Running)
+        self.has_bytes() || !matches!(self.phase, Phase::Running)
     }
 }
 
 /// A reader's side of a running fetch. While one exists the fetch knows that somebody waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Arriving {
     progress: watch::Receiver<Progress>,
-    readers: Arc<AtomicUsize>,
+    place: Place,
 }
 
 impl Arriving {
-    pub(crate) fn new(progress: watch::Receiver<Progress>, readers: Arc<AtomicUsize>) -> Self {
-        readers.fetch_add(1, Ordering::SeqCst);
-        Self { progress, readers }
+    pub(crate) fn new(progress: watch::Receiver<Progress>, place: Place) -> Self {
+        Self { progress, place }
     }
 
     /// Waits until the fetch has something to tell; see [`Progress::is_telling`].
@@ -98,35 +152,21 @@ impl Arriving {
         &mut self,
         at: u64,
         range: &Range<u64>,
-    ) -> io::Result<(FetchReader, u64)> {
+    ) -> io::Result<(HereReader, u64)> {
+        self.place.set(at);
         let held = range.start.max(range.end.saturating_sub(HOLD_BACK));
         let ready = |progress: &Progress| {
-            progress.visible_before(held) > at || !matches!(progress.phase, Phase::Running)
+            progress.readable(at, held).is_some() || !matches!(progress.phase, Phase::Running)
         };
         let progress = match self.progress.wait_for(ready).await {
             Ok(progress) => progress.clone(),
             Err(_) => gone(),
         };
-        let visible = progress.visible_before(held);
-        match (progress.phase, progress.reader) {
-            (Phase::Running | Phase::Committed, Some(reader)) if visible > at => {
-                Ok((reader, visible))
-            }
-            (Phase::Failed(why), _) => Err(io::Error::other(why.to_string())),
+        match (progress.readable(at, held), progress.phase) {
+            (_, Phase::Failed(why)) => Err(io::Error::other(why.to_string())),
+            (Some(found), Phase::Running | Phase::Committed) => Ok(found),
             _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the fetch ended early")),
         }
-    }
-}
-
-impl Clone for Arriving {
-    fn clone(&self) -> Self {
-        Self::new(self.progress.clone(), Arc::clone(&self.readers))
-    }
-}
-
-impl Drop for Arriving {
-    fn drop(&mut self) {
-        self.readers.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -137,15 +177,6 @@ fn gone() -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_end_of_a_range_stays_hidden_until_the_proof() {
-        let mut progress = Progress { size: Some(100), visible: 50, ..Progress::default() };
-        assert_eq!(progress.visible_before(20), 20);
-        assert_eq!(progress.visible_before(60), 50);
-        progress.visible = 100;
-        assert_eq!(progress.visible_before(20), 100);
-    }
 
     #[test]
     fn the_end_stays_hidden() {

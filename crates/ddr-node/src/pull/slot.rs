@@ -1,14 +1,14 @@
 //! The place of one running fetch: where its task writes and its readers look.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use ddr_oci::{Digest, RepositoryName};
-use ddr_store::FetchReader;
+use ddr_store::{FetchReader, PartialReader};
 use tokio::sync::watch;
 
-use super::progress::{Arriving, Phase, Progress};
+use super::places::Places;
+use super::progress::{Arriving, Here, Phase, Progress};
 
 /// Repositories that may wait for one fetch.
 const MAX_REPOSITORIES: usize = 64;
@@ -17,7 +17,7 @@ const MAX_REPOSITORIES: usize = 64;
 pub(crate) struct Slot {
     pub(crate) digest: Digest,
     progress: watch::Sender<Progress>,
-    readers: Arc<AtomicUsize>,
+    readers: Places,
     repositories: Mutex<BTreeSet<RepositoryName>>,
 }
 
@@ -27,14 +27,14 @@ impl Slot {
         Self {
             digest,
             progress: watch::Sender::default(),
-            readers: Arc::default(),
+            readers: Places::default(),
             repositories: Mutex::new(BTreeSet::from([repository])),
         }
     }
 
     /// A reader's side.
     pub(crate) fn arriving(&self) -> Arriving {
-        Arriving::new(self.progress.subscribe(), Arc::clone(&self.readers))
+        Arriving::new(self.progress.subscribe(), self.readers.enter())
     }
 
     /// True when `repository` may read from it.
@@ -58,31 +58,49 @@ impl Slot {
 
     /// True while somebody reads or waits.
     pub(crate) fn is_read(&self) -> bool {
-        self.readers.load(Ordering::SeqCst) > 0
+        self.readers.count() > 0
+    }
+
+    /// Where they read.
+    pub(crate) fn readers(&self) -> &Places {
+        &self.readers
     }
 
     /// The file exists and the size is known.
     pub(crate) fn opened(&self, size: u64, reader: FetchReader) {
         self.progress.send_modify(|progress| {
             progress.size = Some(size);
-            progress.reader = Some(reader);
+            progress.here = Here::Start { reader, visible: 0 };
+        });
+    }
+
+    /// Pieces of a blob of `size` bytes are here, or more of them than before. Without `is_settled`
+    /// clients get none of them for now.
+    pub(crate) fn pieces(&self, size: u64, reader: PartialReader, is_settled: bool) {
+        let is_proven = reader.is_complete();
+        self.progress.send_modify(|progress| {
+            progress.size = Some(size);
+            progress.here = Here::Pieces { reader, is_settled, is_proven };
         });
     }
 
     /// `written` bytes are in the file.
     pub(crate) fn written(&self, written: u64, size: u64) {
-        let visible = Progress::visible_of(written, size);
+        let most = Progress::visible_of(written, size);
         self.progress.send_if_modified(|progress| {
-            let more = visible > progress.visible;
-            progress.visible = progress.visible.max(visible);
+            let Here::Start { visible, .. } = &mut progress.here else { return false };
+            let more = most > *visible;
+            *visible = most.max(*visible);
             more
         });
     }
 
     /// The digest is proven: everything may be read.
     pub(crate) fn proven(&self) {
-        self.progress.send_modify(|progress| {
-            progress.visible = progress.size.unwrap_or(progress.visible);
+        self.progress.send_modify(|progress| match (&mut progress.here, progress.size) {
+            (Here::Start { visible, .. }, Some(size)) => *visible = size,
+            (Here::Pieces { is_proven, .. }, _) => *is_proven = true,
+            _ => {}
         });
     }
 
@@ -91,7 +109,7 @@ impl Slot {
     pub(crate) fn hand_out(&self) -> Option<u64> {
         let mut size = None;
         self.progress.send_if_modified(|progress| {
-            if progress.visible > 0 {
+            if progress.has_bytes() {
                 progress.handed_out = true;
                 size = progress.size;
             }

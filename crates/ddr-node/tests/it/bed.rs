@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ddr_net::{Carrier, Identity, MemoryNetwork, Swarm};
+use ddr_net::{Carrier, Client, ClientLimits, Identity, MemoryNetwork, Swarm};
 use ddr_node::{Blob, Limits, Node, NodeConfig, Sources};
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
 use ddr_proto::id::NodeId;
@@ -45,6 +45,13 @@ impl Bed {
         let swarm = Swarm::create(dir.path(), &identity).expect("a swarm");
         let addr = SocketAddr::from(([10, 0, 0, number], 5001));
         Machine { dir, addr, gate: Arc::default(), zone: String::new(), identity, swarm }
+    }
+
+    /// The client of a member that runs no node.
+    pub(crate) fn client(&self, number: u8) -> Client {
+        let machine = self.machine(number);
+        let carrier = self.network.carrier(machine.addr, machine.identity.node_id());
+        Client::new(Arc::new(carrier), ClientLimits::default())
     }
 
     /// Starts the node of `machine`, and waits until it has joined `others`.
@@ -129,11 +136,22 @@ impl Machine {
 
     /// Turns bytes of a stored blob over, as a liar or a rotten disk would.
     pub(crate) fn corrupt(&self, digest: &Digest) {
+        self.change(digest, |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        });
+    }
+
+    /// Turns over a bit of every byte.
+    pub(crate) fn corrupt_all(&self, digest: &Digest) {
+        self.change(digest, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 1));
+    }
+
+    fn change(&self, digest: &Digest, change: impl FnOnce(&mut [u8])) {
         let hex = digest.hex();
         let path = self.dir.path().join("store/blobs/sha256").join(&hex[..2]).join(&hex);
         let mut bytes = std::fs::read(&path).expect("the blob is a file");
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
+        change(&mut bytes);
         std::fs::write(&path, bytes).expect("the file can be changed");
     }
 

@@ -10,4 +10,5 @@ mod names;
 mod pull;
 mod push;
 mod stranger;
+mod swarm;
 mod upkeep;

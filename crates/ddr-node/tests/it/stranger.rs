@@ -10,7 +10,9 @@ use ddr_net::{
 };
 use ddr_oci::Digest;
 use ddr_proto::kad::Reason;
-use ddr_proto::wire::{Contact, RefuseReason, Request, RequestEnvelope, Response, Signer};
+use ddr_proto::wire::{
+    Contact, RefuseReason, Request, RequestEnvelope, Response, Signer, SwarmPost,
+};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -107,6 +109,10 @@ where
 
     fn misbehaved(&self, _from: PeerInfo, reason: Reason) {
         panic!("an honest node broke a rule: {reason}");
+    }
+
+    fn swarm(&self, _from: PeerInfo, _digest: Digest, _post: SwarmPost) -> BoxFuture<'_, bool> {
+        async { false }.boxed()
     }
 
     fn content(&self, _from: PeerInfo, _request: ContentRequest) -> BoxFuture<'_, ContentReply> {
