@@ -18,6 +18,12 @@ use crate::tools::{CONTAINERD, CTR};
 /// From start to an answer of the daemon.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// What `ctr` of containerd 1.6 says when it loses a message of its own daemon in the middle of a
+/// push, which it does once in a while, whatever the registry (containerd issue 5734).
+const OWN_STREAM_BROKE: &str = "rpc error: code = Internal desc = unexpected EOF";
+/// Times that a transfer is begun, if that is all that goes wrong.
+const MAX_TRANSFERS: usize = 3;
+
 /// Inside the run's own `/run`, so the name can be short.
 const SOCKET: &str = "/run/ddr-containerd/sock";
 
@@ -75,8 +81,15 @@ impl Containerd {
     fn transfer(&self, verb: &str, reference: &str) -> Result<()> {
         let mut ctr = self.ctr();
         ctr.args(["images", verb, "--hosts-dir"]).arg(self.dir.join("hosts")).arg(reference);
-        run::output(&mut ctr)?;
-        Ok(())
+        for _ in 1..MAX_TRANSFERS {
+            match run::output(&mut ctr) {
+                Err(error) if format!("{error:#}").contains(OWN_STREAM_BROKE) => {
+                    println!("        ctr and containerd lost each other, again: {error:#}");
+                }
+                other => return other.map(drop),
+            }
+        }
+        run::output(&mut ctr).map(drop)
     }
 
     fn list(&self, what: &str) -> Result<Vec<String>> {
