@@ -4,7 +4,7 @@
 //! POST     /ddr/v1/message
 //! POST     /ddr/v1/join
 //! POST     /ddr/v1/swarm/DIGEST
-//! GET HEAD /ddr/v1/blobs/DIGEST?repository=NAME[&piece=any]
+//! GET HEAD /ddr/v1/blobs/DIGEST?repository=NAME[&piece=any][&class=background]
 //! GET HEAD /ddr/v1/chains/DIGEST?repository=NAME
 //! GET HEAD /ddr/v1/manifests/DIGEST?repository=NAME
 //! ```
@@ -29,6 +29,9 @@ const REPOSITORY: &str = "repository=";
 /// Leaves the choice of the piece to the peer.
 const ANY_PIECE: &str = "&piece=any";
 
+/// Nobody waits for what is asked for.
+const BACKGROUND: &str = "&class=background";
+
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -41,6 +44,7 @@ pub(crate) enum Target {
         digest: Digest,
         repository: Option<RepositoryName>,
         any_piece: bool,
+        background: bool,
     },
 }
 
@@ -58,6 +62,13 @@ pub fn manifest_path(digest: &Digest, repository: Option<&RepositoryName>) -> St
 /// be there in part.
 pub fn any_piece_path(digest: &Digest, repository: &RepositoryName) -> String {
     content_path(BLOBS, digest, Some(repository)) + ANY_PIECE
+}
+
+/// The same for content that nobody waits for: it gives way to other requests. Only of a path with a
+/// repository.
+#[must_use]
+pub fn in_background(path: String) -> String {
+    path + BACKGROUND
 }
 
 /// Path and query of the signed piece chain of a blob at a peer.
@@ -96,6 +107,11 @@ pub(crate) fn parse(path: &str, query: Option<&str>) -> Option<Target> {
         .into_iter()
         .find_map(|(prefix, kind)| path.strip_prefix(prefix).map(|digest| (kind, digest)))?;
     let digest = digest.parse().ok()?;
+    let (query, background) = match query.and_then(|query| query.strip_suffix(BACKGROUND)) {
+        Some(query) if kind == ContentKind::Blob => (Some(query), true),
+        Some(_) => return None,
+        None => (query, false),
+    };
     let (query, any_piece) = match query.and_then(|query| query.strip_suffix(ANY_PIECE)) {
         Some(query) if kind == ContentKind::Blob => (Some(query), true),
         Some(_) => return None,
@@ -105,7 +121,7 @@ pub(crate) fn parse(path: &str, query: Option<&str>) -> Option<Target> {
         Some(query) => Some(query.strip_prefix(REPOSITORY)?.parse().ok()?),
         None => None,
     };
-    Some(Target::Content { kind, digest, repository, any_piece })
+    Some(Target::Content { kind, digest, repository, any_piece, background })
 }
 
 /// Reads `bytes=A-B` or `bytes=A-` as first byte and exclusive end. Everything else is `None`,
@@ -151,7 +167,8 @@ mod tests {
                     None => (path.as_str(), None),
                 };
                 let repository = repository.cloned();
-                let wanted = Target::Content { kind, digest, repository, any_piece: false };
+                let (any_piece, background) = (false, false);
+                let wanted = Target::Content { kind, digest, repository, any_piece, background };
                 assert_eq!(parse(path, query), Some(wanted));
             }
         }
@@ -167,10 +184,16 @@ mod tests {
             parse(path, Some(query).filter(|query| !query.is_empty()))
         };
         let kind = ContentKind::Blob;
-        let any = Target::Content { kind, digest, repository: repository.clone(), any_piece: true };
-        assert_eq!(read(&any_piece_path(&digest, &name)), Some(any));
+        for background in [false, true] {
+            let (repository, any_piece) = (repository.clone(), true);
+            let any = Target::Content { kind, digest, repository, any_piece, background };
+            let path = any_piece_path(&digest, &name);
+            let path = if background { in_background(path) } else { path };
+            assert_eq!(read(&path), Some(any));
+        }
         let kind = ContentKind::Chain;
-        let chain = Target::Content { kind, digest, repository, any_piece: false };
+        let (any_piece, background) = (false, false);
+        let chain = Target::Content { kind, digest, repository, any_piece, background };
         let path = chain_path(&digest, &name);
         assert_eq!(read(&path), Some(chain));
         assert_eq!(read(&(path + ANY_PIECE)), None, "a chain has no pieces");

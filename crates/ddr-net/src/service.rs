@@ -69,6 +69,8 @@ pub struct ContentRequest {
     /// True when any one piece of the blob will do, and the answer tells which; with
     /// [`Self::head_only`]: when a part of the blob counts too. There is no range then.
     pub any_piece: bool,
+    /// True when nobody waits for it: other requests come first.
+    pub background: bool,
     /// True when only size and media type are wanted: the reply's body will not be read.
     pub head_only: bool,
 }
@@ -181,6 +183,7 @@ mod tests {
             repository: None,
             range,
             any_piece: false,
+            background: false,
             head_only: false,
         };
         assert_eq!(request(None).resolve(10), Some(0..10));

@@ -9,13 +9,14 @@ mod entry;
 mod errands;
 mod gathering;
 mod outbox;
+mod paths;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ddr_oci::Digest;
 use ddr_proto::id::{Key, NodeId};
-use ddr_proto::swarm::{Input, Refusal, UploadId};
+use ddr_proto::swarm::{Class, Input, Refusal, UploadId};
 use ddr_proto::wire::SwarmPost;
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,7 +32,7 @@ pub(crate) const MAX_PIECE_BYTES: u64 = 32 << 20;
 /// A message to the task.
 enum Command {
     Fetch { gathering: Arc<Gathering>, have: Vec<u32> },
-    ClientAt { key: Key, readers: Vec<u32> },
+    Interest { key: Key, interest: Interest },
     Request { request: PieceRequest, verdict: oneshot::Sender<Verdict> },
     Heard { digest: Digest, whole: Option<u64>, post: SwarmPost },
 }
@@ -56,6 +57,15 @@ pub(crate) struct PieceRequest {
     pub(crate) whole: Option<u64>,
     /// `None`: any.
     pub(crate) piece: Option<u32>,
+    pub(crate) class: Class,
+}
+
+/// What clients want of a blob on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// Where they read, as pieces.
+    pub(crate) readers: Vec<u32>,
+    pub(crate) class: Class,
 }
 
 /// The core's answer to a [`PieceRequest`].
@@ -113,9 +123,9 @@ impl SwarmHandle {
         ticket
     }
 
-    /// Where clients read a blob that is being gathered, as pieces.
-    pub(crate) async fn clients_at(&self, key: Key, readers: Vec<u32>) {
-        let _ = self.commands.send(Command::ClientAt { key, readers }).await;
+    /// Clients want this of a blob that is being gathered from now on.
+    pub(crate) async fn interest(&self, key: Key, interest: Interest) {
+        let _ = self.commands.send(Command::Interest { key, interest }).await;
     }
 
     /// The blob, if it is on its way here.

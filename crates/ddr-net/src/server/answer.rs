@@ -50,13 +50,24 @@ pub(super) async fn answer(
         (Standing::Member, Some(Target::Swarm(digest))) if is_post => {
             swarm(server, peer, digest, request).await
         }
-        (Standing::Member, Some(Target::Content { kind, digest, repository, any_piece })) => {
+        (
+            Standing::Member,
+            Some(Target::Content { kind, digest, repository, any_piece, background }),
+        ) => {
             let head_only = request.method() == Method::HEAD;
             if !head_only && request.method() != Method::GET {
                 return plain(StatusCode::METHOD_NOT_ALLOWED, "content is read with GET or HEAD");
             }
             let range = wanted_range(request.headers()).filter(|_| !any_piece);
-            let wanted = ContentRequest { kind, digest, repository, range, any_piece, head_only };
+            let wanted = ContentRequest {
+                kind,
+                digest,
+                repository,
+                range,
+                any_piece,
+                background,
+                head_only,
+            };
             content(server.service.content(peer, wanted.clone()).await, &wanted)
         }
         (Standing::Member, Some(Target::Message | Target::Swarm(_))) => {

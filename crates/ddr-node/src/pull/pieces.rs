@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ddr_oci::{PieceChain, RepositoryName};
+use ddr_proto::swarm::Class;
 use ddr_store::{PartialBlob, PartialError};
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use super::progress::Phase;
 use super::slot::Slot;
 use super::{Shared, probe};
 use crate::blocking;
-use crate::swarm::{End, Gathering, MAX_PIECE_BYTES, State, Ticket};
+use crate::swarm::{End, Gathering, Interest, MAX_PIECE_BYTES, State, Ticket};
 
 /// How often a fetch looks whether anybody still reads it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -135,7 +136,9 @@ async fn follow(
             changed = states.changed() => changed.map_err(text)?,
             at = places.changed() => {
                 let pieces = at.iter().map(|at| u32::try_from(at / piece_len).unwrap_or(u32::MAX));
-                shared.swarm.clients_at(gathering.key, pieces.collect()).await;
+                let class = if slot.is_read() { Class::Pull } else { Class::Background };
+                let interest = Interest { readers: pieces.collect(), class };
+                shared.swarm.interest(gathering.key, interest).await;
             }
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }

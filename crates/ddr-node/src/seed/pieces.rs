@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ddr_net::{ContentReply, ContentRequest, PeerInfo, Standing};
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::Key;
-use ddr_proto::swarm::Refusal;
+use ddr_proto::swarm::{Class, Refusal};
 use ddr_proto::wire::{BusyAnswer, SignedChain, SwarmPost};
 use ddr_store::BlobReader;
 use futures_util::StreamExt;
@@ -71,7 +71,8 @@ impl Seed {
             return here.whole().is_none().then_some(ContentReply::NotFound);
         }
         let (digest, whole) = (request.digest, here.whole());
-        let asked = PieceRequest { from: from.node, digest, whole, piece };
+        let class = if request.background { Class::Background } else { Class::Pull };
+        let asked = PieceRequest { from: from.node, digest, whole, piece, class };
         Some(match self.pieces.request(asked).await {
             Some(Verdict::Serve(piece, upload)) => {
                 self.serve(here, digest, piece_range(size, piece), upload)

@@ -17,11 +17,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::entry::{Course, Entry};
-use super::errands::{Ask, ChainAnswer, Errands, MAX_CHECKS};
+use super::errands::{Answer, Ask, ChainAnswer, Errands, MAX_CHECKS};
 use super::gathering::{End, Gathering};
 use super::outbox::{Outbox, Topic};
+use super::paths::Paths;
 use super::{
-    Command, MAX_COMMANDS, Notice, PieceRequest, Running, SwarmHandle, Upload, Verdict, lock,
+    Command, Interest, MAX_COMMANDS, Notice, PieceRequest, Running, SwarmHandle, Upload, Verdict,
+    lock,
 };
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -79,6 +81,7 @@ pub(crate) fn spawn(parts: Parts) -> SwarmHandle {
         asks: BTreeMap::new(),
         uploads: BTreeMap::new(),
         outbox: Outbox::default(),
+        paths: Paths::default(),
         tasks: JoinSet::new(),
         next_id: 0,
     };
@@ -88,11 +91,12 @@ pub(crate) fn spawn(parts: Parts) -> SwarmHandle {
 
 /// What came of a task.
 enum Done {
-    Asked { ask: AskId, node: NodeId, input: Input, reached: bool },
+    Asked { ask: AskId, contact: Arc<Contact>, answer: Answer },
     Chain { key: Key, from: NodeId, answer: ChainAnswer },
     Posted { topic: Topic, reached: bool },
     LookedUp { key: Key },
     Applied { key: Key, void: Result<Vec<u32>, PartialError> },
+    Sources { hold: Input, blob: Key },
 }
 
 struct Driver {
@@ -106,6 +110,7 @@ struct Driver {
     asks: BTreeMap<AskId, AbortHandle>,
     uploads: BTreeMap<UploadId, oneshot::Sender<Verdict>>,
     outbox: Outbox,
+    paths: Paths,
     tasks: JoinSet<Done>,
     next_id: u64,
 }
@@ -152,9 +157,7 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Fetch { gathering, have } => self.fetch(gathering, have),
-            Command::ClientAt { key, readers } => {
-                self.input(Input::ClientAt { blob: key, readers });
-            }
+            Command::Interest { key, interest } => self.interest(key, interest),
             Command::Request { request, verdict } => self.request(&request, verdict),
             Command::Heard { digest, whole, post } => self.heard(digest, whole, post),
         }
@@ -176,14 +179,31 @@ impl Driver {
         lock(&self.running).insert(gathering.digest, Arc::clone(&gathering));
         // What was served as whole before is not here any more.
         self.input(Input::Drop { blob: key });
-        let entry = Entry::new(Arc::clone(&gathering), Instant::now());
+        let group = self.group_of(&gathering.repository);
+        let entry = Entry::new(Arc::clone(&gathering), group, Instant::now());
         self.entries.insert(key, entry);
-        let group = GroupId(self.fresh());
         let (wanted, class) = (Wanted::All, Class::Pull);
         self.input(Input::Fetch { blob: key, size, group, class, wanted, have });
         if self.core.view(&key).is_none() {
             gathering.end(End::Failed("too many blobs are served and fetched".into()));
         }
+    }
+
+    /// Blobs of one repository that are on their way at the same time share a window: those of an
+    /// image are.
+    fn group_of(&mut self, repository: &RepositoryName) -> GroupId {
+        let same = |entry: &&Entry| entry.gathering.repository == *repository;
+        let running = self.entries.values().find(same).map(|entry| entry.group);
+        running.unwrap_or_else(|| GroupId(self.fresh()))
+    }
+
+    fn interest(&mut self, key: Key, interest: Interest) {
+        let Some(entry) = self.entries.get(&key) else { return };
+        let (size, group) = (entry.gathering.size, entry.group);
+        let Interest { readers, class } = interest;
+        self.input(Input::ClientAt { blob: key, readers });
+        let (wanted, have) = (Wanted::All, Vec::new());
+        self.input(Input::Fetch { blob: key, size, group, class, wanted, have });
     }
 
     /// A fetch has ended; if its blob did not become one of the store it is not here any more.
@@ -202,16 +222,16 @@ impl Driver {
 
     fn request(&mut self, request: &PieceRequest, verdict: oneshot::Sender<Verdict>) {
         let (blob, from, piece) = (Key::of_content(&request.digest), request.from, request.piece);
-        self.hold(blob, request.whole);
+        self.hold(request.digest, request.whole);
         let upload = UploadId(self.fresh());
         self.uploads.insert(upload, verdict);
-        self.input(Input::Request { upload, from, blob, piece, class: Class::Pull });
+        self.input(Input::Request { upload, from, blob, piece, class: request.class });
     }
 
     fn heard(&mut self, digest: Digest, whole: Option<u64>, post: SwarmPost) {
         let key = Key::of_content(&digest);
         let from = Arc::new(post.sender);
-        self.hold(key, whole);
+        self.hold(digest, whole);
         self.remember((from.id, key), (digest, post.repository));
         self.meet(&from);
         for message in post.messages {
@@ -226,9 +246,19 @@ impl Driver {
         self.met.insert(contact.id, Arc::clone(contact));
     }
 
-    fn hold(&mut self, blob: Key, whole: Option<u64>) {
-        if let Some(size) = whole.filter(|_| !self.entries.contains_key(&blob)) {
-            self.input(Input::Hold { blob, size, sources: Vec::new() });
+    /// A blob that is here, and is to be served. The first time others that have it are looked for, to
+    /// share the work with them.
+    fn hold(&mut self, digest: Digest, whole: Option<u64>) {
+        let blob = Key::of_content(&digest);
+        let Some(size) = whole.filter(|_| !self.entries.contains_key(&blob)) else { return };
+        let is_new = self.core.view(&blob).is_none();
+        self.input(Input::Hold { blob, size, sources: Vec::new() });
+        if is_new {
+            let errands = Arc::clone(&self.errands);
+            self.tasks.spawn(async move {
+                let sources = errands.sources(&digest).await;
+                Done::Sources { hold: Input::Hold { blob, size, sources }, blob }
+            });
         }
     }
 
@@ -260,7 +290,9 @@ impl Driver {
 
     fn output(&mut self, output: Output) {
         match output {
-            Output::Ask { ask, node, blob, piece, class: _ } => self.ask(ask, node, &blob, piece),
+            Output::Ask { ask, node, blob, piece, class } => {
+                self.ask(Ask { id: ask, piece, class }, node, &blob);
+            }
             Output::Cancel { ask } => {
                 if let Some(task) = self.asks.remove(&ask) {
                     task.abort();
@@ -314,7 +346,7 @@ impl Driver {
         self.core.contact(node).or_else(|| self.met.get(node)).cloned()
     }
 
-    fn ask(&mut self, ask: AskId, node: NodeId, blob: &Key, piece: Option<u32>) {
+    fn ask(&mut self, ask: Ask, node: NodeId, blob: &Key) {
         let contact = self.contact(&node);
         let entry = self.entries.get_mut(blob);
         let (Some(entry), Some(contact)) = (entry, contact) else {
@@ -323,13 +355,12 @@ impl Driver {
         };
         entry.is_busy(Instant::now());
         let (errands, gathering) = (Arc::clone(&self.errands), Arc::clone(&entry.gathering));
-        let met = Arc::clone(&contact);
+        let (met, id) = (Arc::clone(&contact), ask.id);
         let task = self.tasks.spawn(async move {
-            let wanted = Ask { id: ask, piece };
-            let (input, reached) = errands.ask(&gathering, &contact, wanted).await;
-            Done::Asked { ask, node, input, reached }
+            let answer = errands.ask(&gathering, &contact, ask).await;
+            Done::Asked { ask: id, contact, answer }
         });
-        self.asks.insert(ask, task);
+        self.asks.insert(id, task);
         self.meet(&met);
     }
 
@@ -381,7 +412,7 @@ impl Driver {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Asked { ask, node, input, reached } => self.asked(ask, node, input, reached),
+            Done::Asked { ask, contact, answer } => self.asked(ask, contact, answer),
             Done::Chain { key, from, answer } => self.chain_came(key, from, answer),
             Done::Posted { topic, reached } => {
                 self.outbox.posted(&topic, reached);
@@ -397,6 +428,11 @@ impl Driver {
                 }
                 self.judge(key);
             }
+            Done::Sources { hold, blob } => {
+                if self.core.view(&blob).is_some() && !self.entries.contains_key(&blob) {
+                    self.input(hold);
+                }
+            }
             Done::Applied { key, void: Ok(pieces) } => {
                 self.input(Input::Void { blob: key, pieces });
             }
@@ -408,13 +444,22 @@ impl Driver {
         }
     }
 
-    fn asked(&mut self, ask: AskId, node: NodeId, input: Input, reached: bool) {
+    fn asked(&mut self, ask: AskId, contact: Arc<Contact>, answer: Answer) {
         if self.asks.remove(&ask).is_none() {
             return;
         }
-        self.input(input);
-        if !reached {
-            self.input(Input::Lost { node });
+        let Answer { blob, input, head_us } = answer;
+        let node = contact.id;
+        match head_us {
+            Some(head_us) => {
+                let rtt_us = self.paths.heard(node, head_us);
+                self.input(Input::Neighbour { blob, contact, complete: false, rtt_us });
+                self.input(input);
+            }
+            None => {
+                self.input(input);
+                self.input(Input::Lost { node });
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ddr_proto::swarm::BlobView;
+use ddr_proto::swarm::{BlobView, GroupId};
 use tokio::time::Instant;
 
 use super::gathering::Gathering;
@@ -23,6 +23,8 @@ const NO_PIECE: Duration = Duration::from_secs(60);
 /// A blob on its way here.
 pub(super) struct Entry {
     pub(super) gathering: Arc<Gathering>,
+    /// Whose window it shares.
+    pub(super) group: GroupId,
     /// Lookups that were begun.
     lookups: u32,
     is_looking: bool,
@@ -46,9 +48,10 @@ pub(super) enum Course {
 }
 
 impl Entry {
-    pub(super) fn new(gathering: Arc<Gathering>, now: Instant) -> Self {
+    pub(super) fn new(gathering: Arc<Gathering>, group: GroupId, now: Instant) -> Self {
         Self {
             gathering,
+            group,
             lookups: 0,
             is_looking: false,
             in_vain: 0,
@@ -112,7 +115,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fetch_for_which_nothing_is_under_way_fails() {
         let bench = Bench::new(1);
-        let mut entry = Entry::new(Arc::clone(&bench.gathering), Instant::now());
+        let mut entry = Entry::new(Arc::clone(&bench.gathering), GroupId(1), Instant::now());
         assert_eq!(entry.course(&view(0, 0), Instant::now()), Course::Fine);
         tokio::time::advance(LOOK_AGAIN).await;
         assert_eq!(entry.course(&view(0, 0), Instant::now()), Course::Lost);
@@ -129,7 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fetch_that_gets_no_piece_fails_whatever_is_under_way() {
         let bench = Bench::new(1);
-        let mut entry = Entry::new(Arc::clone(&bench.gathering), Instant::now());
+        let mut entry = Entry::new(Arc::clone(&bench.gathering), GroupId(1), Instant::now());
         for have in 0..3 {
             assert_eq!(entry.course(&view(5, have), Instant::now()), Course::Fine);
             tokio::time::advance(NO_PIECE - Duration::from_secs(1)).await;

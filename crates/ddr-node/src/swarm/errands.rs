@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use ddr_net::{CallError, Client, ContentBody, GetError};
 use ddr_oci::{Digest, RepositoryName};
-use ddr_proto::id::NodeId;
-use ddr_proto::swarm::{AskId, Failure, Input};
+use ddr_proto::id::{Key, NodeId};
+use ddr_proto::swarm::{AskId, Class, Failure, Input, MAX_SOURCES};
 use ddr_proto::wire::{Contact, MAX_SIGNED_CHAIN_BYTES, SignedChain, SwarmMessage, SwarmPost};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::Notice;
 use super::gathering::{Checked, End, Gathering, piece_at};
@@ -49,6 +50,17 @@ pub(super) struct Errands {
 pub(super) struct Ask {
     pub(super) id: AskId,
     pub(super) piece: Option<u32>,
+    pub(super) class: Class,
+}
+
+/// How a request for a piece ended.
+pub(super) struct Answer {
+    pub(super) blob: Key,
+    /// What the core is told.
+    pub(super) input: Input,
+    /// Microseconds until the head of the answer came; 0 when none was waited for, `None` when the peer
+    /// cannot be reached.
+    pub(super) head_us: Option<u32>,
 }
 
 /// How a request ended that brought nothing.
@@ -59,23 +71,29 @@ enum Nothing {
 }
 
 impl Errands {
-    /// Asks `peer` for a piece; what the core is told, and whether the peer could be reached.
-    pub(super) async fn ask(
-        &self,
-        gathering: &Arc<Gathering>,
-        peer: &Contact,
-        ask: Ask,
-    ) -> (Input, bool) {
+    /// Asks `peer` for a piece.
+    pub(super) async fn ask(&self, gathering: &Arc<Gathering>, peer: &Contact, ask: Ask) -> Answer {
+        let blob = gathering.key;
         let failed = |failure| Input::Failed { ask: ask.id, failure };
         let len = gathering.piece_range(ask.piece.unwrap_or(0));
         let len = usize::try_from(len.end - len.start).unwrap_or(usize::MAX);
         let granted = tokio::time::timeout(MEMORY_WAIT, self.buffers.take(len)).await;
         // This node is short of memory, which is nobody's fault: asked again later.
-        let Ok(granted) = granted else { return (failed(Failure::Unchecked), true) };
-        match self.open(gathering, peer, &ask).await {
-            Ok((addr, body)) => (self.take(gathering, &ask, (addr, body), granted).await, true),
-            Err(Nothing::Said(input)) => (input, true),
-            Err(Nothing::Unreachable) => (failed(Failure::Broken), false),
+        let Ok(granted) = granted else {
+            return Answer { blob, input: failed(Failure::Unchecked), head_us: Some(0) };
+        };
+        let sent = Instant::now();
+        let opened = self.open(gathering, peer, &ask).await;
+        let head_us = Some(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+        match opened {
+            Ok(body) => {
+                let input = self.take(gathering, &ask, body, granted).await;
+                Answer { blob, input, head_us }
+            }
+            Err(Nothing::Said(input)) => Answer { blob, input, head_us },
+            Err(Nothing::Unreachable) => {
+                Answer { blob, input: failed(Failure::Broken), head_us: None }
+            }
         }
     }
 
@@ -87,18 +105,22 @@ impl Errands {
         ask: &Ask,
     ) -> Result<(SocketAddr, ContentBody), Nothing> {
         let (digest, repository) = (&gathering.digest, &gathering.repository);
+        let path = match ask.piece {
+            Some(_) => ddr_net::blob_path(digest, Some(repository)),
+            None => ddr_net::any_piece_path(digest, repository),
+        };
+        let path = match ask.class {
+            Class::Pull => path,
+            Class::Background => ddr_net::in_background(path),
+        };
         for addr in peer.addrs.iter().copied().take(MAX_ADDRESSES_TRIED) {
             let answer = match ask.piece {
                 Some(piece) => {
                     let range = gathering.piece_range(piece);
-                    let path = ddr_net::blob_path(digest, Some(repository));
                     let range = Some((range.start, Some(range.end)));
                     self.client.get(addr, Some(peer.id), &path, range).await
                 }
-                None => {
-                    let path = ddr_net::any_piece_path(digest, repository);
-                    self.client.get_any_piece(addr, Some(peer.id), &path).await
-                }
+                None => self.client.get_any_piece(addr, Some(peer.id), &path).await,
             };
             let failure = match answer {
                 Ok(body) => return Ok((addr, body)),
@@ -225,13 +247,21 @@ impl Errands {
         false
     }
 
+    /// Others that are known to have all of the blob.
+    pub(super) async fn sources(&self, digest: &Digest) -> Vec<NodeId> {
+        let holders = self.locator.holders(digest).all().await;
+        let complete = holders.into_iter().filter(|holder| holder.complete);
+        let ids = complete.map(|holder| holder.contact.id).filter(|id| *id != self.own.id);
+        ids.take(MAX_SOURCES).collect()
+    }
+
     /// Hands the core whoever is known to hold the blob. `anew`: not from memory.
     pub(super) async fn look_up(&self, digest: &Digest, anew: bool) {
         let mut holders = match anew {
             true => self.locator.holders_anew(digest),
             false => self.locator.holders(digest),
         };
-        let blob = ddr_proto::id::Key::of_content(digest);
+        let blob = Key::of_content(digest);
         while let Some(holder) = holders.next().await {
             if self.peers.avoided(&holder.contact.id) {
                 continue;

@@ -19,11 +19,9 @@ impl Swarm {
         let blob = self.blob_mut(ix);
         let wanted = wanted_bits(wanted, blob.pieces());
         if let Some(fetch) = &mut blob.fetch {
-            (fetch.wanted, fetch.class) = (wanted, fetch.class.max(class));
+            (fetch.wanted, fetch.class) = (wanted, class);
             let group = fetch.group;
-            if let Some(row) = self.groups.get_mut(&group) {
-                row.class = row.class.max(class);
-            }
+            self.classify(group);
             return self.stir(ix);
         }
         for piece in have {
@@ -35,14 +33,23 @@ impl Swarm {
         }
         let blob = self.blob_mut(ix);
         blob.fetch = Some(Fetch::new(group, class, wanted));
-        let row = self.groups.entry(group).or_insert_with(|| Group::new(class));
-        row.class = row.class.max(class);
-        row.blobs.push(ix);
+        self.groups.entry(group).or_insert_with(|| Group::new(class)).blobs.push(ix);
+        self.classify(group);
         self.look_for_holders(ix);
         self.greet(ix);
         self.ask_for_chains(ix);
         self.stir(ix);
         self.touch(ix);
+    }
+
+    /// A group is as urgent as the most urgent of its blobs.
+    fn classify(&mut self, group: GroupId) {
+        let Some(row) = self.groups.get(&group) else { return };
+        let fetches = row.blobs.iter().filter_map(|ix| self.blob(*ix).fetch.as_ref());
+        let class = fetches.map(|fetch| fetch.class).max().unwrap_or_default();
+        if let Some(row) = self.groups.get_mut(&group) {
+            row.class = class;
+        }
     }
 
     pub(super) fn on_want(&mut self, key: &Key, wanted: &Wanted) {
@@ -87,6 +94,7 @@ impl Swarm {
         if group.blobs.is_empty() && group.asks == 0 {
             self.groups.remove(&fetch.group);
         }
+        self.classify(fetch.group);
         self.dirty.push(fetch.group);
     }
 
