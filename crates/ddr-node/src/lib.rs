@@ -33,6 +33,7 @@ mod push;
 mod seed;
 pub mod status;
 mod swarm;
+mod throttle;
 pub mod tokens;
 pub mod upkeep;
 mod writer;
@@ -49,8 +50,9 @@ pub use bootstrap::{Rhythm, Sources};
 pub use budget::Budget;
 pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
-pub use node::{Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
+pub use node::{Bandwidth, Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
 pub use push::Upload;
+pub use throttle::MIN_RATE;
 pub use upkeep::{GcRequest, JobBusy, JobKind, JobState, JobStatus, UpkeepSettings, VerifyRequest};
 
 /// Runs disk work where it may block. The error is of the task itself: it panicked.

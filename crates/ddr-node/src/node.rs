@@ -83,6 +83,8 @@ pub struct Limits {
     pub upkeep: UpkeepSettings,
     /// Bytes of all buffers that hold content on its way, to clients, to peers and from clients.
     pub buffer_bytes: usize,
+    /// How fast content goes from and to other nodes, at first.
+    pub bandwidth: Bandwidth,
 }
 
 impl Default for Limits {
@@ -93,8 +95,19 @@ impl Default for Limits {
             require_blobs: false,
             upkeep: UpkeepSettings::default(),
             buffer_bytes: crate::budget::BUFFER_BYTES,
+            bandwidth: Bandwidth::default(),
         }
     }
+}
+
+/// How fast content goes from and to other nodes, in bytes a second; `None` is no limit. A limit
+/// below [`crate::MIN_RATE`] counts as that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Bandwidth {
+    /// From this node to others.
+    pub upload: Option<u64>,
+    /// From others to this node.
+    pub download: Option<u64>,
 }
 
 /// A node that runs. Cheap to clone; all clones are the same node.
@@ -159,6 +172,20 @@ impl Node {
     /// The memory for bytes on their way, of which the receiving of content takes its part too.
     pub fn buffers(&self) -> &Budget {
         &self.inner.shared.buffers
+    }
+
+    /// How fast content goes from and to other nodes.
+    pub fn bandwidth(&self) -> Bandwidth {
+        let throttles = &self.inner.shared.throttles;
+        Bandwidth { upload: throttles.upload.rate(), download: throttles.download.rate() }
+    }
+
+    /// Other limits from now on, until the node stops.
+    pub fn set_bandwidth(&self, bandwidth: Bandwidth) {
+        let throttles = &self.inner.shared.throttles;
+        throttles.upload.set(bandwidth.upload);
+        throttles.download.set(bandwidth.download);
+        tracing::info!(?bandwidth, "new limits for what goes between nodes");
     }
 
     /// Size of a blob: local and linked under `repository`, else as a holder tells it. `None`:

@@ -37,6 +37,7 @@ use crate::forget::Forget;
 use crate::peers::Peers;
 use crate::status::Sums;
 use crate::swarm::SwarmHandle;
+use crate::throttle::Throttles;
 use crate::{Limits, ManifestContent, ReadError, blocking};
 use progress::Phase;
 use slot::Slot;
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) traffic: Arc<Sums>,
     pub(crate) own: Contact,
     pub(crate) limits: Limits,
+    /// How fast they go.
+    pub(crate) throttles: Arc<Throttles>,
     /// Memory for bytes on their way.
     pub(crate) buffers: Budget,
     /// True when the node stops: fetches end.

@@ -6,6 +6,7 @@
 
 mod pieces;
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use ddr_net::{
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::NodeId;
 use ddr_proto::kad::Reason;
+use ddr_proto::swarm::Class;
 use ddr_proto::wire::{
     BusyAnswer, RecordError, RefuseReason, Request, RequestEnvelope, Response, Signer, SwarmPost,
 };
@@ -33,6 +35,7 @@ use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::status::Sums;
 use crate::swarm::SwarmHandle;
+use crate::throttle::Throttles;
 use crate::tokens::Tokens;
 
 /// Blobs that are sent to peers at once; more are told "busy" and ask another holder.
@@ -52,6 +55,7 @@ pub(crate) struct Seed {
     pub(crate) signer: Signer,
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) buffers: Budget,
+    pub(crate) throttles: Arc<Throttles>,
 }
 
 impl Service for Seed {
@@ -186,9 +190,10 @@ impl Seed {
             return ContentReply::Found { size, range, media_type: None, body };
         }
         self.traffic.served_request();
-        let traffic = Arc::clone(&self.traffic);
+        let (traffic, throttles) = (Arc::clone(&self.traffic), Arc::clone(&self.throttles));
         let body = blob
             .stream(range.clone())
+            .then(move |chunk| paced(Arc::clone(&throttles), chunk))
             .inspect(move |chunk| {
                 // The turn is held until the stream is dropped.
                 let _held = (&turn, &pin);
@@ -216,7 +221,7 @@ impl Seed {
         let stored = match blocking(work).await {
             Ok(Ok(Some(stored))) => stored,
             Ok(Ok(None)) => return ContentReply::NotFound,
-            Ok(Err(error)) => return failed(&std::io::Error::other(error)),
+            Ok(Err(error)) => return failed(&io::Error::other(error)),
             Err(error) => return failed(&error),
         };
         self.give_bytes(&request, Bytes::from(stored.bytes), Some(stored.media_type))
@@ -256,6 +261,14 @@ impl Seed {
     }
 }
 
+/// A part of a body, once it may go.
+async fn paced(throttles: Arc<Throttles>, chunk: io::Result<Bytes>) -> io::Result<Bytes> {
+    if let Ok(bytes) = &chunk {
+        throttles.upload.take(bytes.len() as u64, Class::Pull).await;
+    }
+    chunk
+}
+
 /// A node that leaves withdraws the record of itself; see [`crate::node`].
 fn says_goodbye(envelope: &RequestEnvelope, from: NodeId) -> bool {
     let Request::PutProviders { records } = &envelope.body else { return false };
@@ -264,7 +277,7 @@ fn says_goodbye(envelope: &RequestEnvelope, from: NodeId) -> bool {
         .any(|record| record.withdrawn && record.key == from.to_key() && record.provider.id == from)
 }
 
-fn failed(error: &std::io::Error) -> ContentReply {
+fn failed(error: &io::Error) -> ContentReply {
     tracing::error!(%error, "content could not be read for a peer");
     ContentReply::Failed
 }

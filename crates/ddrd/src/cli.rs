@@ -9,6 +9,7 @@ mod find;
 mod gc;
 mod images;
 mod job;
+mod limit;
 mod out;
 mod peers;
 mod status;
@@ -34,6 +35,7 @@ Examples:
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
+  ddr limit --upload 20MiB         how fast content goes to other nodes, from now on
   ddr --admin 127.0.0.1:6002 peers --json
 
 Exit status: 0 done, 1 failed, 2 wrong usage.";
@@ -71,6 +73,8 @@ enum Command {
     Gc(gc::Gc),
     /// Check everything that is stored, and repair it from other nodes
     Verify(verify::Verify),
+    /// Show or change how fast content goes from and to other nodes
+    Limit(limit::Limit),
     /// Start three nodes here, push an image to one, pull it from another, clean up
     Demo(demo::Demo),
 }
@@ -140,6 +144,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Token(token) => token::run(&admin, token).await,
         Command::Gc(gc) => gc::run(&admin, gc).await,
         Command::Verify(verify) => verify::run(&admin, verify).await,
+        Command::Limit(limit) => limit::run(&admin, limit).await,
         Command::Demo(demo) => demo::run(demo).await,
     }
 }

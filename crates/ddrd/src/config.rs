@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ddr_net::discover::place::Place;
 use ddr_net::discover::{DnsName, MAX_STATIC};
-use ddr_node::UpkeepSettings;
+use ddr_node::{Bandwidth, MIN_RATE, UpkeepSettings};
 
 use crate::{amount, duration};
 
@@ -66,6 +66,8 @@ pub struct Config {
     pub registry_hosts: Vec<String>,
     /// Collection of garbage and verification in the background.
     pub upkeep: UpkeepSettings,
+    /// How fast content goes from and to other nodes.
+    pub bandwidth: Bandwidth,
     /// `tracing` filter such as `info` or `info,ddr_node=debug`.
     pub log: String,
     /// How log lines look.
@@ -153,9 +155,9 @@ pub enum ConfigError {
         /// The parser's words.
         reason: String,
     },
-    /// A time or rate of upkeep is none.
+    /// A time or rate is none.
     #[error("{setting}: {reason}")]
-    Upkeep {
+    Value {
         /// The setting, as its flag is called.
         setting: &'static str,
         /// What would be right.
@@ -207,6 +209,10 @@ impl Config {
                 settings.gc_grace.as_deref(),
                 settings.scrub_rate.as_deref(),
             )?,
+            bandwidth: Bandwidth {
+                upload: limit("upload-limit", settings.upload_limit.as_deref())?,
+                download: limit("download-limit", settings.download_limit.as_deref())?,
+            },
             log: settings.log.unwrap_or_else(|| "info".into()),
             log_format: settings.log_format.unwrap_or_default(),
         };
@@ -262,7 +268,7 @@ fn upkeep(
     grace: Option<&str>,
     rate: Option<&str>,
 ) -> Result<UpkeepSettings, ConfigError> {
-    let wrong = |setting| move |reason| ConfigError::Upkeep { setting, reason };
+    let wrong = |setting| move |reason| ConfigError::Value { setting, reason };
     let span = |setting, text: Option<&str>, default| {
         text.map_or(Ok(default), |text| duration::span(text).map_err(wrong(setting)))
     };
@@ -277,6 +283,23 @@ fn upkeep(
         gc_grace,
         scrub_rate: rate.map(amount::rate_or_zero).transpose().map_err(wrong("scrub-rate"))?,
     })
+}
+
+/// A limit of bandwidth; `None` is none.
+fn limit(setting: &'static str, text: Option<&str>) -> Result<Option<u64>, ConfigError> {
+    let read = text.map(bandwidth_limit).transpose();
+    read.map(Option::flatten).map_err(|reason| ConfigError::Value { setting, reason })
+}
+
+/// Reads bytes a second, at least [`MIN_RATE`]; 0 is no limit.
+pub(crate) fn bandwidth_limit(text: &str) -> Result<Option<u64>, String> {
+    match amount::rate_or_zero(text)? {
+        0 => Ok(None),
+        rate if rate < MIN_RATE => {
+            Err(format!("{text:?} is less than {} KiB a second: use more, or 0", MIN_RATE / 1024))
+        }
+        rate => Ok(Some(rate)),
+    }
 }
 
 /// Plain HTTP without authentication may only be reached from this machine (design decision 6).

@@ -28,6 +28,7 @@ use crate::pull::{Locator, Pull, Shared};
 use crate::push::Push;
 use crate::seed::{MAX_SERVING, Seed};
 use crate::swarm;
+use crate::throttle::{Throttle, Throttles};
 use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
 use crate::{StartError, blocking};
@@ -106,12 +107,18 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         clock,
     });
     let (traffic, buffers) = (Arc::default(), Budget::new(config.limits.buffer_bytes));
+    let bandwidth = config.limits.bandwidth;
+    let throttles = Arc::new(Throttles {
+        upload: Throttle::new(bandwidth.upload),
+        download: Throttle::new(bandwidth.download),
+    });
     let swarm = swarm::spawn(swarm::Parts {
         client: client.clone(),
         peers: Arc::clone(&loaded.peers),
         traffic: Arc::clone(&traffic),
         locator: locator.clone(),
         buffers: buffers.clone(),
+        throttles: Arc::clone(&throttles),
         own: own.clone(),
         clock,
         seed: seed()?,
@@ -128,6 +135,7 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         swarm,
         traffic,
         own: own.clone(),
+        throttles,
         buffers,
         limits: config.limits.clone(),
         stopped,
@@ -167,6 +175,7 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
         tokens: Arc::clone(&inner.tokens),
         traffic: Arc::clone(&inner.shared.traffic),
         pieces: inner.shared.swarm.clone(),
+        throttles: Arc::clone(&inner.shared.throttles),
         signer: parts.signer.clone(),
         turns: Arc::new(Semaphore::new(MAX_SERVING)),
         buffers: inner.shared.buffers.clone(),

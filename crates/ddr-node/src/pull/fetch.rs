@@ -13,6 +13,7 @@ use std::time::Duration;
 use ddr_net::{ContentBody, GetError};
 use ddr_oci::RepositoryName;
 use ddr_proto::id::NodeId;
+use ddr_proto::swarm::Class;
 use ddr_proto::wire::{Contact, ContentKind};
 use ddr_store::{Fetch, Hashing, IndexError, UploadError};
 use tokio::time::Instant;
@@ -280,6 +281,7 @@ impl Job {
                 None => return Leg::Broken("it ended early".into()),
             };
             self.shared.gave(node, &self.repository, bytes.len() as u64, first);
+            self.shared.throttles.download.take(bytes.len() as u64, Class::Pull).await;
             if std::mem::take(&mut first) {
                 self.contributes(node, addr, writer.accepted());
             }

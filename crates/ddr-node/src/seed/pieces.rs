@@ -72,6 +72,10 @@ impl Seed {
         }
         let (digest, whole) = (request.digest, here.whole());
         let class = if request.background { Class::Background } else { Class::Pull };
+        let bytes = piece_range(size, piece.unwrap_or(0));
+        if !self.throttles.upload.try_take(bytes.end - bytes.start, class) {
+            return Some(ContentReply::Busy(BusyAnswer::default()));
+        }
         let asked = PieceRequest { from: from.node, digest, whole, piece, class };
         Some(match self.pieces.request(asked).await {
             Some(Verdict::Serve(piece, upload)) => {

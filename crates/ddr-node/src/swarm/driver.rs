@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::peers::Peers;
 use crate::pull::Locator;
 use crate::status::Sums;
+use crate::throttle::Throttles;
 
 /// In whose name a peer speaks about which blob: so many are remembered; beyond, those of blobs that
 /// the core has forgotten go, then all.
@@ -47,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) traffic: Arc<Sums>,
     pub(crate) locator: Locator,
     pub(crate) buffers: Budget,
+    pub(crate) throttles: Arc<Throttles>,
     pub(crate) own: Contact,
     pub(crate) clock: Clock,
     pub(crate) seed: u64,
@@ -65,6 +67,7 @@ pub(crate) fn spawn(parts: Parts) -> SwarmHandle {
         traffic: parts.traffic,
         locator: parts.locator,
         buffers: parts.buffers,
+        throttles: parts.throttles,
         checks: Semaphore::new(MAX_CHECKS),
         own: parts.own,
         notices: notices.clone(),

@@ -22,11 +22,12 @@ use crate::budget::{Budget, Granted};
 use crate::peers::Peers;
 use crate::pull::Locator;
 use crate::status::Sums;
+use crate::throttle::Throttles;
 
 /// Addresses of a peer that are tried.
 const MAX_ADDRESSES_TRIED: usize = 4;
-/// How long a request waits for memory before it is put off.
-const MEMORY_WAIT: Duration = Duration::from_secs(1);
+/// How long a request waits for bandwidth and memory before it is put off.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
 /// How long a piece waits for a chain to be held against.
 const CHAIN_WAIT: Duration = Duration::from_secs(2);
 /// Pieces that are hashed and written at once.
@@ -41,6 +42,7 @@ pub(super) struct Errands {
     pub(super) traffic: Arc<Sums>,
     pub(super) locator: Locator,
     pub(super) buffers: Budget,
+    pub(super) throttles: Arc<Throttles>,
     pub(super) checks: Semaphore,
     pub(super) own: Contact,
     pub(super) notices: mpsc::UnboundedSender<Notice>,
@@ -77,8 +79,12 @@ impl Errands {
         let failed = |failure| Input::Failed { ask: ask.id, failure };
         let len = gathering.piece_range(ask.piece.unwrap_or(0));
         let len = usize::try_from(len.end - len.start).unwrap_or(usize::MAX);
-        let granted = tokio::time::timeout(MEMORY_WAIT, self.buffers.take(len)).await;
-        // This node is short of memory, which is nobody's fault: asked again later.
+        let leave = async {
+            self.throttles.download.take(len as u64, ask.class).await;
+            self.buffers.take(len).await
+        };
+        let granted = tokio::time::timeout(LEAVE_WAIT, leave).await;
+        // This node is short of memory or bandwidth, which is nobody's fault: asked again later.
         let Ok(granted) = granted else {
             return Answer { blob, input: failed(Failure::Unchecked), head_us: Some(0) };
         };

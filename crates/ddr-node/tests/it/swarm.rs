@@ -1,7 +1,7 @@
 //! Pieces of one blob from many nodes at once.
 
 use ddr_net::GetError;
-use ddr_node::Node;
+use ddr_node::{Bandwidth, MIN_RATE, Node};
 use ddr_oci::{Digest, PieceChain, RepositoryName};
 use ddr_proto::id::Key;
 use ddr_proto::wire::SignedChain;
@@ -211,4 +211,35 @@ async fn a_range_is_asked_for_first() {
     assert!(bytes[from as usize..].starts_with(&first));
     drop((stream, blob));
     eventually("it is stored all the same", async || nodes[1].1.status().await.blobs == 1).await;
+}
+
+/// At the least limit the blob would take 80 s, longer than the test waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_bandwidth_hold_back_and_can_be_lifted() {
+    let slow = Some(MIN_RATE);
+    for limit in [
+        [Bandwidth { upload: slow, download: None }, Bandwidth::default()],
+        [Bandwidth::default(), Bandwidth { upload: None, download: slow }],
+    ] {
+        let nodes = Bed::new().swarm(2).await;
+        let (holder, reader) = (&nodes[0].1, &nodes[1].1);
+        let name = repository("slow");
+        let bytes = content(75, 80 * PIECE);
+        let digest = push_blob(holder, &name, &bytes).await;
+        announced(reader, &digest, 1).await;
+        holder.set_bandwidth(limit[0]);
+        reader.set_bandwidth(limit[1]);
+        let pulling = tokio::spawn({
+            let (reader, name) = (reader.clone(), name.clone());
+            async move { pull(&reader, &name, &digest).await }
+        });
+        let fetched = async || reader.status().await.traffic.fetched_bytes;
+        eventually("a piece is here", async || fetched().await > 0).await;
+        assert!(fetched().await < bytes.len() as u64 / 2, "{limit:?}");
+        holder.set_bandwidth(Bandwidth::default());
+        reader.set_bandwidth(Bandwidth::default());
+        assert!(within(pulling).await.expect("no panic") == bytes, "{limit:?}");
+        let strikes = reader.status().await.sources.iter().map(|s| s.strikes).sum::<u32>();
+        assert_eq!(strikes, 0, "a limit is nobody's fault");
+    }
 }

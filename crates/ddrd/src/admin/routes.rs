@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::answer::{self, Answer};
 use super::{Admin, guard, jobs};
+use crate::config::bandwidth_limit;
 use crate::duration;
 
 /// Bytes of a query string.
@@ -47,6 +48,9 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     if let Some(token) = path.strip_prefix("/api/v1/tokens") {
         return tokens(admin, request.method(), token, query).await;
+    }
+    if path == "/api/v1/limits" {
+        return limits(admin, request.method(), query);
     }
     if let Some(kind) = jobs::kind(path) {
         return jobs::answer(admin, kind, request.method(), query).await;
@@ -107,6 +111,25 @@ async fn find(admin: &Admin, query: &str) -> Answer {
     }
 }
 
+/// `/api/v1/limits`: what is not named in the query stays.
+fn limits(admin: &Admin, method: &Method, query: &str) -> Answer {
+    let mut limits = admin.node.bandwidth();
+    match *method {
+        Method::GET | Method::HEAD => return answer::json(StatusCode::OK, &limits),
+        Method::PUT => {}
+        _ => return answer::not_allowed("GET, HEAD, PUT"),
+    }
+    for (name, limit) in [("upload", &mut limits.upload), ("download", &mut limits.download)] {
+        match parameter(query, name).map(|text| bandwidth_limit(&text)) {
+            None => {}
+            Some(Ok(new)) => *limit = new,
+            Some(Err(reason)) => return answer::error(StatusCode::BAD_REQUEST, &reason),
+        }
+    }
+    admin.node.set_bandwidth(limits);
+    answer::json(StatusCode::OK, &limits)
+}
+
 /// `/api/v1/tokens` and `/api/v1/tokens/ID`; `rest` is what follows `tokens`.
 async fn tokens(admin: &Admin, method: &Method, rest: &str, query: &str) -> Answer {
     match (method, rest) {
@@ -165,7 +188,8 @@ async fn page(admin: &Admin) -> String {
     }
     page.push_str(
         "\n/healthz  /readyz  /metrics\n/api/v1/status  /api/v1/peers  /api/v1/images\n\
-         /api/v1/find?q=REF|DIGEST  /api/v1/tokens  /api/v1/gc  /api/v1/verify\n",
+         /api/v1/find?q=REF|DIGEST  /api/v1/tokens  /api/v1/gc  /api/v1/verify\n\
+         /api/v1/limits\n",
     );
     page
 }

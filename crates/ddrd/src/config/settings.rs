@@ -92,6 +92,14 @@ pub struct Settings {
     #[arg(long, value_name = "RATE", env = "DDR_SCRUB_RATE")]
     pub scrub_rate: Option<String>,
 
+    /// Bytes a second that go to other nodes at most, such as 20MiB; 0 for no limit [default: 0]
+    #[arg(long, value_name = "RATE", env = "DDR_UPLOAD_LIMIT")]
+    pub upload_limit: Option<String>,
+
+    /// Bytes a second that come from other nodes at most [default: 0]
+    #[arg(long, value_name = "RATE", env = "DDR_DOWNLOAD_LIMIT")]
+    pub download_limit: Option<String>,
+
     /// What the registry asks of its clients.
     #[command(flatten)]
     #[serde(default)]
@@ -181,6 +189,8 @@ impl Settings {
             gc_interval: self.gc_interval.or(below.gc_interval),
             gc_grace: self.gc_grace.or(below.gc_grace),
             scrub_rate: self.scrub_rate.or(below.scrub_rate),
+            upload_limit: self.upload_limit.or(below.upload_limit),
+            download_limit: self.download_limit.or(below.download_limit),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }
@@ -210,6 +220,7 @@ mod tests {
                     zone = 'z'\nregistry-tls-cert = 'c'\nregistry-tls-key = 'k'\n\
                      log = 'debug'\nlog-format = 'json'\n\
                      gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n\
+                    upload-limit = '1M'\ndownload-limit = '2M'\n\
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);

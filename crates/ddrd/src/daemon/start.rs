@@ -153,6 +153,7 @@ async fn start_node(
         limits: ddr_node::Limits {
             require_blobs: config.require_blobs,
             upkeep: config.upkeep,
+            bandwidth: config.bandwidth,
             ..ddr_node::Limits::default()
         },
     };

@@ -106,3 +106,20 @@ fn wrong_usage_has_status_2() {
         assert_eq!(ddr(nobody, args).status.code(), Some(2), "{args:?}");
     }
 }
+
+#[test]
+fn limits_of_bandwidth_are_shown_and_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = Daemon::start(&dir.path().join("a"), &["--upload-limit", "2MiB"]);
+    let limits = shown(a.admin, &["limit"]);
+    assert_eq!(limits, "upload    2.0 MiB/s\ndownload  no limit\n");
+    let limits = shown(a.admin, &["limit", "--upload", "0", "--download", "500k", "--json"]);
+    let limits: serde_json::Value = serde_json::from_str(&limits).unwrap();
+    assert_eq!(limits, serde_json::json!({ "upload": null, "download": 500_000 }));
+    let limits = shown(a.admin, &["limit", "--upload", "1GiB"]);
+    assert_eq!(limits, "upload    1.0 GiB/s\ndownload  488.3 KiB/s\n");
+    for wrong in ["1k", "fast", "-1"] {
+        let output = ddr(a.admin, &["limit", "--upload", wrong]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
+}
