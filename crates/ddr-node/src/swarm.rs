@@ -8,6 +8,7 @@ mod driver;
 mod entry;
 mod errands;
 mod gathering;
+mod known;
 mod outbox;
 mod paths;
 

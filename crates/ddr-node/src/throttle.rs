@@ -13,6 +13,8 @@ use ddr_proto::swarm::Class;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::Bandwidth;
+
 /// The least limit, in bytes a second: below it even the smallest piece takes longer than peers wait.
 pub const MIN_RATE: u64 = 64 * 1024;
 /// Bytes that may go at once, as time at the limit.
@@ -113,6 +115,15 @@ pub(crate) struct Throttles {
     pub(crate) upload: Throttle,
     /// From others to this node.
     pub(crate) download: Throttle,
+}
+
+impl Throttles {
+    pub(crate) fn new(bandwidth: Bandwidth) -> Self {
+        Self {
+            upload: Throttle::new(bandwidth.upload),
+            download: Throttle::new(bandwidth.download),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::{Inner, NodeConfig};
+use super::{Inner, Limits, NodeConfig};
 use crate::announce::Announcer;
 use crate::bootstrap::{Book, Bootstrap, Sources};
 use crate::budget::Budget;
@@ -28,7 +28,7 @@ use crate::pull::{Locator, Pull, Shared};
 use crate::push::Push;
 use crate::seed::{MAX_SERVING, Seed};
 use crate::swarm;
-use crate::throttle::{Throttle, Throttles};
+use crate::throttle::Throttles;
 use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
 use crate::{StartError, blocking};
@@ -106,40 +106,7 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         signer,
         clock,
     });
-    let (traffic, buffers) = (Arc::default(), Budget::new(config.limits.buffer_bytes));
-    let bandwidth = config.limits.bandwidth;
-    let throttles = Arc::new(Throttles {
-        upload: Throttle::new(bandwidth.upload),
-        download: Throttle::new(bandwidth.download),
-    });
-    let swarm = swarm::spawn(swarm::Parts {
-        client: client.clone(),
-        peers: Arc::clone(&loaded.peers),
-        traffic: Arc::clone(&traffic),
-        locator: locator.clone(),
-        buffers: buffers.clone(),
-        throttles: Arc::clone(&throttles),
-        own: own.clone(),
-        clock,
-        seed: seed()?,
-        stopped: stopped.clone(),
-    });
-    let shared = Arc::new(Shared {
-        store: config.store.clone(),
-        client,
-        deleted: Arc::new(Deleted::new(Arc::clone(&parts), locator.clone())),
-        forget,
-        locator,
-        peers: Arc::clone(&loaded.peers),
-        announcer,
-        swarm,
-        traffic,
-        own: own.clone(),
-        throttles,
-        buffers,
-        limits: config.limits.clone(),
-        stopped,
-    });
+    let shared = shared(&config.limits, (client, own), &parts, (announcer, locator), stopped)?;
     let pull = Arc::new(Pull::new(Arc::clone(&shared)));
     let names = Arc::new(Names::new(Arc::clone(&parts)));
     let upkeep = Upkeep::new(Arc::clone(&shared), Arc::clone(&pull), overlay.clone());
@@ -161,6 +128,46 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     };
     run_tasks(&inner, config.carrier, parts, joins);
     Ok(inner)
+}
+
+/// What all reading shares, with the swarm running.
+fn shared(
+    limits: &Limits,
+    (client, own): (Client, Contact),
+    parts: &Arc<Parts>,
+    (announcer, locator): (Announcer, Locator),
+    stopped: watch::Receiver<bool>,
+) -> Result<Arc<Shared>, StartError> {
+    let (traffic, buffers) = (Arc::default(), Budget::new(limits.buffer_bytes));
+    let throttles = Arc::new(Throttles::new(limits.bandwidth));
+    let swarm = swarm::spawn(swarm::Parts {
+        client: client.clone(),
+        peers: Arc::clone(&parts.peers),
+        traffic: Arc::clone(&traffic),
+        locator: locator.clone(),
+        buffers: buffers.clone(),
+        throttles: Arc::clone(&throttles),
+        own: own.clone(),
+        clock: parts.clock,
+        seed: seed()?,
+        stopped: stopped.clone(),
+    });
+    Ok(Arc::new(Shared {
+        store: parts.store.clone(),
+        client,
+        deleted: Arc::new(Deleted::new(Arc::clone(parts), locator.clone())),
+        forget: Arc::clone(&parts.forget),
+        locator,
+        peers: Arc::clone(&parts.peers),
+        announcer,
+        swarm,
+        traffic,
+        own,
+        throttles,
+        buffers,
+        limits: limits.clone(),
+        stopped,
+    }))
 }
 
 /// Everything that runs beside the calls, until the node stops.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::entry::{Course, Entry};
 use super::errands::{Answer, Ask, ChainAnswer, Errands, MAX_CHECKS};
 use super::gathering::{End, Gathering};
+use super::known::Known;
 use super::outbox::{Outbox, Topic};
 use super::paths::Paths;
 use super::{
@@ -32,12 +33,6 @@ use crate::pull::Locator;
 use crate::status::Sums;
 use crate::throttle::Throttles;
 
-/// In whose name a peer speaks about which blob: so many are remembered; beyond, those of blobs that
-/// the core has forgotten go, then all.
-const MAX_TOPICS: usize = 16_384;
-/// Peers that spoke or were asked, so that they can be named when they are no neighbours any more: so
-/// many are remembered; beyond, all go.
-const MAX_MET: usize = 1024;
 /// Time between two looks at whether fetches get on.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
@@ -79,8 +74,7 @@ pub(crate) fn spawn(parts: Parts) -> SwarmHandle {
         clock: parts.clock,
         errands: Arc::new(errands),
         entries: BTreeMap::new(),
-        topics: BTreeMap::new(),
-        met: BTreeMap::new(),
+        known: Known::default(),
         asks: BTreeMap::new(),
         uploads: BTreeMap::new(),
         outbox: Outbox::default(),
@@ -108,8 +102,7 @@ struct Driver {
     clock: Clock,
     errands: Arc<Errands>,
     entries: BTreeMap<Key, Entry>,
-    topics: BTreeMap<Topic, (Digest, RepositoryName)>,
-    met: BTreeMap<NodeId, Arc<Contact>>,
+    known: Known,
     asks: BTreeMap<AskId, AbortHandle>,
     uploads: BTreeMap<UploadId, oneshot::Sender<Verdict>>,
     outbox: Outbox,
@@ -235,18 +228,12 @@ impl Driver {
         let key = Key::of_content(&digest);
         let from = Arc::new(post.sender);
         self.hold(digest, whole);
-        self.remember((from.id, key), (digest, post.repository));
-        self.meet(&from);
+        let is_held = |key: &Key| self.core.view(key).is_some();
+        self.known.speaks((from.id, key), (digest, post.repository), is_held);
+        self.known.meet(&from);
         for message in post.messages {
             self.input(Input::Message { from: Arc::clone(&from), message });
         }
-    }
-
-    fn meet(&mut self, contact: &Arc<Contact>) {
-        if self.met.len() >= MAX_MET {
-            self.met.clear();
-        }
-        self.met.insert(contact.id, Arc::clone(contact));
     }
 
     /// A blob that is here, and is to be served. The first time others that have it are looked for, to
@@ -263,17 +250,6 @@ impl Driver {
                 Done::Sources { hold: Input::Hold { blob, size, sources }, blob }
             });
         }
-    }
-
-    fn remember(&mut self, topic: Topic, name: (Digest, RepositoryName)) {
-        if self.topics.len() >= MAX_TOPICS {
-            let core = &self.core;
-            self.topics.retain(|(_, key), _| core.view(key).is_some());
-            if self.topics.len() >= MAX_TOPICS {
-                self.topics.clear();
-            }
-        }
-        self.topics.insert(topic, name);
     }
 
     fn fresh(&mut self) -> u64 {
@@ -346,7 +322,7 @@ impl Driver {
     }
 
     fn contact(&self, node: &NodeId) -> Option<Arc<Contact>> {
-        self.core.contact(node).or_else(|| self.met.get(node)).cloned()
+        self.core.contact(node).or_else(|| self.known.contact(node)).cloned()
     }
 
     fn ask(&mut self, ask: Ask, node: NodeId, blob: &Key) {
@@ -364,7 +340,7 @@ impl Driver {
             Done::Asked { ask: id, contact, answer }
         });
         self.asks.insert(id, task);
-        self.meet(&met);
+        self.known.meet(&met);
     }
 
     fn ask_chain(&mut self, key: Key, from: NodeId) {
@@ -391,7 +367,7 @@ impl Driver {
             let gathering = &self.entries.get(&key)?.gathering;
             Some((gathering.digest, gathering.repository.clone()))
         };
-        let name = self.topics.get(&topic).cloned().or_else(of_entry);
+        let name = self.known.name(&topic).or_else(of_entry);
         let (Some(name), Some(contact)) = (name, self.contact(&to)) else {
             return self.outbox.posted(&topic, false);
         };
