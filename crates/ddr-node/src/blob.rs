@@ -16,9 +16,9 @@ use futures_core::Stream;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
-use crate::blocking;
 use crate::budget::{Budget, Buffer, Reader};
-use crate::pull::Arriving;
+use crate::pull::{Arriving, FETCH_FAILED};
+use crate::{ReadError, blocking};
 
 /// A blob of known size. Cheap to clone. Streams of one blob are independent.
 #[derive(Clone, Debug)]
@@ -61,6 +61,21 @@ impl Blob {
             Source::Stored(reader) => reader.file().and(Some(reader)),
             Source::Partial(_) | Source::Arriving(_) => None,
         }
+    }
+
+    /// Waits until the first bytes of `range` may be read; at once for what is on this disk.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Unavailable`]: the fetch failed before that.
+    pub async fn wait_for(&self, range: Range<u64>) -> Result<(), ReadError> {
+        let Source::Arriving(arriving) = &self.source else { return Ok(()) };
+        if range.start >= range.end {
+            return Ok(());
+        }
+        let first = arriving.clone().wait_beyond(range.start, &range).await;
+        // Why is in the log: it may name addresses.
+        first.map(drop).map_err(|_| ReadError::Unavailable(FETCH_FAILED.into()))
     }
 
     /// The bytes of `range`, cut to the blob. An error item is the last one: the blob could not

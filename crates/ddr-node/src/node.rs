@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::names::Names;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
-use crate::pull::{Pull, Shared};
+use crate::pull::{Pull, Purpose, Shared};
 use crate::push::{Incoming, Push};
 use crate::status::{self, MAX_SOURCES};
 use crate::tokens::Tokens;
@@ -205,7 +205,17 @@ impl Node {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Blob>, ReadError> {
-        self.inner.pull.open_blob(repository, digest).await
+        self.inner.pull.open_blob(repository, digest, Purpose::Read).await
+    }
+
+    /// The same for a client that reads a part of it: of a blob on its way only what is read is asked
+    /// for, and a little ahead of that.
+    pub async fn open_blob_part(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Blob>, ReadError> {
+        self.inner.pull.open_blob(repository, digest, Purpose::ReadPart).await
     }
 
     /// A manifest. By tag: what a quorum says; by digest: local, else proven from a peer.

@@ -13,6 +13,7 @@ mod probe;
 mod progress;
 mod slot;
 mod source;
+mod wanted;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use ddr_store::Store;
 use tokio::sync::watch;
 
 pub(crate) use locate::{Holder, Locator};
+pub(crate) use places::Purpose;
 pub(crate) use progress::Arriving;
 
 use crate::announce::Announcer;
@@ -52,7 +54,8 @@ const MAX_ROUNDS: usize = 4;
 const FETCHED_STAYS_MS: u64 = 10 * 60 * 1000;
 
 /// What clients are told of a fetch that failed.
-const FETCH_FAILED: &str = "the blob could not be fetched from the nodes that hold it; try again";
+pub(crate) const FETCH_FAILED: &str =
+    "the blob could not be fetched from the nodes that hold it; try again";
 
 type SizeKey = (RepositoryName, Digest);
 type SizeAnswer = Result<Option<u64>, ReadError>;
@@ -140,6 +143,7 @@ impl Pull {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
+        purpose: Purpose,
     ) -> Result<Option<Blob>, ReadError> {
         for _ in 0..MAX_ROUNDS {
             if let Some(blob) = self.local(repository, digest).await? {
@@ -153,10 +157,10 @@ impl Pull {
                 Place::LookAgain => continue,
                 Place::Nowhere => return Ok(None),
             };
-            match self.wait(&slot).await? {
+            match self.wait(&slot, purpose).await? {
                 Waited::Blob(blob) => return Ok(Some(blob)),
                 Waited::Absent => return Ok(None),
-                Waited::Committed => {}
+                Waited::Ended => {}
             }
         }
         Err(ReadError::Unavailable("the content comes and goes; try again".into()))
@@ -319,17 +323,17 @@ impl Pull {
         Ok(Place::Arriving(slot))
     }
 
-    async fn wait(&self, slot: &Arc<Slot>) -> Result<Waited, ReadError> {
-        let mut arriving = slot.arriving();
+    async fn wait(&self, slot: &Arc<Slot>, purpose: Purpose) -> Result<Waited, ReadError> {
+        let mut arriving = slot.arriving(purpose);
         loop {
             let progress = arriving.wait_telling().await;
             match progress.phase {
-                Phase::Committed => return Ok(Waited::Committed),
+                Phase::Committed | Phase::Left => return Ok(Waited::Ended),
                 Phase::Absent => return Ok(Waited::Absent),
                 // Why is in the log, not for clients: it names addresses.
                 Phase::Failed(_) => return Err(ReadError::Unavailable(FETCH_FAILED.into())),
                 Phase::Running => {
-                    if let Some(size) = slot.hand_out() {
+                    if let Some(size) = slot.hand_out(purpose) {
                         return Ok(Waited::Blob(Blob::arriving(
                             size,
                             arriving,
@@ -354,7 +358,8 @@ enum Place {
 
 enum Waited {
     Blob(Blob),
-    Committed,
+    /// It was stored, or given up by the last reader: look again.
+    Ended,
     Absent,
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ddr_oci::Digest;
 use ddr_proto::id::{Key, NodeId};
-use ddr_proto::swarm::{Class, Input, Refusal, UploadId};
+use ddr_proto::swarm::{Class, Input, Refusal, UploadId, Wanted};
 use ddr_proto::wire::SwarmPost;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,7 +32,7 @@ pub(crate) const MAX_PIECE_BYTES: u64 = 32 << 20;
 
 /// A message to the task.
 enum Command {
-    Fetch { gathering: Arc<Gathering>, have: Vec<u32> },
+    Fetch { gathering: Arc<Gathering>, have: Vec<u32>, interest: Interest },
     Interest { key: Key, interest: Interest },
     Request { request: PieceRequest, verdict: oneshot::Sender<Verdict> },
     Heard { digest: Digest, whole: Option<u64>, post: SwarmPost },
@@ -66,6 +66,7 @@ pub(crate) struct PieceRequest {
 pub(crate) struct Interest {
     /// Where they read, as pieces.
     pub(crate) readers: Vec<u32>,
+    pub(crate) wanted: Wanted,
     pub(crate) class: Class,
 }
 
@@ -115,10 +116,15 @@ fn lock(running: &Running) -> MutexGuard<'_, BTreeMap<Digest, Arc<Gathering>>> {
 
 impl SwarmHandle {
     /// Gathers a blob of which these pieces are here, until the answer is closed or dropped.
-    pub(crate) async fn fetch(&self, gathering: Arc<Gathering>, have: Vec<u32>) -> Ticket {
+    pub(crate) async fn fetch(
+        &self,
+        gathering: Arc<Gathering>,
+        have: Vec<u32>,
+        interest: Interest,
+    ) -> Ticket {
         let (copy, handle) = (Arc::clone(&gathering), self.clone());
         let ticket = Ticket { gathering: copy, handle, is_stored: false };
-        if self.commands.send(Command::Fetch { gathering, have }).await.is_err() {
+        if self.commands.send(Command::Fetch { gathering, have, interest }).await.is_err() {
             ticket.gathering.end(End::Failed("the node stops".into()));
         }
         ticket

@@ -183,6 +183,7 @@ impl Swarm {
             blob: blob.key,
             pieces: blob.pieces(),
             have: blob.count,
+            missing: blob.fetch.as_ref().map_or(0, |fetch| fetch.missing(&blob.have)),
             neighbours: blob.up().map(|link| (id(link.peer), link.complete)).collect(),
             asks: self.asks.values().filter(|ask| ask.blob == ix).count(),
             fetching: blob.is_fetching(),

@@ -7,7 +7,7 @@ use ddr_node::ReadError;
 use ddr_oci::digest::Digest;
 use ddr_oci::range::RangeOutcome;
 use ddr_oci::reference::RepositoryName;
-use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue};
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, RANGE};
 use http::{Method, StatusCode};
 
 use crate::conditions;
@@ -45,12 +45,18 @@ pub(crate) async fn get(
         let reply = respond::with_body(StatusCode::OK, ReplyBody::empty(), size);
         return Ok(described(reply, digest));
     }
-    let blob = node.open_blob(name, digest).await?;
+    let blob = match call.headers.contains_key(RANGE) {
+        true => node.open_blob_part(name, digest).await?,
+        false => node.open_blob(name, digest).await?,
+    };
     let blob = blob.ok_or_else(|| ApiError::blob_unknown(digest))?;
     let size = blob.size();
     let part = match conditions::range(&call.method, &call.headers, digest, size) {
         RangeOutcome::Whole => None,
-        RangeOutcome::Part { start, end } => Some(start..end),
+        RangeOutcome::Part { start, end } => {
+            blob.wait_for(start..end).await?;
+            Some(start..end)
+        }
         RangeOutcome::Parts(parts) => {
             let mut reply = multipart::reply(blob, digest, BLOB_TYPE, parts);
             about(&mut reply, digest);

@@ -86,6 +86,9 @@ pub(crate) async fn run(shared: Arc<Shared>, slot: Arc<Slot>, repository: Reposi
         }
         First::Size(_) | First::Unknown => in_order(&shared, &slot, repository).await,
     };
+    if matches!(phase, Phase::Left) {
+        tracing::info!(digest = %slot.digest, "nobody reads a part of it any more");
+    }
     if let Phase::Failed(why) = &phase {
         shared.traffic.fetch_failed();
         metrics::counter!(crate::metrics::FETCHES_FAILED).increment(1);

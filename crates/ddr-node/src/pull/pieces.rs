@@ -8,19 +8,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ddr_oci::{PieceChain, RepositoryName};
-use ddr_proto::swarm::Class;
 use ddr_store::{PartialBlob, PartialError};
 use tokio::time::Instant;
 
-use super::fetch::{ABANDON_AFTER, link_all};
-use super::progress::Phase;
+use super::fetch::link_all;
+use super::progress::{Phase, Trust};
 use super::slot::Slot;
+use super::wanted::Wants;
 use super::{Shared, probe};
 use crate::blocking;
-use crate::swarm::{End, Gathering, Interest, MAX_PIECE_BYTES, State, Ticket};
+use crate::swarm::{End, Gathering, MAX_PIECE_BYTES, State, Ticket};
 
 /// How often a fetch looks whether anybody still reads it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Why a blob was not brought here.
+enum Why {
+    /// Nobody reads it any more.
+    Left,
+    Failed(Arc<str>),
+}
 
 /// Whether a blob of this size goes through the swarm: it has pieces, and they are not too large.
 pub(super) fn fits(size: u64) -> bool {
@@ -40,7 +47,8 @@ pub(super) async fn run(
     shared.traffic.fetch_started();
     let first = match attempt(shared, slot, repository, size).await {
         Ok(()) => return Ok(Phase::Committed),
-        Err(why) => why,
+        Err(Why::Left) => return Ok(Phase::Left),
+        Err(Why::Failed(why)) => why,
     };
     if !slot.take_back() {
         return Ok(Phase::Failed(first));
@@ -50,7 +58,8 @@ pub(super) async fn run(
         probe::First::Size(other) if !fits(other) => Err(other),
         probe::First::Size(other) => match attempt(shared, slot, repository, other).await {
             Ok(()) => Ok(Phase::Committed),
-            Err(why) => Ok(Phase::Failed(why)),
+            Err(Why::Left) => Ok(Phase::Left),
+            Err(Why::Failed(why)) => Ok(Phase::Failed(why)),
         },
         probe::First::Absent | probe::First::Unknown => Ok(Phase::Failed(first)),
     }
@@ -62,14 +71,16 @@ async fn attempt(
     slot: &Arc<Slot>,
     repository: &RepositoryName,
     size: u64,
-) -> Result<(), Arc<str>> {
-    let (gathering, have) = begin(shared, slot, repository, size).await?;
+) -> Result<(), Why> {
+    let (gathering, have) = begin(shared, slot, repository, size).await.map_err(Why::Failed)?;
     let gathering = Arc::new(gathering);
     shared.announcer.announce_part(slot.digest);
-    let ticket = shared.swarm.fetch(Arc::clone(&gathering), have).await;
-    let gathered = follow(shared, slot, &gathering).await;
+    let mut wants = Wants::new(size, Instant::now());
+    let interest = wants.interest(slot.readers().wish().as_ref(), false, Instant::now());
+    let ticket = shared.swarm.fetch(Arc::clone(&gathering), have, interest).await;
+    let gathered = follow(shared, slot, &gathering, wants).await;
     let ended = match gathered {
-        Ok(()) => store(shared, slot, &gathering).await,
+        Ok(()) => store(shared, slot, &gathering).await.map_err(Why::Failed),
         Err(why) => Err(why),
     };
     close(shared, slot, ticket, ended).await
@@ -117,35 +128,39 @@ async fn follow(
     shared: &Arc<Shared>,
     slot: &Arc<Slot>,
     gathering: &Arc<Gathering>,
-) -> Result<(), Arc<str>> {
+    mut wants: Wants,
+) -> Result<(), Why> {
     let mut states = gathering.watch();
     let mut places = slot.readers().watch();
-    let mut read_at = Instant::now();
-    let piece_len = PieceChain::piece_len_for(gathering.size);
+    let mut said = None;
     loop {
-        let State { reader, is_settled, end, .. } = states.borrow_and_update().clone();
+        let State { reader, is_settled, is_vouched, end, .. } = states.borrow_and_update().clone();
         if let Some(reader) = reader {
-            slot.pieces(gathering.size, reader, is_settled);
+            let trust = match (is_settled, is_vouched) {
+                (false, _) => Trust::Doubted,
+                (true, false) => Trust::Settled,
+                (true, true) => Trust::Vouched,
+            };
+            slot.pieces(gathering.size, reader, trust);
         }
         match end {
             Some(End::Complete) => return Ok(()),
-            Some(End::Failed(why)) => return Err(why),
+            Some(End::Failed(why)) => return Err(Why::Failed(why)),
             None => {}
         }
-        tokio::select! {
-            changed = states.changed() => changed.map_err(text)?,
-            at = places.changed() => {
-                let pieces = at.iter().map(|at| u32::try_from(at / piece_len).unwrap_or(u32::MAX));
-                let class = if slot.is_read() { Class::Pull } else { Class::Background };
-                let interest = Interest { readers: pieces.collect(), class };
-                shared.swarm.interest(gathering.key, interest).await;
-            }
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+        let (wish, now) = (places.wish(), Instant::now());
+        let interest = wants.interest(wish.as_ref(), is_vouched, now);
+        if said.as_ref() != Some(&interest) {
+            shared.swarm.interest(gathering.key, interest.clone()).await;
+            said = Some(interest);
         }
-        if slot.is_read() {
-            read_at = Instant::now();
-        } else if read_at.elapsed() >= ABANDON_AFTER {
-            return Err("nobody reads it any more".into());
+        if wants.is_abandoned(wish.is_some(), now) {
+            return Err(Why::Left);
+        }
+        tokio::select! {
+            changed = states.changed() => changed.map_err(|gone| Why::Failed(text(gone)))?,
+            () = places.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
@@ -173,8 +188,8 @@ async fn close(
     shared: &Arc<Shared>,
     slot: &Arc<Slot>,
     ticket: Ticket,
-    ended: Result<(), Arc<str>>,
-) -> Result<(), Arc<str>> {
+    ended: Result<(), Why>,
+) -> Result<(), Why> {
     ticket.close(ended.is_ok()).await;
     match &ended {
         Ok(()) => shared.announcer.announce_again(slot.digest),

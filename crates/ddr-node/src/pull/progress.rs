@@ -2,7 +2,8 @@
 //!
 //! The rule: until the digest is proven the last [`HOLD_BACK`] bytes stay hidden, so nobody ever
 //! holds a complete blob that is wrong. A blob no larger than that is hidden until it is proven.
-//! The same holds for the end of a range, so no answer is complete before the proof.
+//! The same holds for the end of a range, so no answer is complete before the proof; unless two nodes
+//! vouch for the piece chain that the range passed under.
 
 use std::io;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use ddr_store::{FetchReader, PartialReader};
 use tokio::sync::watch;
 
-use super::places::Place;
+use super::places::{Place, Purpose};
 
 /// Bytes at the end of a blob, or of a range of it, that no client gets before the digest is proven.
 pub(crate) const HOLD_BACK: u64 = 64 * 1024;
@@ -38,7 +39,20 @@ pub(crate) enum Here {
     /// The bytes before `visible`.
     Start { reader: FetchReader, visible: u64 },
     /// Proven pieces, in any order. Without `is_settled` none of them may be given now.
-    Pieces { reader: PartialReader, is_settled: bool, is_proven: bool },
+    Pieces { reader: PartialReader, trust: Trust },
+}
+
+/// What is known of the chain that pieces passed under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trust {
+    /// It is in doubt: no piece may be given now.
+    Doubted,
+    /// One node vouches for it: all but the end may be given.
+    Settled,
+    /// Two nodes do: parts may be given to their end.
+    Vouched,
+    /// It has closed on the digest.
+    Proven,
 }
 
 /// Reads what [`Here`] tells of.
@@ -70,6 +84,8 @@ pub(crate) enum Phase {
     Absent,
     /// Given up.
     Failed(Arc<str>),
+    /// Given up because nobody reads it any more. What is here stays for the next one.
+    Left,
 }
 
 impl Progress {
@@ -78,42 +94,42 @@ impl Progress {
         written.min(size.saturating_sub(HOLD_BACK))
     }
 
-    /// The end of what may be read from `at` on, and the reader, for one who must not see the bytes
-    /// from `held` on before the digest is proven. `None`: nothing.
-    fn readable(&self, at: u64, held: u64) -> Option<(HereReader, u64)> {
+    /// The end of what may be read from `at` on of `range`, and the reader. `None`: nothing.
+    fn readable(&self, at: u64, range: &Range<u64>) -> Option<(HereReader, u64)> {
+        let is_part = self.size.is_some_and(|size| *range != (0..size));
+        let held = range.start.max(range.end.saturating_sub(HOLD_BACK));
         let (reader, end, is_proven) = match &self.here {
             Here::Nothing => return None,
             Here::Start { reader, visible } => {
                 let is_proven = self.size == Some(*visible);
                 (HereReader::Start(reader.clone()), *visible, is_proven)
             }
-            Here::Pieces { reader, is_settled, is_proven } => {
-                if !is_settled && !is_proven {
-                    return None;
-                }
-                (HereReader::Pieces(reader.clone()), reader.readable_from(at), *is_proven)
+            Here::Pieces { trust: Trust::Doubted, .. } => return None,
+            Here::Pieces { reader, trust } => {
+                let is_proven = *trust == Trust::Proven || (is_part && *trust == Trust::Vouched);
+                (HereReader::Pieces(reader.clone()), reader.readable_from(at), is_proven)
             }
         };
         let end = if is_proven { end } else { end.min(held) };
         (end > at).then_some((reader, end))
     }
 
-    /// True once there are bytes that a client may have.
-    pub(crate) fn has_bytes(&self) -> bool {
+    /// True once a client can be answered with bytes; of a part they need not be here yet.
+    pub(crate) fn has_bytes(&self, purpose: Purpose) -> bool {
         let size = self.size.unwrap_or(0);
         match &self.here {
             Here::Nothing => false,
             Here::Start { visible, .. } => *visible > 0,
-            Here::Pieces { is_proven: true, .. } => true,
-            Here::Pieces { reader, is_settled, .. } => {
-                *is_settled && size > HOLD_BACK && !reader.have().is_empty()
-            }
+            Here::Pieces { trust: Trust::Doubted, .. } => false,
+            Here::Pieces { trust: Trust::Proven, .. } => true,
+            Here::Pieces { .. } if purpose == Purpose::ReadPart => true,
+            Here::Pieces { reader, .. } => size > HOLD_BACK && !reader.have().is_empty(),
         }
     }
 
     /// True when a client can be answered: bytes to read, or the end, good or bad.
-    pub(crate) fn is_telling(&self) -> bool {
-        self.has_bytes() || !matches!(self.phase, Phase::Running)
+    pub(crate) fn is_telling(&self, purpose: Purpose) -> bool {
+        self.has_bytes(purpose) || !matches!(self.phase, Phase::Running)
     }
 }
 
@@ -131,7 +147,8 @@ impl Arriving {
 
     /// Waits until the fetch has something to tell; see [`Progress::is_telling`].
     pub(crate) async fn wait_telling(&mut self) -> Progress {
-        match self.progress.wait_for(Progress::is_telling).await {
+        let purpose = self.place.purpose();
+        match self.progress.wait_for(|progress| progress.is_telling(purpose)).await {
             Ok(progress) => progress.clone(),
             Err(_) => gone(),
         }
@@ -153,18 +170,18 @@ impl Arriving {
         at: u64,
         range: &Range<u64>,
     ) -> io::Result<(HereReader, u64)> {
-        self.place.set(at);
-        let held = range.start.max(range.end.saturating_sub(HOLD_BACK));
+        self.place.set(at..range.end);
         let ready = |progress: &Progress| {
-            progress.readable(at, held).is_some() || !matches!(progress.phase, Phase::Running)
+            progress.readable(at, range).is_some() || !matches!(progress.phase, Phase::Running)
         };
         let progress = match self.progress.wait_for(ready).await {
             Ok(progress) => progress.clone(),
             Err(_) => gone(),
         };
-        match (progress.readable(at, held), progress.phase) {
+        match (progress.readable(at, range), progress.phase) {
             (_, Phase::Failed(why)) => Err(io::Error::other(why.to_string())),
-            (Some(found), Phase::Running | Phase::Committed) => Ok(found),
+            (None, Phase::Left) => Err(io::Error::other("the fetch was given up; try again")),
+            (Some(found), Phase::Running | Phase::Committed | Phase::Left) => Ok(found),
             _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the fetch ended early")),
         }
     }

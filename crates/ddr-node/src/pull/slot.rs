@@ -7,8 +7,8 @@ use ddr_oci::{Digest, RepositoryName};
 use ddr_store::{FetchReader, PartialReader};
 use tokio::sync::watch;
 
-use super::places::Places;
-use super::progress::{Arriving, Here, Phase, Progress};
+use super::places::{Places, Purpose};
+use super::progress::{Arriving, Here, Phase, Progress, Trust};
 
 /// Repositories that may wait for one fetch.
 const MAX_REPOSITORIES: usize = 64;
@@ -33,8 +33,8 @@ impl Slot {
     }
 
     /// A reader's side.
-    pub(crate) fn arriving(&self) -> Arriving {
-        Arriving::new(self.progress.subscribe(), self.readers.enter())
+    pub(crate) fn arriving(&self, purpose: Purpose) -> Arriving {
+        Arriving::new(self.progress.subscribe(), self.readers.enter(purpose))
     }
 
     /// True when `repository` may read from it.
@@ -58,7 +58,7 @@ impl Slot {
 
     /// True while somebody reads or waits.
     pub(crate) fn is_read(&self) -> bool {
-        self.readers.count() > 0
+        !self.readers.is_empty()
     }
 
     /// Where they read.
@@ -74,13 +74,12 @@ impl Slot {
         });
     }
 
-    /// Pieces of a blob of `size` bytes are here, or more of them than before. Without `is_settled`
-    /// clients get none of them for now.
-    pub(crate) fn pieces(&self, size: u64, reader: PartialReader, is_settled: bool) {
-        let is_proven = reader.is_complete();
+    /// Pieces of a blob of `size` bytes are here, or more of them than before.
+    pub(crate) fn pieces(&self, size: u64, reader: PartialReader, trust: Trust) {
+        let trust = if reader.is_complete() { Trust::Proven } else { trust };
         self.progress.send_modify(|progress| {
             progress.size = Some(size);
-            progress.here = Here::Pieces { reader, is_settled, is_proven };
+            progress.here = Here::Pieces { reader, trust };
         });
     }
 
@@ -99,17 +98,17 @@ impl Slot {
     pub(crate) fn proven(&self) {
         self.progress.send_modify(|progress| match (&mut progress.here, progress.size) {
             (Here::Start { visible, .. }, Some(size)) => *visible = size,
-            (Here::Pieces { is_proven, .. }, _) => *is_proven = true,
+            (Here::Pieces { trust, .. }, _) => *trust = Trust::Proven,
             _ => {}
         });
     }
 
     /// A client is about to be answered: from here on nothing is taken back. `None`: it was taken
     /// back already; wait again.
-    pub(crate) fn hand_out(&self) -> Option<u64> {
+    pub(crate) fn hand_out(&self, purpose: Purpose) -> Option<u64> {
         let mut size = None;
         self.progress.send_if_modified(|progress| {
-            if progress.has_bytes() {
+            if progress.has_bytes(purpose) {
                 progress.handed_out = true;
                 size = progress.size;
             }

@@ -2,6 +2,7 @@
 
 use ddr_oci::{Digest, RepositoryName};
 
+use super::places::Purpose;
 use super::progress::Phase;
 use super::{FETCH_FAILED, MAX_ROUNDS, Place, Pull};
 use crate::ReadError;
@@ -21,13 +22,13 @@ impl Pull {
                 Place::Nowhere => return Ok(false),
                 Place::LookAgain => {}
                 Place::Arriving(slot) => {
-                    let mut arriving = slot.arriving();
+                    let mut arriving = slot.arriving(Purpose::Store);
                     match arriving.wait_ended().await {
                         Phase::Absent => return Ok(false),
                         Phase::Failed(_) => {
                             return Err(ReadError::Unavailable(FETCH_FAILED.into()));
                         }
-                        Phase::Running | Phase::Committed => {}
+                        Phase::Running | Phase::Committed | Phase::Left => {}
                     }
                 }
             }

@@ -8,7 +8,7 @@ use ddr_net::Client;
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::swarm::{
-    AskId, Blame, Class, GroupId, Input, Output, Refusal, Swarm, SwarmConfig, UploadId, Wanted,
+    AskId, Blame, GroupId, Input, Output, Refusal, Swarm, SwarmConfig, UploadId,
 };
 use ddr_proto::wire::{Contact, SwarmMessage, SwarmPost};
 use ddr_store::PartialError;
@@ -152,7 +152,9 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Fetch { gathering, have } => self.fetch(gathering, have),
+            Command::Fetch { gathering, have, interest } => {
+                self.fetch(gathering, have, interest);
+            }
             Command::Interest { key, interest } => self.interest(key, interest),
             Command::Request { request, verdict } => self.request(&request, verdict),
             Command::Heard { digest, whole, post } => self.heard(digest, whole, post),
@@ -166,7 +168,7 @@ impl Driver {
         }
     }
 
-    fn fetch(&mut self, gathering: Arc<Gathering>, have: Vec<u32>) {
+    fn fetch(&mut self, gathering: Arc<Gathering>, have: Vec<u32>, interest: Interest) {
         // It may have been given up on its way here.
         if gathering.has_ended() {
             return;
@@ -178,8 +180,9 @@ impl Driver {
         let group = self.group_of(&gathering.repository);
         let entry = Entry::new(Arc::clone(&gathering), group, Instant::now());
         self.entries.insert(key, entry);
-        let (wanted, class) = (Wanted::All, Class::Pull);
+        let Interest { readers, wanted, class } = interest;
         self.input(Input::Fetch { blob: key, size, group, class, wanted, have });
+        self.input(Input::ClientAt { blob: key, readers });
         if self.core.view(&key).is_none() {
             gathering.end(End::Failed("too many blobs are served and fetched".into()));
         }
@@ -196,9 +199,9 @@ impl Driver {
     fn interest(&mut self, key: Key, interest: Interest) {
         let Some(entry) = self.entries.get(&key) else { return };
         let (size, group) = (entry.gathering.size, entry.group);
-        let Interest { readers, class } = interest;
+        let Interest { readers, wanted, class } = interest;
         self.input(Input::ClientAt { blob: key, readers });
-        let (wanted, have) = (Wanted::All, Vec::new());
+        let have = Vec::new();
         self.input(Input::Fetch { blob: key, size, group, class, wanted, have });
     }
 
@@ -278,10 +281,10 @@ impl Driver {
                 }
             }
             Output::AskChain { blob, node } => self.ask_chain(blob, node),
-            Output::UseChain { blob, claim, settled } => {
+            Output::UseChain { blob, claim, settled, vouched } => {
                 let gathering = self.entries.get(&blob).map(|entry| Arc::clone(&entry.gathering));
                 if let Some(gathering) = gathering
-                    && gathering.use_chain(claim, settled)
+                    && gathering.use_chain(claim, (settled, vouched))
                 {
                     self.tasks.spawn(async move {
                         let applied = crate::blocking(move || gathering.apply()).await;

@@ -83,10 +83,11 @@ impl Entry {
 
     /// How it gets on, as the core sees it now.
     pub(super) fn course(&mut self, view: &BlobView, now: Instant) -> Course {
-        if view.asks > 0 {
+        // A client that reads a part has what it reads.
+        if view.asks > 0 || view.missing == 0 {
             self.is_busy(now);
         }
-        if self.pieces != view.have {
+        if self.pieces != view.have || view.missing == 0 {
             (self.pieces, self.piece_at) = (view.have, now);
         }
         let idle = now - self.busy_at;
@@ -109,7 +110,8 @@ mod tests {
 
     fn view(asks: usize, have: usize) -> BlobView {
         let (blob, pieces, neighbours) = (Key([0; 32]), 9, Vec::new());
-        BlobView { blob, pieces, have, neighbours, asks, fetching: true }
+        let missing = pieces - have;
+        BlobView { blob, pieces, have, missing, neighbours, asks, fetching: true }
     }
 
     #[tokio::test(start_paused = true)]

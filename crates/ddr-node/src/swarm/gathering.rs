@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(super) has_chain: bool,
     /// Clients may be given what is here.
     pub(crate) is_settled: bool,
+    /// Parts of the blob may be given before the rest is here.
+    pub(crate) is_vouched: bool,
     /// How it ended, if it did.
     pub(crate) end: Option<End>,
 }
@@ -67,6 +69,7 @@ struct Chains {
     /// What pieces are held against; follows `used`.
     applied: Option<ClaimId>,
     is_settled: bool,
+    is_vouched: bool,
     doubt: Option<(u32, ClaimId)>,
 }
 
@@ -156,10 +159,10 @@ impl Gathering {
     }
 
     /// The core uses this chain; whether [`Self::apply`] is to be called.
-    pub(super) fn use_chain(&self, claim: ClaimId, is_settled: bool) -> bool {
+    pub(super) fn use_chain(&self, claim: ClaimId, (is_settled, is_vouched): (bool, bool)) -> bool {
         let mut chains = self.chains();
         let is_new = chains.used.replace(claim) != Some(claim);
-        (chains.is_settled, chains.doubt) = (is_settled, None);
+        (chains.is_settled, chains.is_vouched, chains.doubt) = (is_settled, is_vouched, None);
         drop(chains);
         self.publish(None);
         is_new
@@ -282,8 +285,10 @@ impl Gathering {
         let chains = self.chains();
         let has_chain = chains.used.is_some() && chains.applied == chains.used;
         let is_settled = has_chain && chains.is_settled && chains.doubt.is_none();
+        let is_vouched = chains.is_vouched;
         self.state.send_modify(|state| {
             (state.has_chain, state.is_settled) = (has_chain, is_settled);
+            state.is_vouched = is_settled && is_vouched;
             state.reader = reader.or_else(|| state.reader.take());
         });
     }
@@ -384,7 +389,7 @@ pub(super) mod tests {
         /// Uses the chain of these bytes; which pieces are not here any more.
         fn use_chain_of(&self, bytes: &[u8], is_settled: bool) -> (ClaimId, Vec<u32>) {
             let (claim, _) = self.gathering.hear(signed(bytes).1).expect("a chain of this size");
-            assert!(self.gathering.use_chain(claim, is_settled), "it is another one");
+            assert!(self.gathering.use_chain(claim, (is_settled, false)), "it is another one");
             (claim, self.gathering.apply().expect("a working disk"))
         }
 
@@ -401,7 +406,7 @@ pub(super) mod tests {
         assert!(matches!(right(0), Checked::Unchecked), "no chain is known");
         let (claim, void) = bench.use_chain_of(&bench.bytes, false);
         assert!(void.is_empty() && !bench.is_settled());
-        assert!(!gathering.use_chain(claim, true), "the same, settled");
+        assert!(!gathering.use_chain(claim, (true, true)), "the same, settled");
         assert!(bench.is_settled());
         for index in [3, 1, 0] {
             assert!(matches!(right(index), Checked::Passed(passed) if passed == claim), "{index}");

@@ -5,6 +5,7 @@ use ddr_node::{Bandwidth, MIN_RATE, Node};
 use ddr_oci::{Digest, PieceChain, RepositoryName};
 use ddr_proto::id::Key;
 use ddr_proto::wire::SignedChain;
+use futures_util::StreamExt;
 
 use crate::bed::{
     Bed, Machine, announced, content, eventually, pull, push_blob, repository, within,
@@ -195,6 +196,58 @@ async fn a_fetch_goes_on_after_a_restart() {
     assert!(fetched < 0.75, "{fetched}");
 }
 
+/// Reads `range` as a client does that asks for a part.
+async fn read_part(
+    node: &Node,
+    name: &RepositoryName,
+    digest: &Digest,
+    range: std::ops::Range<u64>,
+) -> Vec<u8> {
+    let blob = within(node.open_blob_part(name, digest)).await.expect("read").expect("there");
+    within(blob.wait_for(range.clone())).await.expect("it comes");
+    let mut stream = blob.stream(range);
+    let mut bytes = Vec::new();
+    while let Some(part) = within(stream.next()).await {
+        bytes.extend_from_slice(&part.expect("no error"));
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_part_no_more_is_fetched_than_is_read_and_a_little_ahead() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(3).await;
+    let (reader, name) = (&nodes[2].1, repository("parts"));
+    let bytes = content(76, 32 << 20);
+    let digest = push_blob(&nodes[0].1, &name, &bytes).await;
+    push_blob(&nodes[1].1, &name, &bytes).await;
+    announced(reader, &digest, 2).await;
+    for range in [20_000_000..21_000_000, 100..200, 33_000_000..bytes.len() as u64] {
+        let wanted = &bytes[range.start as usize..range.end as usize];
+        assert!(read_part(reader, &name, &digest, range.clone()).await == wanted, "{range:?}");
+    }
+    let fetched = reader.status().await.traffic.fetched_bytes as usize;
+    println!("{fetched} bytes were fetched for 1.55 MB");
+    assert!(fetched < 3_000_000, "{fetched}");
+    assert_eq!(reader.status().await.blobs, 0);
+    assert!(pull(reader, &name, &digest).await == bytes, "then all of it");
+    let fetched = reader.status().await.traffic.fetched_bytes as usize;
+    // Less than the parts: some pieces are asked for twice in the end.
+    assert!(fetched < bytes.len() + 1_500_000, "what was here did not come again: {fetched}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_one_node_alone_vouches_for_is_proven_by_the_whole() {
+    let nodes = Bed::new().swarm(2).await;
+    let (reader, name) = (&nodes[1].1, repository("one-voucher"));
+    let bytes = content(77, 4 << 20);
+    let digest = push_blob(&nodes[0].1, &name, &bytes).await;
+    announced(reader, &digest, 1).await;
+    let range = 1_000_000..1_000_010;
+    assert!(read_part(reader, &name, &digest, range).await == bytes[1_000_000..1_000_010]);
+    eventually("it is stored", async || reader.status().await.blobs == 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_is_asked_for_first() {
     let bed = Bed::new();
@@ -206,7 +259,7 @@ async fn a_range_is_asked_for_first() {
     let blob = within(nodes[1].1.open_blob(&name, &digest)).await.expect("read").expect("there");
     let from = blob.size() - (4 << 20);
     let mut stream = blob.stream(from..blob.size());
-    let first = within(futures_util::StreamExt::next(&mut stream)).await;
+    let first = within(stream.next()).await;
     let first = first.expect("more comes").expect("no error");
     assert!(bytes[from as usize..].starts_with(&first));
     drop((stream, blob));

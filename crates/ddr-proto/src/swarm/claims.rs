@@ -63,6 +63,8 @@ pub(super) struct Claims {
     pub(super) checking: bool,
     /// Clients may be given what passed under the chain in use.
     pub(super) settled: bool,
+    /// The driver was told that enough signers vouch for the chain in use.
+    pub(super) vouched: bool,
     /// More claims are wanted than usual: a piece fails from whoever gives it.
     pub(super) uneasy: bool,
 }

@@ -292,6 +292,9 @@ pub enum Output {
         /// True when it is vouched for as well as can be had now. Before that clients are given nothing
         /// that only this chain proves; the same chain follows as settled, or another one.
         settled: bool,
+        /// True when two signers, found over different paths, or this node itself vouch for it: parts of
+        /// the blob may be given before the rest is here.
+        vouched: bool,
     },
     /// Two holders tell different chains: give clients nothing more of the blob until the next
     /// [`Output::UseChain`], and check this piece against both.
@@ -368,6 +371,8 @@ pub struct BlobView {
     pub have: usize,
     /// Neighbours, and whether each has all pieces.
     pub neighbours: Vec<(NodeId, bool)>,
+    /// Pieces that are wanted and not here.
+    pub missing: usize,
     /// Requests that are under way.
     pub asks: usize,
     /// Whether it is being fetched.

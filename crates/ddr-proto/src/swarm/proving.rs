@@ -102,24 +102,30 @@ impl Swarm {
     }
 
     fn use_chain(&mut self, ix: BlobIx, settled: bool) {
+        let vouched = settled && self.is_vouched(ix);
         let blob = self.blob_mut(ix);
-        blob.claims.settled = settled;
+        (blob.claims.settled, blob.claims.vouched) = (settled, vouched);
         let key = blob.key;
         if let Some(claim) = blob.claims.used() {
-            self.outputs.push_back(Output::UseChain { blob: key, claim, settled });
+            self.outputs.push_back(Output::UseChain { blob: key, claim, settled, vouched });
         }
+    }
+
+    /// Whether enough nodes signed the chain in use.
+    fn is_vouched(&self, ix: BlobIx) -> bool {
+        let signers = self.blob(ix).claims.signers();
+        signers.len() >= SIGNERS || signers.contains(&self.own.id)
     }
 
     /// Clients may read when two signers agree, or when nobody else can be asked.
     fn settle(&mut self, ix: BlobIx) {
-        let own = self.own.id;
-        let blob = self.blob(ix);
-        let claims = &blob.claims;
-        if claims.settled || claims.used().is_none() || claims.doubt.is_some() {
+        let (claims, vouched) = (&self.blob(ix).claims, self.is_vouched(ix));
+        if claims.used().is_none() || claims.doubt.is_some() {
             return;
         }
-        let signers = claims.signers();
-        let vouched = signers.len() >= SIGNERS || signers.contains(&own);
+        if claims.settled && (claims.vouched || !vouched) {
+            return;
+        }
         let alone = claims.pending.is_empty() && self.settles_at(ix) <= self.now;
         if vouched || alone {
             self.use_chain(ix, true);

@@ -245,7 +245,7 @@ fn who_fails_its_own_chain_is_struck_at_once_and_its_chain_goes_with_it() {
     });
     assert_eq!(voucher, Some(node(3)));
     bench.chain(node(3), FALSE_CHAIN, None);
-    let used = Output::UseChain { blob: BLOB, claim: FALSE_CHAIN, settled: false };
+    let used = Output::UseChain { blob: BLOB, claim: FALSE_CHAIN, settled: false, vouched: false };
     assert!(bench.outputs.contains(&used));
 }
 
@@ -261,7 +261,8 @@ fn of_two_chains_the_one_that_the_deciding_piece_passes_under_stays() {
         let vouchers = bench.take_all(asked);
         assert_eq!(vouchers.len(), 2);
         bench.chain(vouchers[0], TRUE_CHAIN, None);
-        let first = Output::UseChain { blob: BLOB, claim: TRUE_CHAIN, settled: false };
+        let first =
+            Output::UseChain { blob: BLOB, claim: TRUE_CHAIN, settled: false, vouched: false };
         assert!(bench.outputs.contains(&first));
         let open = bench.asks().len();
         bench.chain(vouchers[1], FALSE_CHAIN, Some(77));

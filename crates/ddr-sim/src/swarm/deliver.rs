@@ -81,7 +81,7 @@ impl Net {
                 let (server, layer) = (number_of(&server), layer_of(&blob));
                 self.post(node, server, Mail::AskChain { from: node, layer });
             }
-            Output::UseChain { blob, claim, settled } => {
+            Output::UseChain { blob, claim, settled, .. } => {
                 self.use_chain(node, layer_of(&blob), claim, settled);
             }
             Output::Doubt { blob, piece, other } => {
