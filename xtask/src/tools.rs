@@ -62,6 +62,7 @@ const PACKAGES: &[(&str, &str)] = &[
     (REGISTRY, "docker-registry"),
     ("/usr/sbin/debootstrap", "debootstrap"),
     ("/usr/bin/curl", "curl"),
+    ("/usr/sbin/ip", "iproute2"),
     ("/usr/bin/unshare", "util-linux"),
     SETPRIV,
     ("/usr/bin/mount", "mount"),
