@@ -47,6 +47,12 @@ enum Task {
     Torture(TortureArgs),
     /// Checks the rules that no compiler checks: edges between crates, file sizes, purity, paths
     Tidy,
+    /// Removes what a run leaves, when the process that started this one has ended
+    #[command(hide = true)]
+    SweepAfterEnd {
+        /// The working directory of the run
+        dir: PathBuf,
+    },
 }
 
 /// What the end-to-end run is asked to do.
@@ -250,6 +256,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Bench { what: BenchTask::Swarm(args) } => bench::swarm::swarm(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
+        Task::SweepAfterEnd { dir } => sandbox::sweep_after_end(&dir).map(|()| true),
     }
 }
 
