@@ -4,11 +4,14 @@
 //! Every pull from the swarm is from a new node that has joined for it, so that only A has the
 //! content. The bytes are the same: the image is pushed once and copied to docker-registry.
 
+mod client;
 mod connections;
+mod goal;
 mod guest;
 mod overlay;
 pub(crate) mod registry;
 mod servers;
+pub(crate) mod swarm;
 
 pub(crate) use connections::connections;
 pub(crate) use overlay::overlay;
@@ -126,8 +129,7 @@ impl Bench {
     }
 
     fn timed_pull(&self, reference: &str) -> Result<f64> {
-        // What was written before must not be written during the measurement.
-        run::output(&mut Command::new("sync"))?;
+        settle()?;
         let start = Instant::now();
         let said = run::output(self.docker.command().args(["pull", reference]))?;
         let seconds = start.elapsed().as_secs_f64();
@@ -157,6 +159,11 @@ fn make_image(source: &Path, size_mib: u64) -> Result<()> {
     dockerfile.push_str("CMD [\"/none\"]\n");
     fs::write(source.join("Dockerfile"), dockerfile)?;
     Ok(())
+}
+
+/// What was written before must not be written during a measurement.
+fn settle() -> Result<()> {
+    run::output(&mut Command::new("sync")).map(drop)
 }
 
 /// Runs `work` and gives the most memory that A and B had meanwhile.

@@ -16,6 +16,7 @@ mod helm;
 mod http;
 mod images;
 mod layout;
+mod mdns;
 mod oras;
 mod podman;
 mod random;
@@ -75,6 +76,8 @@ pub(crate) enum Suite {
     Readme,
     /// OCI conformance program at levels 1.1 and dev: a lone node; writes to A, reads from B
     Conformance,
+    /// two daemons on a LAN of network namespaces, which find each other by multicast DNS
+    Mdns,
     /// curl and 64 daemons: random pulls, the time of a 404, a third killed at once
     Swarm64,
     /// kill -9 of a node at random moments, every promise checked after each restart
@@ -184,6 +187,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Artifact => artifact::suite(context, &dir, checks),
             Suite::Readme => readme::suite(context, &dir, checks),
             Suite::Conformance => conformance::suite(context, &dir, checks),
+            Suite::Mdns => mdns::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
             Suite::Torture => torture::suite(context, &dir, checks),
         });

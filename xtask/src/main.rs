@@ -7,6 +7,7 @@
 mod bench;
 mod checks;
 mod e2e;
+mod netns;
 mod run;
 mod sandbox;
 mod swarm;
@@ -46,6 +47,12 @@ enum Task {
     Torture(TortureArgs),
     /// Checks the rules that no compiler checks: edges between crates, file sizes, purity, paths
     Tidy,
+    /// Removes what a run leaves, when the process that started this one has ended
+    #[command(hide = true)]
+    SweepAfterEnd {
+        /// The working directory of the run
+        dir: PathBuf,
+    },
 }
 
 /// What the end-to-end run is asked to do.
@@ -98,6 +105,8 @@ enum BenchTask {
     Connections(ConnectionsArgs),
     /// A swarm of processes: lookups at rest and while nodes die and come back (needs root)
     Overlay(OverlayArgs),
+    /// Many nodes pull one blob at once over shaped links, while some of them die (needs root)
+    Swarm(SwarmArgs),
 }
 
 /// What the benchmark of one node is asked to do.
@@ -176,6 +185,35 @@ pub(crate) struct OverlayArgs {
     inside: Option<PathBuf>,
 }
 
+/// What the benchmark of pulls over shaped links is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SwarmArgs {
+    /// Daemons that pull; one more is the source
+    #[arg(long, default_value_t = 12)]
+    nodes: usize,
+    /// Rate of each node's link in each direction, Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 100)]
+    link: u64,
+    /// Size of the blob, MiB; held in memory, and on the disk once for each node
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    blob: usize,
+    /// Measure only this (may be given more than once); without it everything
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<bench::swarm::Scenario>,
+    /// Print JSON in place of tables
+    #[arg(long)]
+    json: bool,
+    /// Measure this program instead of building the release
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// Seed of the bytes and of who dies or is slow; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
 /// What the pull benchmark is asked to do.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PullArgs {
@@ -215,8 +253,10 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Bench { what: BenchTask::Registry(args) } => bench::registry::run(&workspace, &args),
         Task::Bench { what: BenchTask::Connections(args) } => bench::connections(&workspace, &args),
         Task::Bench { what: BenchTask::Overlay(args) } => bench::overlay(&workspace, &args),
+        Task::Bench { what: BenchTask::Swarm(args) } => bench::swarm::swarm(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
+        Task::SweepAfterEnd { dir } => sandbox::sweep_after_end(&dir).map(|()| true),
     }
 }
 

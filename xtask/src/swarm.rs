@@ -53,6 +53,7 @@ impl Memory {
         Self {
             resident: self.resident.max(other.resident),
             anonymous: self.anonymous.max(other.anonymous),
+            peak: self.peak.max(other.peak),
         }
     }
 }
@@ -77,12 +78,24 @@ impl Node {
         join: Option<&Path>,
         flags: &[String],
     ) -> Result<Self> {
+        Self::start_at(daemon, dir, name, ANY_PORT, join, flags)
+    }
+
+    /// The same with an address for other nodes; `dir/name` may be that of a node that has ended.
+    pub(crate) fn start_at(
+        daemon: &Path,
+        dir: &Path,
+        name: &str,
+        peers: &str,
+        join: Option<&Path>,
+        flags: &[String],
+    ) -> Result<Self> {
         let dir = dir.join(name);
         fs::create_dir_all(&dir)?;
         let mut flags = flags.to_vec();
         flags.extend(join.map(|token_file| format!("--join=@{}", token_file.display())));
         let any = ANY_PORT.to_owned();
-        let at = Listening { registry: any.clone(), peers: any.clone(), admin: any };
+        let at = Listening { registry: any.clone(), peers: peers.to_owned(), admin: any };
         let child = spawn(daemon, &dir, &at, &flags)?;
         let Listening { registry, peers, admin } = at;
         let mut node = Self { name: name.to_owned(), registry, admin, peers, flags, dir, child };
@@ -202,11 +215,12 @@ impl Drop for Node {
     }
 }
 
-/// Resident memory of one process. KiB.
+/// Resident memory of one process: all of it, its anonymous part, the most that it ever had. KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) resident: u64,
     pub(crate) anonymous: u64,
+    pub(crate) peak: u64,
 }
 
 /// Starts one node and `count - 1` that join it; returns when all are ready.
@@ -240,7 +254,8 @@ fn parse_memory(status: &str) -> Option<Memory> {
         let line = status.lines().find_map(|l| l.strip_prefix(key))?;
         line.split_whitespace().next()?.parse().ok()
     };
-    Some(Memory { resident: kib("VmRSS:")?, anonymous: kib("RssAnon:")? })
+    let (resident, anonymous) = (kib("VmRSS:")?, kib("RssAnon:")?);
+    Some(Memory { resident, anonymous, peak: kib("VmHWM:")? })
 }
 
 /// User and system time stand 12th and 13th after the name, in ticks of 10 ms (proc(5)).
@@ -279,8 +294,9 @@ mod tests {
 
     #[test]
     fn memory_is_read() {
-        let status = "Name:\tddrd\nVmRSS:\t   12345 kB\nRssAnon:\t    6789 kB\n";
+        let status =
+            "Name:\tddrd\nVmHWM:\t   23456 kB\nVmRSS:\t   12345 kB\nRssAnon:\t    6789 kB\n";
         let memory = parse_memory(status).unwrap();
-        assert_eq!(memory, Memory { resident: 12345, anonymous: 6789 });
+        assert_eq!(memory, Memory { resident: 12345, anonymous: 6789, peak: 23456 });
     }
 }

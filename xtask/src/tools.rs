@@ -31,6 +31,8 @@ pub(crate) const BUILDAH: &str = "/usr/bin/buildah";
 pub(crate) const SKOPEO: &str = "/usr/bin/skopeo";
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 pub(crate) const REGISTRY: &str = "/usr/bin/docker-registry";
+pub(crate) const IP: &str = "/usr/sbin/ip";
+pub(crate) const TC: &str = "/usr/sbin/tc";
 
 pub(crate) const NGINX: &str = "/usr/sbin/nginx";
 pub(crate) const WRK: &str = "/usr/bin/wrk";
@@ -43,6 +45,16 @@ const SERVERS: &[(&str, &str)] = &[
     (NGINX, "nginx-light"),
     (REGISTRY, "docker-registry"),
     (WRK, "wrk"),
+    ("/usr/bin/curl", "curl"),
+    ("/usr/bin/unshare", "util-linux"),
+    SETPRIV,
+];
+
+/// Program and the Debian package that has it: what `bench swarm` needs.
+const LINKS: &[(&str, &str)] = &[
+    (IP, "iproute2"),
+    (TC, "iproute2"),
+    (REGISTRY, "docker-registry"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/unshare", "util-linux"),
     SETPRIV,
@@ -62,6 +74,7 @@ const PACKAGES: &[(&str, &str)] = &[
     (REGISTRY, "docker-registry"),
     ("/usr/sbin/debootstrap", "debootstrap"),
     ("/usr/bin/curl", "curl"),
+    (IP, "iproute2"),
     ("/usr/bin/unshare", "util-linux"),
     SETPRIV,
     ("/usr/bin/mount", "mount"),
@@ -81,10 +94,15 @@ pub(crate) fn ensure_servers() -> Result<()> {
     ensure(missing(SERVERS))
 }
 
+/// Installs what makes machines on shaped links, and the server that is measured there.
+pub(crate) fn ensure_links() -> Result<()> {
+    ensure(missing(LINKS))
+}
+
 /// Installs the kernel that runs as a program, and what it starts.
 pub(crate) fn ensure_guest() -> Result<()> {
     let halt = ("/usr/sbin/halt", "systemd-sysv");
-    ensure(missing(&[(UML, "user-mode-linux"), halt, ("/usr/sbin/ip", "iproute2"), SETPRIV]))
+    ensure(missing(&[(UML, "user-mode-linux"), halt, (IP, "iproute2"), SETPRIV]))
 }
 
 /// The packages of the programs that are not there.

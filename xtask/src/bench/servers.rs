@@ -49,7 +49,7 @@ health:
 /// One running server with its children. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// `127.0.0.1:PORT`.
+    /// Address and port.
     pub(crate) address: String,
     child: Child,
 }
@@ -57,7 +57,11 @@ pub(crate) struct Server {
 impl Server {
     /// A registry of the distribution project, which keeps its data in `dir/data`.
     pub(crate) fn registry(program: &Path, dir: &Path) -> Result<Self> {
-        let address = free_address()?;
+        Self::registry_at(program, dir, free_address()?)
+    }
+
+    /// The same at an address with a port.
+    pub(crate) fn registry_at(program: &Path, dir: &Path, address: String) -> Result<Self> {
         let config = REGISTRY_CONFIG
             .replace("ROOT", &dir.join("data").display().to_string())
             .replace("ADDRESS", &address);

@@ -1,6 +1,8 @@
-//! Medians, tables and goals, as Markdown.
+//! Medians and tables, as Markdown.
 
 use std::fmt;
+
+use super::super::goal::Goal;
 
 /// One run of one measure against one server.
 #[derive(Debug, Clone, Copy)]
@@ -25,14 +27,6 @@ pub(super) struct Measure {
     title: String,
     unit: Unit,
     rows: Vec<(&'static str, Vec<Sample>)>,
-}
-
-/// Something to reach.
-#[derive(Debug)]
-pub(super) struct Goal {
-    what: String,
-    value: f64,
-    wanted: f64,
 }
 
 impl Sample {
@@ -64,13 +58,13 @@ impl Measure {
     /// The goal that `ours` is at least `wanted` times as fast as `theirs`, if both were measured.
     pub(super) fn goal(&self, ours: &str, theirs: &str, wanted: f64) -> Option<Goal> {
         let value = self.rate(ours)? / self.rate(theirs)?;
-        Some(Goal { what: format!("{}: times {theirs}", self.title), value, wanted })
+        Some(Goal::at_least(format!("{}: times {theirs}", self.title), value, wanted))
     }
 
     /// The goal of a rate of its own.
     pub(super) fn goal_rate(&self, ours: &str, wanted: f64) -> Option<Goal> {
         let value = self.rate(ours)?;
-        Some(Goal { what: format!("{}: a second", self.title), value, wanted })
+        Some(Goal::at_least(format!("{}: a second", self.title), value, wanted))
     }
 
     fn row(&self, samples: &[Sample], ours: Option<f64>) -> String {
@@ -110,24 +104,6 @@ impl fmt::Display for Measure {
             writeln!(f, "| {name} | {} |", self.row(samples, ours))?;
         }
         Ok(())
-    }
-}
-
-impl Goal {
-    pub(super) fn new(what: impl Into<String>, value: f64, wanted: f64) -> Self {
-        Self { what: what.into(), value, wanted }
-    }
-
-    pub(super) fn reached(&self) -> bool {
-        self.value >= self.wanted
-    }
-}
-
-impl fmt::Display for Goal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.reached() { "reached" } else { "MISSED" };
-        let shown = |v: f64| if v >= 100.0 { format!("{v:.0}") } else { format!("{v:.2}") };
-        write!(f, "| {} | {} | {} | {word} |", self.what, shown(self.value), shown(self.wanted))
     }
 }
 

@@ -58,7 +58,10 @@ pub(super) struct Content {
 impl Content {
     /// Bytes that no compressor makes smaller and that no other seed gives.
     pub(super) fn new(seed: u64, len: usize) -> Self {
-        let bytes = Random::new(seed).bytes(len);
+        Self::of(Random::new(seed).bytes(len))
+    }
+
+    fn of(bytes: Vec<u8>) -> Self {
         let digest = shown_digest(Sha256::new_with_prefix(&bytes));
         Self { bytes, digest }
     }
@@ -152,25 +155,28 @@ pub(super) fn push_many(
     })
 }
 
-/// Pushes a small image as `tag` and gives the digest of its manifest.
+/// Pushes layers and an image of them as `tag`; gives the digest of its manifest.
 pub(super) fn push_image(
     address: &str,
     repository: &str,
     tag: &str,
-    layer: &Content,
+    layers: &[Content],
 ) -> Result<String> {
     let mut connection = Connection::open(address)?;
-    push(&mut connection, repository, layer, Push::Whole)?;
-    let (digest, size) = (&layer.digest, layer.bytes.len());
+    let config = Content::of(b"{}".to_vec());
+    push(&mut connection, repository, &config, Push::Whole)?;
+    layers.iter().try_for_each(|l| push(&mut connection, repository, l, Push::Whole))?;
+    let descriptor = |kind: &str, content: &Content| {
+        let media_type = format!("application/vnd.oci.image.{kind}");
+        let (digest, size) = (&content.digest, content.bytes.len());
+        serde_json::json!({ "mediaType": media_type, "digest": digest, "size": size })
+    };
+    let layers: Vec<_> = layers.iter().map(|layer| descriptor("layer.v1.tar", layer)).collect();
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": size
-        },
-        "layers": [{
-            "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": size
-        }],
+        "config": descriptor("config.v1+json", &config),
+        "layers": layers,
     });
     let bytes = manifest.to_string().into_bytes();
     let target = format!("/v2/{repository}/manifests/{tag}");
