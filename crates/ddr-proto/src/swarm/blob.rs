@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub(super) chooses: bool,
     /// Its choice was of no use: until then it is asked by name.
     pub(super) named_until: Timestamp,
+    /// How often it told fewer pieces than before.
+    pub(super) shrunk: u32,
     /// It gave a piece that was wrong, if the chain is right.
     pub(super) suspect: bool,
     /// When `Hello` was said to it.
@@ -171,6 +173,7 @@ impl Blob {
             complete,
             chooses,
             named_until: Timestamp::default(),
+            shrunk: 0,
             suspect: false,
             since: now,
         });

@@ -49,6 +49,9 @@ pub const STALL_MS: u64 = 5_000;
 /// No request lives longer.
 pub const MAX_ASK_MS: u64 = 60_000;
 
+/// A neighbour may so often tell fewer pieces than before, as after a crash.
+pub const MAX_SHRINKS: u32 = 3;
+
 /// New pieces are told when there are so many of them...
 pub const HAVE_BATCH: usize = 4;
 /// ... or after this time.

@@ -6,7 +6,7 @@ use super::bits::Bits;
 use super::blob::{BlobIx, Candidate, Link};
 use super::io::{Blame, Output};
 use super::peers::PeerIx;
-use super::{EVICT_MS, LOOK_MS, MAX_LOOK_MS, SHED_NEIGHBOURS, Swarm, TOLD_HOLDERS};
+use super::{EVICT_MS, LOOK_MS, MAX_LOOK_MS, MAX_SHRINKS, SHED_NEIGHBOURS, Swarm, TOLD_HOLDERS};
 use crate::id::{Key, NodeId};
 use crate::wire::{Contact, HaveMap, Holder, SwarmBody, SwarmMessage};
 
@@ -147,9 +147,7 @@ impl Swarm {
             HaveMap::Bits(bytes) => Bits::from_bytes(&bytes, pieces),
         };
         let known = self.linked(ix, &from.id);
-        let known_have = known.and_then(|peer| self.blob(ix).link(peer)).map(|link| &link.have);
-        let grown = |have: &Bits| known_have.is_none_or(|known| have.contains_all(known));
-        let Some(have) = have.filter(grown) else {
+        let Some(have) = have.filter(|have| self.may_have(ix, known, have)) else {
             return self.strike_node(from, Blame::BadMap);
         };
         let Some(peer) = known.or_else(|| self.accept(ix, from, have.count())) else {
@@ -260,6 +258,18 @@ impl Swarm {
             let key = self.blob(ix).key;
             self.send(node, key, SwarmBody::Holders { holders });
         }
+    }
+
+    /// Whether a neighbour's new have-map is believed. One that crashed comes back with fewer pieces
+    /// than it told, which is no lie; one that always does so is no use.
+    fn may_have(&mut self, ix: BlobIx, known: Option<PeerIx>, have: &Bits) -> bool {
+        let Some(link) = known.and_then(|peer| self.blob_mut(ix).link_mut(peer)) else {
+            return true;
+        };
+        if !have.contains_all(&link.have) {
+            link.shrunk += 1;
+        }
+        link.shrunk <= MAX_SHRINKS
     }
 
     fn on_have(&mut self, ix: BlobIx, from: &NodeId, pieces: &[u16], load: u16) {

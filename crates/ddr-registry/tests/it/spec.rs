@@ -184,7 +184,10 @@ const HELD: [(&str, &[&str]); 61] = [
     ("lesson 18", &["lesson_18_signatures_pushed_at_once_are_all_listed"]),
     (
         "lesson 19",
-        &["no_client_sees_a_wrong_byte_or_the_end_of_a_lie", "a_range_of_a_lie_never_completes"],
+        &[
+            "no_client_sees_a_wrong_byte_or_the_end_of_a_lie",
+            "a_part_that_one_node_alone_vouches_for_is_proven_by_the_whole",
+        ],
     ),
     ("lesson 20", &["a_digest_is_no_licence_to_read"]),
 ];

@@ -111,7 +111,8 @@ fn killed_in_the_middle_of_a_pull() {
     let b = Daemon::start(&data, &[]);
     until("it finds its way back", || b.status()["peers"] == 1);
     let answer = pull_blob(b.registry, "team/app", &digest);
-    assert!(answer.status == 200 && answer.body == content, "the pull after it is whole");
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), b.log());
+    assert!(answer.body == content, "the pull after it is whole: {}", answer.body.len());
     // The client has the last byte before the blob is in its place.
     let left = || std::fs::read_dir(data.join("fetch")).map_or(0, Iterator::count);
     until("what was half fetched is gone", || left() == 0);
