@@ -197,6 +197,9 @@ pub(crate) struct SwarmArgs {
     /// Size of the blob, MiB; held in memory, and on the disk once for each node
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     blob: usize,
+    /// Copies of the blob that the source has sent when it is killed
+    #[arg(long, value_name = "COPIES", default_value_t = 1.1)]
+    dies_after: f64,
     /// Measure only this (may be given more than once); without it everything
     #[arg(long, value_name = "NAME")]
     scenario: Vec<bench::swarm::Scenario>,

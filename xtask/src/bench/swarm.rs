@@ -95,8 +95,8 @@ impl Bench<'_> {
         };
         let file_time =
             Duration::from_secs_f64(wanted.bytes() as f64 * 8.0 / (self.args.link as f64 * 1e6));
-        let plan =
-            Plan::new(scenario, self.args.nodes, wanted.bytes(), file_time, &mut self.random);
+        let mark_bytes = (wanted.bytes() as f64 * self.args.dies_after) as u64;
+        let plan = Plan::new(scenario, self.args.nodes, mark_bytes, file_time, &mut self.random);
         let rows = match scenario {
             Scenario::Link | Scenario::DockerRegistry => self.registry(&dir, &plan, &wanted)?,
             _ => self.daemons(&dir, &plan, &wanted)?,
@@ -117,13 +117,17 @@ impl Bench<'_> {
         let mut sent = lab.source().sent_bytes()?;
         let before = (sent.read()?, daemons.cpu_s());
         let clients = daemons.clients(&lab, &plan.delays);
-        let outcomes =
-            pull::all(&clients, wanted, |running| daemons.suffer(&plan.fault, running, &mut sent))?;
+        let mut killed = 0;
+        let outcomes = pull::all(&clients, wanted, |running| {
+            killed = daemons.suffer(&plan.fault, running, &mut sent)?;
+            Ok(())
+        })?;
         let both = daemons.cpu_s().into_iter().zip(before.1);
         let used = both.filter_map(|(after, before)| Some(after? - before?));
         let totals = Totals {
             copies: (sent.read()? - before.0) as f64 / wanted.bytes() as f64,
             cpu_s: figures::mean(used),
+            killed,
             peak_mib: daemons.peak_kib()? as f64 / 1024.0,
         };
         Ok(figures::rows(plan, &outcomes, &totals))
@@ -151,6 +155,7 @@ impl Bench<'_> {
         let totals = Totals {
             copies: (sent.read()? - before.0) as f64 / wanted.bytes() as f64,
             cpu_s: server.cpu_s()? - before.1,
+            killed: 0,
             peak_mib: f64::NAN,
         };
         Ok(figures::rows(plan, &outcomes, &totals))

@@ -89,16 +89,16 @@ impl Daemons {
             .collect()
     }
 
-    /// Lets the fault happen at its time, unless the clients have ended before.
+    /// Lets the fault happen at its time, unless the clients have ended before; how many it killed.
     pub(super) fn suffer(
         &mut self,
         fault: &Fault,
         running: &Running,
         sent: &mut SentBytes,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let before = sent.read()?;
         let (mut is_due, dying): (Box<dyn FnMut() -> Result<bool>>, Vec<usize>) = match fault {
-            Fault::None => return Ok(()),
+            Fault::None => return Ok(0),
             Fault::Source { after_bytes } => {
                 (Box::new(|| Ok(sent.read()? - before >= *after_bytes)), vec![0])
             }
@@ -109,13 +109,13 @@ impl Daemons {
         };
         while !is_due()? {
             if running.is_over() {
-                eprintln!("  all ended before anybody was to be killed");
-                return Ok(());
+                return Ok(0);
             }
             thread::sleep(LOOK);
         }
         eprintln!("  killed after {:.1} s: {}", running.elapsed().as_secs_f64(), dying.len());
-        dying.into_iter().try_for_each(|number| self.0[number].kill())
+        dying.iter().try_for_each(|number| self.0[*number].kill())?;
+        Ok(dying.len())
     }
 
     /// Processor time of each node but the source; `None` for one that was killed. Seconds.

@@ -26,21 +26,23 @@ const GOAL_COPIES: f64 = 1.2;
 
 const HEAD: &str = "\
 | scenario | nodes | F/b, s | median | p99 | least | half, most | first byte, ms, median | most \
-| copies from the source | CPU, s a node | peak RSS, MiB | lost | misled | wrong |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+| copies from the source | CPU, s a node | peak RSS, MiB | killed | lost | misled | wrong |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 const LEGEND: &str = "
 Times from the start of each client, in units of F/b, if no other is given. F/b: bytes of the blob over
 the rate of a link. All bytes on the wire count towards the rate, so that 1.05 is the least for TCP.
 Copies: bytes that left the source's interface over bytes of the blob. CPU: mean of the daemons but the
-source; for docker-registry the server. Lost: clients that did not get everything, which the times leave
-out. Misled: clients that got a wrong byte, if only in an answer that was cut off. Wrong: clients that got
-a whole blob with another digest.
+source; for docker-registry the server. Killed: daemons; none where the clients had ended before. Lost:
+clients that did not get everything, which the times leave out. Misled: clients that got a wrong byte, if
+only in an answer that was cut off. Wrong: clients that got a whole blob with another digest.
 ";
 
 /// What is counted of a whole scenario.
 #[derive(Debug)]
 pub(super) struct Totals {
+    /// Nodes that were killed meanwhile.
+    pub(super) killed: usize,
     /// What the source sent, in blobs.
     pub(super) copies: f64,
     /// Processor time of a serving process, mean. Seconds.
@@ -68,6 +70,7 @@ pub(super) struct Row {
     copies: f64,
     cpu_s: f64,
     peak_mib: f64,
+    killed: usize,
     lost: usize,
     misled: usize,
     wrong: usize,
@@ -104,6 +107,7 @@ fn row(plan: &Plan, name: String, nodes: &[usize], outcomes: &[Outcome], totals:
         copies: totals.copies,
         cpu_s: totals.cpu_s,
         peak_mib: totals.peak_mib,
+        killed: totals.killed,
         lost: nodes.len() - ended.len(),
         misled: nodes.iter().filter(|node| outcomes[**node].misled).count(),
         wrong: ended.iter().filter(|pull| !pull.right).count(),
@@ -182,8 +186,8 @@ impl fmt::Display for Row {
             write!(f, "| {} ", shown(wait_ms, 0))?;
         }
         write!(f, "| {} | {} ", shown(self.copies, 2), shown(self.cpu_s, 2))?;
-        write!(f, "| {} | {} ", shown(self.peak_mib, 0), self.lost)?;
-        write!(f, "| {} | {} |", self.misled, self.wrong)
+        write!(f, "| {} | {} ", shown(self.peak_mib, 0), self.killed)?;
+        write!(f, "| {} | {} | {} |", self.lost, self.misled, self.wrong)
     }
 }
 
@@ -204,7 +208,7 @@ mod tests {
     fn row(scenario: Scenario, outcomes: &[Outcome]) -> Row {
         let file_time = Duration::from_secs(10);
         let plan = Plan::new(scenario, outcomes.len(), 1000, file_time, &mut Random::new(1));
-        let totals = Totals { copies: 1.5, cpu_s: 2.0, peak_mib: f64::NAN };
+        let totals = Totals { killed: 0, copies: 1.5, cpu_s: 2.0, peak_mib: f64::NAN };
         rows(&plan, outcomes, &totals).remove(0)
     }
 
@@ -215,7 +219,7 @@ mod tests {
         let shown = row.to_string();
         assert_eq!(
             shown,
-            "| all | 4 | 10.00 | 2.00 | 4.00 | 1.00 | 2.00 | 100 | 100 | 1.50 | 2.00 | – | 1 | 1 | 1 |"
+            "| all | 4 | 10.00 | 2.00 | 4.00 | 1.00 | 2.00 | 100 | 100 | 1.50 | 2.00 | – | 0 | 1 | 1 | 1 |"
         );
         let json = serde_json::to_value(&row).unwrap();
         assert!(json["peak_mib"].is_null() && json["p99"] == 4.0, "{json}");
@@ -236,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_percentile_is_one_of_the_values() {
-        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        let values: Vec<f64> = (1..=199).map(f64::from).collect();
         assert_eq!((at(&values, 0.5), at(&values, 0.99), at(&values, 0.0)), (100.0, 198.0, 1.0));
         assert!(at(&[], 0.5).is_nan());
     }

@@ -11,8 +11,6 @@ pub(super) const LAYER_MIB: usize = 4;
 const LAYERS: usize = 8;
 /// The starts of a rolling pull are spread over this part of F/b.
 const SPREAD: f64 = 0.5;
-/// Copies after which the source dies.
-const SOURCE_DIES_AFTER: f64 = 1.1;
 /// Which part of the nodes dies, and when, as a part of F/b.
 const DYING: f64 = 0.3;
 const DYING_AFTER: f64 = 0.5;
@@ -30,7 +28,7 @@ pub(crate) enum Scenario {
     All,
     /// Starts spread over half of F/b
     Rolling,
-    /// The source is killed when it has sent 1.1 copies
+    /// The source is killed when it has sent as many copies as --dies-after says
     SourceDies,
     /// 30 % of the nodes are killed at half of F/b; figures of the others
     ThirdDies,
@@ -87,11 +85,11 @@ impl Scenario {
 }
 
 impl Plan {
-    /// The plan for `nodes` nodes that pull `bytes` bytes.
+    /// The plan for `nodes` nodes; a source that is to die does when it has sent `mark_bytes`.
     pub(super) fn new(
         scenario: Scenario,
         nodes: usize,
-        bytes: u64,
+        mark_bytes: u64,
         file_time: Duration,
         random: &mut Random,
     ) -> Self {
@@ -109,10 +107,7 @@ impl Plan {
                 let step = file_time.mul_f64(SPREAD / (nodes - 1) as f64);
                 plan.delays = (0..nodes).map(|n| step.mul_f64(n as f64)).collect();
             }
-            Scenario::SourceDies => {
-                let after_bytes = (bytes as f64 * SOURCE_DIES_AFTER) as u64;
-                plan.fault = Fault::Source { after_bytes };
-            }
+            Scenario::SourceDies => plan.fault = Fault::Source { after_bytes: mark_bytes },
             Scenario::ThirdDies => {
                 let which = random.distinct(part(nodes, DYING), nodes);
                 plan.fault = Fault::Pullers { which, after: file_time.mul_f64(DYING_AFTER) };
@@ -191,6 +186,6 @@ mod tests {
 
     #[test]
     fn the_source_dies_after_its_bytes() {
-        assert_eq!(plan(Scenario::SourceDies).fault, Fault::Source { after_bytes: 1100 });
+        assert_eq!(plan(Scenario::SourceDies).fault, Fault::Source { after_bytes: 1000 });
     }
 }
