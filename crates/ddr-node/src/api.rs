@@ -238,6 +238,8 @@ pub struct SourceStatus {
 pub struct Traffic {
     /// Content bytes that came from peers.
     pub fetched_bytes: u64,
+    /// Those of them that came from another zone than that of this node.
+    pub cross_zone_bytes: u64,
     /// Content bytes sent to peers.
     pub served_bytes: u64,
     /// Content requests answered with content to peers.

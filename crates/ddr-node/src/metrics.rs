@@ -2,6 +2,8 @@
 
 /// Content bytes that came from peers.
 pub const FETCHED_BYTES: &str = "ddr_fetched_bytes_total";
+/// Content bytes that came from peers of another zone.
+pub const CROSS_ZONE_BYTES: &str = "ddr_cross_zone_bytes_total";
 /// Content bytes sent to peers.
 pub const SERVED_BYTES: &str = "ddr_served_bytes_total";
 /// Fetches that were started.
@@ -41,6 +43,7 @@ pub const PEERS: &str = "ddr_peers";
 pub fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_counter!(FETCHED_BYTES, "Content bytes that came from peers");
+    describe_counter!(CROSS_ZONE_BYTES, "Content bytes that came from peers of another zone");
     describe_counter!(SERVED_BYTES, "Content bytes sent to peers");
     describe_counter!(FETCHES, "Fetches that were started");
     describe_counter!(FETCHES_FAILED, "Fetches that failed");

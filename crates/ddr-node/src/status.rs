@@ -17,6 +17,7 @@ pub const MAX_SOURCES: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
     fetched_bytes: AtomicU64,
+    cross_zone_bytes: AtomicU64,
     served_bytes: AtomicU64,
     served_requests: AtomicU64,
     fetches: AtomicU64,
@@ -28,6 +29,12 @@ impl Sums {
     pub(crate) fn fetched(&self, bytes: u64) {
         self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
         metrics::counter!(crate::metrics::FETCHED_BYTES).increment(bytes);
+    }
+
+    /// Of the bytes that were fetched these came from another zone.
+    pub(crate) fn crossed(&self, bytes: u64) {
+        self.cross_zone_bytes.fetch_add(bytes, Ordering::Relaxed);
+        metrics::counter!(crate::metrics::CROSS_ZONE_BYTES).increment(bytes);
     }
 
     pub(crate) fn served_request(&self) {
@@ -55,6 +62,7 @@ impl Sums {
     pub(crate) fn read(&self) -> Traffic {
         Traffic {
             fetched_bytes: self.fetched_bytes.load(Ordering::Relaxed),
+            cross_zone_bytes: self.cross_zone_bytes.load(Ordering::Relaxed),
             served_bytes: self.served_bytes.load(Ordering::Relaxed),
             served_requests: self.served_requests.load(Ordering::Relaxed),
             fetches: self.fetches.load(Ordering::Relaxed),

@@ -92,7 +92,8 @@ impl Errands {
         let opened = self.open(gathering, peer, &ask).await;
         let head_us = Some(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
         match opened {
-            Ok(body) => {
+            Ok((addr, body)) => {
+                let body = (addr, body, peer.zone != self.own.zone);
                 let input = self.take(gathering, &ask, body, granted).await;
                 Answer { blob, input, head_us }
             }
@@ -151,7 +152,7 @@ impl Errands {
         &self,
         gathering: &Arc<Gathering>,
         ask: &Ask,
-        (addr, mut body): (SocketAddr, ContentBody),
+        (addr, mut body, crosses): (SocketAddr, ContentBody, bool),
         granted: Granted,
     ) -> Input {
         let failed = |failure| Input::Failed { ask: ask.id, failure };
@@ -165,6 +166,9 @@ impl Errands {
         let Some(bytes) = self.receive(gathering, addr, &mut body).await else {
             return failed(Failure::Broken);
         };
+        if crosses {
+            self.traffic.crossed(bytes.len() as u64);
+        }
         // The first pieces may be here before the first chain.
         let _ = tokio::time::timeout(CHAIN_WAIT, gathering.checkable()).await;
         let Ok(_turn) = self.checks.acquire().await else { return failed(Failure::Unchecked) };

@@ -180,7 +180,8 @@ impl Swarm {
             Link { near: true, .. } => 1,
             Link { near: false, .. } => 2,
         };
-        Some((kind, OWN_ASK * peer.asks + usize::from(peer.load), mix(salt, link.peer as u64)))
+        let queue = OWN_ASK * (peer.asks + peer.distance()) + usize::from(peer.load);
+        Some((kind, queue, mix(salt, link.peer as u64)))
     }
 
     /// What to ask this neighbour for.

@@ -33,6 +33,17 @@ pub(super) struct Peer {
     pub(super) refusals: u32,
 }
 
+impl Peer {
+    /// How far away it is, in steps: 0 within 4 ms, one more for each time four times as far.
+    pub(super) const fn distance(&self) -> usize {
+        let rtt_ms = self.rtt_us / 1_000;
+        match rtt_ms {
+            0 => 0,
+            _ => (rtt_ms.ilog2() / 2) as usize,
+        }
+    }
+}
+
 #[derive(Copy, Clone, Debug, Default)]
 struct Strike {
     count: u32,
