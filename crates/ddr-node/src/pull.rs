@@ -11,8 +11,10 @@ mod pieces;
 mod places;
 mod probe;
 mod progress;
+mod report;
 mod slot;
 mod source;
+mod tally;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -26,7 +28,9 @@ use ddr_store::Store;
 use tokio::sync::watch;
 
 pub(crate) use locate::{Holder, Locator};
+pub(crate) use manifests::by_reference;
 pub(crate) use progress::Arriving;
+pub(crate) use tally::Tally;
 
 use crate::announce::Announcer;
 use crate::blob::Blob;

@@ -280,6 +280,7 @@ impl Job {
                 None => return Leg::Broken("it ended early".into()),
             };
             self.shared.gave(node, &self.repository, bytes.len() as u64, first);
+            self.slot.tally.gave(node, addr, bytes.len() as u64);
             if std::mem::take(&mut first) {
                 self.contributes(node, addr, writer.accepted());
             }

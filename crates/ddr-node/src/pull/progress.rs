@@ -78,6 +78,19 @@ impl Progress {
         written.min(size.saturating_sub(HOLD_BACK))
     }
 
+    /// Bytes that are here, also those that no client may have yet; about, where they come in order.
+    pub(crate) fn bytes_here(&self) -> u64 {
+        match &self.here {
+            Here::Nothing => 0,
+            Here::Start { visible, .. } => *visible,
+            Here::Pieces { reader, .. } => {
+                let (chain, here) = (reader.chain(), reader.have());
+                let ranges = here.iter().filter_map(|piece| chain.piece_range(piece));
+                ranges.map(|range| range.end - range.start).sum()
+            }
+        }
+    }
+
     /// The end of what may be read from `at` on, and the reader, for one who must not see the bytes
     /// from `held` on before the digest is proven. `None`: nothing.
     fn readable(&self, at: u64, held: u64) -> Option<(HereReader, u64)> {
