@@ -10,7 +10,7 @@ use ddr_oci::{Algorithm, Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
     BusyAnswer, CELLS, Contact, Fact, FactRecord, HaveMap, Holder, KeyRange, Mark, Member,
-    NameRecord, NotSoon, ProviderRecord, RefuseReason, Request, RequestEnvelope, Response,
+    NameRecord, NotSoon, PreheatOrder, PreheatStage, PreheatState, ProviderRecord, RefuseReason, Request, RequestEnvelope, Response,
     SetEntry, SignedChain, Signer, SwarmBody, SwarmMessage, SwarmPost,
 };
 use ed25519_dalek::SigningKey;
@@ -139,6 +139,12 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
     };
     let entry = SetEntry::Fact(FactRecord::sign(signer, fact, Some(b"{}".to_vec()), 1 << 40));
     let (range, salt) = (KeyRange { start: key, bits: 9 }, Mark([7; 8]));
+    let order = |platform: &str| PreheatOrder {
+        run: [4; 16],
+        repository: record.repository.clone(),
+        manifest: Digest::sha256(b"manifest"),
+        platform: platform.to_owned(),
+    };
     for (name, body) in [
         ("ping", Request::Ping),
         ("find-node", Request::FindNode { target: key }),
@@ -151,6 +157,8 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("put-entry", Request::PutEntry { entry: entry.clone() }),
         ("compare", Request::Compare { range, salt, sums: [salt; CELLS] }),
         ("get-records", Request::GetRecords { range, salt, marks: vec![salt; 3] }),
+        ("preheat", Request::Preheat(order("linux/arm64/v8"))),
+        ("preheat-long-platform", Request::Preheat(order(&"p".repeat(65)))),
     ] {
         let envelope = RequestEnvelope { sender: sender.clone(), puzzle: [0; 32], body };
         write("wire", name, &envelope.encode())?;
@@ -161,6 +169,14 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
     let nodes = vec![sender.clone(), contact(NodeId([3; 32]), 1)];
     let record = Some(record.clone());
     let hint = NotSoon { record: 1, wait_s: 3_600 };
+    let preheating = PreheatState {
+        stage: PreheatStage::Failed,
+        parts_done: 2,
+        parts: 3,
+        bytes_done: 1 << 20,
+        bytes: 3 << 20,
+        error: "nobody has a blob of it".to_owned(),
+    };
     for (name, response) in [
         ("pong", Response::Pong { revoked: 3, puzzle: [1; 32] }),
         ("nodes", Response::Nodes { nodes: nodes.clone() }),
@@ -168,6 +184,7 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("providers", Response::Providers { records: vec![provider.clone()], nodes }),
         ("stored", Response::Stored { accepted: 1, not_soon: vec![hint; 2] }),
         ("compared", Response::Compared { marks: vec![salt; 3] }),
+        ("preheating", Response::Preheat(preheating)),
         ("records", Response::Records { records: vec![provider; 2] }),
         ("name", Response::Name { record: record.clone() }),
         ("name-stored", Response::NameStored { stored: false, newest: record }),

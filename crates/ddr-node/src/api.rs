@@ -211,6 +211,8 @@ pub struct Status {
     pub names: usize,
     /// Downloads that run now.
     pub fetches_running: usize,
+    /// These, one by one; see [`Node::swarms`](crate::Node::swarms).
+    pub swarms: Vec<SwarmStatus>,
     /// Uploads and fetches of content from peers since start.
     pub traffic: Traffic,
     /// Who served this node since start, most bytes first. At most
@@ -265,6 +267,50 @@ pub struct SourceBytes {
     pub requests: u64,
     /// Times the peer was struck, for wrong content or for breaking the rules.
     pub strikes: u32,
+}
+
+/// One blob on its way here.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct SwarmStatus {
+    /// The blob.
+    pub digest: String,
+    /// In whose name it is fetched.
+    pub repositories: Vec<String>,
+    /// Bytes of the blob; `None` until a holder has told.
+    pub size: Option<u64>,
+    /// Bytes that are here.
+    pub bytes_here: u64,
+    /// Pieces that are here and were checked.
+    pub pieces_here: usize,
+    /// Pieces of the blob; 0 before its chain is known, and of one that comes whole from one peer.
+    pub pieces: usize,
+    /// Whether its piece chain is settled, so that clients are given what is here.
+    pub settled: bool,
+    /// Bytes a second, averaged over the last seconds.
+    pub bytes_per_second: u64,
+    /// Nodes with which this one shares what it has of the blob.
+    pub neighbours: usize,
+    /// Who gave bytes, most first; at most 20.
+    pub sources: Vec<SwarmSource>,
+    /// Clients and preheats that wait for it.
+    pub readers: usize,
+    /// When the fetch began, Unix milliseconds.
+    pub since_ms: u64,
+}
+
+/// A peer that gave bytes of a blob on its way here.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct SwarmSource {
+    /// The peer's node id, 64 hexadecimal digits.
+    pub node_id: String,
+    /// The address it was reached at.
+    pub address: SocketAddr,
+    /// Bytes of this blob, wrong ones included.
+    pub bytes: u64,
+    /// Strikes against it since start.
+    pub strikes: u32,
+    /// What the last strike was for.
+    pub struck_for: Option<String>,
 }
 
 /// Bytes that peers gave for one repository.

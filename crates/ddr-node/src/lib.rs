@@ -22,12 +22,14 @@ mod entry;
 mod flight;
 mod forget;
 mod images;
+mod job;
 mod lists;
 pub mod metrics;
 mod names;
 mod node;
 mod overlay;
 mod peers;
+mod preheat;
 mod pull;
 mod push;
 mod seed;
@@ -43,17 +45,19 @@ use std::io;
 pub use api::{
     DeleteError, FindError, FindReport, HolderStatus, ImageBytes, ImageStatus, ManifestContent,
     PeerStatus, PutManifest, PutManifestError, ReadError, SourceBytes, SourceStatus, StartError,
-    Status, TagStatus, TokenError, TokenInfo, Traffic,
+    Status, SwarmSource, SwarmStatus, TagStatus, TokenError, TokenInfo, Traffic,
 };
 pub use blob::{Blob, BlobStream};
 pub use bootstrap::{Rhythm, Sources};
 pub use budget::Budget;
 pub use ddr_store::{BlobReader, Committed, UploadError};
+pub use job::{JobBusy, JobKind, JobState, JobStatus};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
 pub use node::{Bandwidth, Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
+pub use preheat::{PullNodes, PullNodesError, PullRequest};
 pub use push::Upload;
 pub use throttle::MIN_RATE;
-pub use upkeep::{GcRequest, JobBusy, JobKind, JobState, JobStatus, UpkeepSettings, VerifyRequest};
+pub use upkeep::{GcRequest, UpkeepSettings, VerifyRequest};
 
 /// Runs disk work where it may block. The error is of the task itself: it panicked.
 pub(crate) async fn blocking<T: Send + 'static>(

@@ -12,6 +12,14 @@ pub const FETCHES: &str = "ddr_fetches_total";
 pub const FETCHES_FAILED: &str = "ddr_fetches_failed_total";
 /// Times another peer went on in the middle of a blob.
 pub const TAKEOVERS: &str = "ddr_takeovers_total";
+/// Pieces of blobs that came and passed their check.
+pub const PIECES_RECEIVED: &str = "ddr_pieces_received_total";
+/// Pieces that came and were wrong.
+pub const PIECES_WRONG: &str = "ddr_pieces_wrong_total";
+/// Pieces that were sent to peers to their last byte.
+pub const PIECES_SERVED: &str = "ddr_pieces_served_total";
+/// Requests of peers for content that were answered with "busy".
+pub const BUSY_ANSWERS: &str = "ddr_busy_answers_total";
 /// Strikes against peers, by `reason`.
 pub const STRIKES: &str = "ddr_strikes_total";
 /// Seconds that lookups of holders took.
@@ -48,6 +56,10 @@ pub fn describe() {
     describe_counter!(FETCHES, "Fetches that were started");
     describe_counter!(FETCHES_FAILED, "Fetches that failed");
     describe_counter!(TAKEOVERS, "Times another peer went on in the middle of a blob");
+    describe_counter!(PIECES_RECEIVED, "Pieces of blobs that came from peers and were right");
+    describe_counter!(PIECES_WRONG, "Pieces of blobs that came from peers and were wrong");
+    describe_counter!(PIECES_SERVED, "Pieces of blobs sent to peers");
+    describe_counter!(BUSY_ANSWERS, "Requests of peers for content that were answered with busy");
     describe_counter!(STRIKES, "Strikes against peers that gave wrong content or broke the rules");
     describe_histogram!(LOOKUP_SECONDS, "Seconds that lookups of holders took");
     describe_histogram!(NAME_READ_SECONDS, "Seconds that reads of names took");

@@ -17,20 +17,20 @@ use tokio::sync::watch;
 
 use crate::bootstrap::{Bootstrap, Sources};
 use crate::clock::Clock;
+use crate::job::{Board, JobBusy, JobKind, JobStatus};
 use crate::names::Names;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
-use crate::pull::{Pull, Purpose, Shared};
+use crate::preheat::{Preheat, PullRequest};
+use crate::pull::{Pull, Purpose, Shared, by_reference};
 use crate::push::{Incoming, Push};
 use crate::status::{self, MAX_SOURCES};
 use crate::tokens::Tokens;
-use crate::upkeep::{
-    GcRequest, JobBusy, JobKind, JobStatus, Upkeep, UpkeepSettings, VerifyRequest,
-};
+use crate::upkeep::{GcRequest, Upkeep, UpkeepSettings, VerifyRequest};
 use crate::{
     Blob, Budget, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
-    PutManifest, PutManifestError, ReadError, StartError, Status, TokenError, TokenInfo, Upload,
-    blocking, images, lists,
+    PutManifest, PutManifestError, ReadError, StartError, Status, SwarmStatus, TokenError,
+    TokenInfo, Upload, blocking, images, lists,
 };
 
 /// Largest blob that is fetched from a peer unless configured otherwise: 1 TiB.
@@ -129,6 +129,7 @@ pub(crate) struct Inner {
     pub(crate) names: Arc<Names>,
     push: Push,
     upkeep: Upkeep,
+    preheat: Preheat,
     overlay: OverlayHandle,
     bootstrap: Arc<Bootstrap>,
     peers: Arc<Peers>,
@@ -224,24 +225,7 @@ impl Node {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<Option<ManifestContent>, ReadError> {
-        let inner = &self.inner;
-        let tag = match reference {
-            Reference::Digest(digest) => return inner.pull.manifest(repository, digest).await,
-            Reference::Tag(tag) => tag,
-        };
-        let Some(digest) = inner.names.read(repository, tag).await? else { return Ok(None) };
-        match inner.pull.manifest(repository, &digest).await? {
-            Some(manifest) => {
-                // The answer is known; that the local list lags behind must not withhold it.
-                if let Err(error) = inner.names.keep_tag(repository, tag, &digest).await {
-                    tracing::warn!(%repository, %tag, %error, "a tag is not in the local list");
-                }
-                Ok(Some(manifest))
-            }
-            None => Err(ReadError::Unavailable(format!(
-                "the tag {tag} is {digest}, but no node that can be reached holds it"
-            ))),
-        }
+        by_reference(&self.inner.names, &self.inner.pull, repository, reference).await
     }
 
     /// Opens an upload session and answers its id.
@@ -367,10 +351,16 @@ impl Node {
             provided: view.provided,
             provider_records: view.stored_records,
             fetches_running: inner.pull.running(),
+            swarms: inner.pull.swarms(),
             traffic: inner.shared.traffic.read(),
             sources: inner.peers.sources(MAX_SOURCES),
             images: inner.peers.images(MAX_SOURCES),
         }
+    }
+
+    /// The blobs on their way here now, as their fetches began.
+    pub fn swarms(&self) -> Vec<SwarmStatus> {
+        self.inner.pull.swarms()
     }
 
     /// The nodes it knows, in the order of the routing table, then those that are struck and not in it.
@@ -389,6 +379,12 @@ impl Node {
         self.inner.upkeep.start_gc(request).await
     }
 
+    /// Begins to bring an image here, and to other nodes where that is asked for: all its manifests and
+    /// blobs, without a client that reads them. One run at a time.
+    pub async fn start_pull(&self, request: PullRequest) -> Result<JobStatus, JobBusy> {
+        self.inner.preheat.start(request).await
+    }
+
     /// Begins to verify the store, and to bring back from peers what was lost. One run at a time;
     /// one in the background makes room.
     pub async fn start_verify(&self, request: VerifyRequest) -> Result<JobStatus, JobBusy> {
@@ -397,12 +393,12 @@ impl Node {
 
     /// The run of a kind that goes on, or the last one since the start.
     pub fn job(&self, kind: JobKind) -> JobStatus {
-        self.inner.upkeep.status(kind)
+        self.board(kind).status()
     }
 
     /// Asks the run of a kind to end soon; whether one was under way.
     pub fn stop_job(&self, kind: JobKind) -> bool {
-        self.inner.upkeep.stop(kind)
+        self.board(kind).stop()
     }
 
     /// Makes a join token that works for `ttl`, at most [`crate::tokens::MAX_TTL`]. The text is a
@@ -424,6 +420,14 @@ impl Node {
             run::spread_revocations(&self.inner).await;
         }
         Ok(fresh)
+    }
+
+    fn board(&self, kind: JobKind) -> &Board {
+        match kind {
+            JobKind::Gc => &self.inner.upkeep.collections,
+            JobKind::Verify => &self.inner.upkeep.verifications,
+            JobKind::Pull => self.inner.preheat.board(),
+        }
     }
 
     fn store(&self) -> Store {

@@ -11,8 +11,10 @@ mod pieces;
 mod places;
 mod probe;
 mod progress;
+mod report;
 mod slot;
 mod source;
+mod tally;
 mod wanted;
 mod whole;
 
@@ -27,8 +29,10 @@ use ddr_store::Store;
 use tokio::sync::watch;
 
 pub(crate) use locate::{Holder, Locator};
+pub(crate) use manifests::by_reference;
 pub(crate) use places::Purpose;
 pub(crate) use progress::Arriving;
+pub(crate) use tally::Tally;
 
 use crate::announce::Announcer;
 use crate::blob::Blob;

@@ -1,6 +1,7 @@
 //! What this node answers to peers.
 //!
-//! Decides nothing about messages: it hands each to the overlay, to the names or to the tokens.
+//! Decides nothing about messages: it hands each to the overlay, to the names, to the tokens or to the
+//! preheats.
 //! It must never give content that the named repository does not link here, and never anything
 //! without a repository.
 
@@ -33,6 +34,7 @@ use crate::caller::NO_PUZZLE;
 use crate::names::Keeper;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
+use crate::preheat::Orders;
 use crate::status::Sums;
 use crate::swarm::SwarmHandle;
 use crate::throttle::Throttles;
@@ -56,6 +58,8 @@ pub(crate) struct Seed {
     pub(crate) turns: Arc<Semaphore>,
     pub(crate) buffers: Budget,
     pub(crate) throttles: Arc<Throttles>,
+    /// Preheats that peers ask for.
+    pub(crate) orders: Arc<Orders>,
 }
 
 impl Service for Seed {
@@ -73,7 +77,13 @@ impl Service for Seed {
     }
 
     fn content(&self, from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {
-        Box::pin(self.give(from, request))
+        Box::pin(async move {
+            let reply = self.give(from, request).await;
+            if matches!(reply, ContentReply::Busy(_)) {
+                metrics::counter!(crate::metrics::BUSY_ANSWERS).increment(1);
+            }
+            reply
+        })
     }
 
     fn join(
@@ -123,6 +133,10 @@ impl Seed {
                 self.tokens.learn(&serials).await;
                 let revoked = u32::try_from(self.tokens.revoked().len()).unwrap_or(u32::MAX);
                 Response::Pong { revoked, puzzle: NO_PUZZLE }
+            }
+            Request::Preheat(order) => {
+                self.overlay.heard(envelope.sender);
+                self.orders.answer(from, order)
             }
             _ => self
                 .overlay

@@ -88,7 +88,9 @@ pub(crate) struct Upload {
 impl Upload {
     /// The last byte went out.
     pub(crate) fn finished(&mut self) {
-        self.is_whole = true;
+        if !std::mem::replace(&mut self.is_whole, true) {
+            metrics::counter!(crate::metrics::PIECES_SERVED).increment(1);
+        }
     }
 }
 

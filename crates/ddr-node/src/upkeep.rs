@@ -7,7 +7,6 @@
 
 mod ask;
 mod collect;
-mod job;
 mod scrub;
 
 use std::sync::Arc;
@@ -16,12 +15,10 @@ use std::time::Duration;
 use ddr_store::Store;
 use tokio::sync::watch;
 
-pub use job::{JobBusy, JobKind, JobState, JobStatus};
-
 use crate::blocking;
+use crate::job::{Board, JobBusy, JobKind, JobStatus};
 use crate::overlay::OverlayHandle;
 use crate::pull::{Pull, Shared};
-use job::Board;
 
 /// How often garbage is collected unless configured otherwise.
 pub const GC_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -83,28 +80,22 @@ pub(crate) struct Upkeep {
     shared: Arc<Shared>,
     pull: Arc<Pull>,
     overlay: OverlayHandle,
-    boards: Arc<[Board; 2]>,
+    /// Where collections are noted.
+    pub(crate) collections: Arc<Board>,
+    /// Where verifications are noted.
+    pub(crate) verifications: Arc<Board>,
 }
 
 impl Upkeep {
     pub(crate) fn new(shared: Arc<Shared>, pull: Arc<Pull>, overlay: OverlayHandle) -> Self {
-        let boards = Arc::new([Board::new(JobKind::Gc), Board::new(JobKind::Verify)]);
-        Self { shared, pull, overlay, boards }
-    }
-
-    /// How the last run of a kind stands.
-    pub(crate) fn status(&self, kind: JobKind) -> JobStatus {
-        self.board(kind).status()
-    }
-
-    /// Asks the run of a kind to end; whether one runs.
-    pub(crate) fn stop(&self, kind: JobKind) -> bool {
-        self.board(kind).stop()
+        let collections = Arc::new(Board::new(JobKind::Gc));
+        let verifications = Arc::new(Board::new(JobKind::Verify));
+        Self { shared, pull, overlay, collections, verifications }
     }
 
     /// Begins to collect garbage.
     pub(crate) async fn start_gc(&self, request: GcRequest) -> Result<JobStatus, JobBusy> {
-        let job = self.board(JobKind::Gc).take_over(PREEMPT_WAIT).await?;
+        let job = self.collections.take_over(PREEMPT_WAIT).await?;
         let (upkeep, status) = (self.clone(), job.status());
         tokio::spawn(async move { job.end(upkeep.collect(&job, request, false).await) });
         Ok(status)
@@ -112,7 +103,7 @@ impl Upkeep {
 
     /// Begins to verify the store.
     pub(crate) async fn start_verify(&self, request: VerifyRequest) -> Result<JobStatus, JobBusy> {
-        let job = self.board(JobKind::Verify).take_over(PREEMPT_WAIT).await?;
+        let job = self.verifications.take_over(PREEMPT_WAIT).await?;
         let (upkeep, status) = (self.clone(), job.status());
         tokio::spawn(async move { job.end(upkeep.verify(&job, request).await) });
         Ok(status)
@@ -126,13 +117,6 @@ impl Upkeep {
             until(stop.clone(), self.ask_regularly()),
             until(stop, self.scrub_for_ever(settings)),
         );
-    }
-
-    fn board(&self, kind: JobKind) -> &Board {
-        match kind {
-            JobKind::Gc => &self.boards[0],
-            JobKind::Verify => &self.boards[1],
-        }
     }
 
     fn is_stopping(&self) -> bool {

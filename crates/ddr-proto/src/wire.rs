@@ -8,6 +8,7 @@
 mod compare;
 mod contact;
 mod entry;
+mod preheat;
 mod record;
 mod signer;
 mod swarm;
@@ -21,6 +22,7 @@ pub use self::contact::{Contact, MAX_ADDRS, MAX_ZONE_BYTES};
 pub use self::entry::{
     ContentKind, Fact, FactRecord, MAX_MEMBER_BYTES, MAX_VALUE_BYTES, Member, SetEntry, SetName,
 };
+pub use self::preheat::{MAX_PREHEAT_ERROR_BYTES, PreheatOrder, PreheatStage, PreheatState};
 pub(crate) use self::record::Terms;
 pub use self::record::{NameRecord, ProviderRecord, RecordError};
 pub use self::signer::Signer;
@@ -112,6 +114,8 @@ pub enum Request {
         /// At most [`MAX_RECORDS_PER_PUT`].
         marks: Vec<Mark>,
     },
+    /// Bring an image to your disk, or say how that stands. Answer: `Preheat`.
+    Preheat(PreheatOrder),
 }
 
 /// A request with who asks; the sender must be the node that the connection proved.
@@ -198,6 +202,8 @@ pub enum Response {
         /// At most [`MAX_RECORDS_PER_PUT`].
         records: Vec<ProviderRecord>,
     },
+    /// How a preheat stands.
+    Preheat(PreheatState),
 }
 
 /// A record of a key with plenty of holders.
@@ -277,6 +283,7 @@ impl RequestEnvelope {
                 at_most(marks.len(), MAX_RECORDS_PER_PUT, "MAX_RECORDS_PER_PUT")?;
                 range.check_limits()
             }
+            Request::Preheat(order) => order.check_limits(),
             Request::Ping
             | Request::FindNode { .. }
             | Request::FindProviders { .. }
@@ -320,6 +327,7 @@ impl Response {
                 at_most(records.len(), MAX_RECORDS_PER_PUT, "MAX_RECORDS_PER_PUT")?;
                 return records.iter().try_for_each(|record| record.provider.check_limits());
             }
+            Self::Preheat(state) => return state.check_limits(),
             Self::EntryStored { newest: Some(newest), .. } => return newest.check_limits(),
             _ => return Ok(()),
         };

@@ -12,7 +12,9 @@ mod job;
 mod limit;
 mod out;
 mod peers;
+mod pull;
 mod status;
+mod swarms;
 mod token;
 mod verify;
 
@@ -32,6 +34,7 @@ Examples:
   ddr demo                         three nodes, one push, one pull, all in a temporary directory
   ddr status                       what the daemon on this machine does
   ddr find team/app:1.0            who holds an image
+  ddr pull team/app:1.0            bring an image to this disk before anybody runs it
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
@@ -66,6 +69,8 @@ enum Command {
     Images,
     /// Find who holds an image or a digest
     Find(find::Find),
+    /// Bring an image to the disk of this node, and of others, before anybody runs it
+    Pull(pull::Pull),
     /// Make, list and revoke join tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -100,6 +105,9 @@ pub enum CliError {
     /// A verification found damage that is still there.
     #[error("{0}")]
     Damage(String),
+    /// Parts of an image, or other nodes, could not be had.
+    #[error("{0}")]
+    Incomplete(String),
     /// The user broke off; the daemon goes on.
     #[error("the run goes on in the daemon; stop it with: ddr {0} --stop")]
     GoesOn(&'static str),
@@ -141,6 +149,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Peers => peers::run(&admin).await,
         Command::Images => images::run(&admin).await,
         Command::Find(find) => find::run(&admin, find).await,
+        Command::Pull(pull) => pull::run(&admin, pull).await,
         Command::Token(token) => token::run(&admin, token).await,
         Command::Gc(gc) => gc::run(&admin, gc).await,
         Command::Verify(verify) => verify::run(&admin, verify).await,

@@ -24,6 +24,7 @@ use crate::forget::Forget;
 use crate::names::{self, Keeper, Names, Parts, settle};
 use crate::overlay::{self, OverlayHandle};
 use crate::peers::Peers;
+use crate::preheat::{self, Preheat};
 use crate::pull::{Locator, Pull, Shared};
 use crate::push::Push;
 use crate::seed::{MAX_SERVING, Seed};
@@ -110,8 +111,15 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     let pull = Arc::new(Pull::new(Arc::clone(&shared)));
     let names = Arc::new(Names::new(Arc::clone(&parts)));
     let upkeep = Upkeep::new(Arc::clone(&shared), Arc::clone(&pull), overlay.clone());
+    let preheat = Preheat::new(preheat::Parts {
+        pull: Arc::clone(&pull),
+        shared: Arc::clone(&shared),
+        names: Arc::clone(&names),
+        overlay: overlay.clone(),
+    });
     let inner = Inner {
         upkeep,
+        preheat,
         push: Push::new(Arc::clone(&shared), Arc::clone(&pull), Arc::clone(&names)),
         shared,
         pull,
@@ -186,6 +194,7 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
         signer: parts.signer.clone(),
         turns: Arc::new(Semaphore::new(MAX_SERVING)),
         buffers: inner.shared.buffers.clone(),
+        orders: inner.preheat.orders(),
     });
     let (announcer, store) = (inner.shared.announcer.clone(), inner.shared.store.clone());
     let joining = join(Arc::clone(&parts), joins, Arc::clone(&inner.joined));

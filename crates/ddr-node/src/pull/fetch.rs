@@ -284,6 +284,7 @@ impl Job {
                 None => return Leg::Broken("it ended early".into()),
             };
             self.shared.gave(node, &self.repository, bytes.len() as u64, first);
+            self.slot.tally.gave(node, addr, bytes.len() as u64);
             self.shared.throttles.download.take(bytes.len() as u64, Class::Pull).await;
             if std::mem::take(&mut first) {
                 self.contributes(node, addr, writer.accepted());

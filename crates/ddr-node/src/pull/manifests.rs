@@ -1,14 +1,16 @@
-//! A manifest by digest from a peer: small, so it is read whole, checked, stored and linked.
+//! Manifests: by tag, which a quorum says, and by digest from a peer: small, so one is read whole,
+//! checked, stored and linked.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ddr_net::{ContentBody, GetError};
-use ddr_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, RepositoryName};
+use ddr_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Reference, RepositoryName};
 use ddr_proto::wire::{Contact, ContentKind};
 
-use super::{ManifestAnswer, Shared};
+use super::{ManifestAnswer, Pull, Shared};
+use crate::names::Names;
 use crate::{ManifestContent, ReadError, blocking, entry};
 
 /// Failed attempts before no more peers are asked for one manifest. A peer that says no is no
@@ -20,6 +22,32 @@ enum Answer {
     Given(ManifestContent, Box<Manifest>),
     Absent,
     Broken,
+}
+
+/// See [`crate::Node::manifest`].
+pub(crate) async fn by_reference(
+    names: &Names,
+    pull: &Pull,
+    repository: &RepositoryName,
+    reference: &Reference,
+) -> ManifestAnswer {
+    let tag = match reference {
+        Reference::Digest(digest) => return pull.manifest(repository, digest).await,
+        Reference::Tag(tag) => tag,
+    };
+    let Some(digest) = names.read(repository, tag).await? else { return Ok(None) };
+    match pull.manifest(repository, &digest).await? {
+        Some(manifest) => {
+            // The answer is known; that the local list lags behind must not withhold it.
+            if let Err(error) = names.keep_tag(repository, tag, &digest).await {
+                tracing::warn!(%repository, %tag, %error, "a tag is not in the local list");
+            }
+            Ok(Some(manifest))
+        }
+        None => Err(ReadError::Unavailable(format!(
+            "the tag {tag} is {digest}, but no node that can be reached holds it"
+        ))),
+    }
 }
 
 /// The manifest from the first peer that gives the right bytes, stored here.

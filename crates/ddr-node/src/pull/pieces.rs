@@ -100,7 +100,9 @@ async fn begin(
     let admits =
         move |name: &RepositoryName| admitted.upgrade().is_some_and(|slot| slot.admits(name));
     let (store, repository) = (shared.store.clone(), repository.clone());
-    let gathering = Gathering::new((digest, size), repository, Box::new(admits), store, found);
+    let tally = Arc::clone(&slot.tally);
+    let admits = Box::new(admits);
+    let gathering = Gathering::new((digest, size), repository, (admits, tally), store, found);
     let have = gathering.have();
     if !have.is_empty() {
         tracing::info!(%digest, pieces = have.len(), "a fetch goes on where it was");

@@ -51,9 +51,9 @@ impl Places {
         Place::new(Arc::clone(&self.0), purpose)
     }
 
-    /// Whether there is anybody.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.borrow().readers.is_empty()
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.borrow().readers.len()
     }
 
     /// Tells when somebody comes, leaves or reads elsewhere.
@@ -173,9 +173,9 @@ mod tests {
         );
         let again = two.clone();
         drop(two);
-        assert!(!places.is_empty());
+        assert_eq!(places.count(), 1);
         drop(again);
-        assert!(places.is_empty());
+        assert_eq!(places.count(), 0);
     }
 
     #[test]

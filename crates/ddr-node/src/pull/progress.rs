@@ -94,6 +94,19 @@ impl Progress {
         written.min(size.saturating_sub(HOLD_BACK))
     }
 
+    /// Bytes that are here, also those that no client may have yet; about, where they come in order.
+    pub(crate) fn bytes_here(&self) -> u64 {
+        match &self.here {
+            Here::Nothing => 0,
+            Here::Start { visible, .. } => *visible,
+            Here::Pieces { reader, .. } => {
+                let (chain, here) = (reader.chain(), reader.have());
+                let ranges = here.iter().filter_map(|piece| chain.piece_range(piece));
+                ranges.map(|range| range.end - range.start).sum()
+            }
+        }
+    }
+
     /// The end of what may be read from `at` on of `range`, and the reader. `None`: nothing.
     fn readable(&self, at: u64, range: &Range<u64>) -> Option<(HereReader, u64)> {
         let is_part = self.size.is_some_and(|size| *range != (0..size));

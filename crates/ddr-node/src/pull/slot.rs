@@ -1,7 +1,7 @@
 //! The place of one running fetch: where its task writes and its readers look.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ddr_oci::{Digest, RepositoryName};
 use ddr_store::{FetchReader, PartialReader};
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::places::{Places, Purpose};
 use super::progress::{Arriving, Here, Phase, Progress, Trust};
+use super::tally::Tally;
 
 /// Repositories that may wait for one fetch.
 const MAX_REPOSITORIES: usize = 64;
@@ -16,6 +17,7 @@ const MAX_REPOSITORIES: usize = 64;
 /// See the module comment.
 pub(crate) struct Slot {
     pub(crate) digest: Digest,
+    pub(crate) tally: Arc<Tally>,
     progress: watch::Sender<Progress>,
     readers: Places,
     repositories: Mutex<BTreeSet<RepositoryName>>,
@@ -26,6 +28,7 @@ impl Slot {
     pub(crate) fn new(digest: Digest, repository: RepositoryName) -> Self {
         Self {
             digest,
+            tally: Arc::new(Tally::new()),
             progress: watch::Sender::default(),
             readers: Places::default(),
             repositories: Mutex::new(BTreeSet::from([repository])),
@@ -58,12 +61,17 @@ impl Slot {
 
     /// True while somebody reads or waits.
     pub(crate) fn is_read(&self) -> bool {
-        !self.readers.is_empty()
+        self.readers.count() > 0
     }
 
     /// Where they read.
     pub(crate) fn readers(&self) -> &Places {
         &self.readers
+    }
+
+    /// How it stands now.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
     }
 
     /// The file exists and the size is known.

@@ -490,6 +490,7 @@ impl Driver {
         let (Some(entry), Some(view)) = (self.entries.get_mut(&key), self.core.view(&key)) else {
             return;
         };
+        entry.gathering.tally.has_neighbours(view.neighbours.len());
         match entry.course(&view, Instant::now()) {
             Course::Fine => {}
             Course::Lost => self.look_up(key),

@@ -180,9 +180,13 @@ impl Errands {
         });
         match checked.await {
             Ok(Checked::Passed(claim)) => {
+                metrics::counter!(crate::metrics::PIECES_RECEIVED).increment(1);
                 Input::PieceArrived { ask: ask.id, piece, claim, load: None }
             }
-            Ok(Checked::Wrong) => Input::PieceWrong { ask: ask.id, piece },
+            Ok(Checked::Wrong) => {
+                metrics::counter!(crate::metrics::PIECES_WRONG).increment(1);
+                Input::PieceWrong { ask: ask.id, piece }
+            }
             Ok(Checked::Unchecked) | Err(_) => failed(Failure::Unchecked),
             Ok(Checked::Stopped(error)) => {
                 gathering.end(End::Failed(error.to_string().into()));
@@ -211,6 +215,7 @@ impl Errands {
             let first = bytes.is_empty();
             self.peers.gave(body.node, &gathering.repository, part.len() as u64, first);
             self.traffic.fetched(part.len() as u64);
+            gathering.tally.gave(body.node, addr, part.len() as u64);
             bytes.extend_from_slice(&part);
         }
         (body.remaining() == 0).then_some(bytes)

@@ -15,6 +15,8 @@ use ddr_proto::wire::SignedChain;
 use ddr_store::{PartialBlob, PartialError, PartialReader, PieceError, Store, Written};
 use tokio::sync::watch;
 
+use crate::pull::Tally;
+
 /// Chains of one blob that are remembered; the oldest that is not in use goes first.
 const MAX_CHAINS: usize = 20;
 
@@ -29,6 +31,8 @@ pub(crate) struct Gathering {
     pub(crate) size: u64,
     /// In whose name others are asked.
     pub(crate) repository: RepositoryName,
+    /// What came, from whom.
+    pub(super) tally: Arc<Tally>,
     admits: Admits,
     store: Store,
     chains: Mutex<Chains>,
@@ -96,7 +100,7 @@ impl Gathering {
     pub(crate) fn new(
         (digest, size): (Digest, u64),
         repository: RepositoryName,
-        admits: Admits,
+        (admits, tally): (Admits, Arc<Tally>),
         store: Store,
         partial: Option<PartialBlob>,
     ) -> Self {
@@ -106,6 +110,7 @@ impl Gathering {
             key: Key::of_content(&digest),
             size,
             repository,
+            tally,
             admits,
             store,
             chains: Mutex::default(),
@@ -382,7 +387,9 @@ pub(super) mod tests {
             let bytes = bytes_of(seed);
             let blob = (Digest::sha256(&bytes), LEN as u64);
             let repository = "team/app".parse().expect("a name");
-            let gathering = Gathering::new(blob, repository, Box::new(|_| true), store, None);
+            let admits: Admits = Box::new(|_| true);
+            let open = (admits, Arc::new(Tally::new()));
+            let gathering = Gathering::new(blob, repository, open, store, None);
             Self { gathering: Arc::new(gathering), bytes, _dir: dir }
         }
 

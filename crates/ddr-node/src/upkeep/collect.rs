@@ -12,9 +12,9 @@ use ddr_proto::wire::NameRecord;
 use ddr_store::{Gc, GcOptions, Store, now_ms};
 use futures_util::stream::{self, StreamExt};
 
-use super::job::{Ended, Job};
-use super::{GcRequest, JobKind, SWARM_GRACE, Upkeep, UpkeepSettings};
+use super::{GcRequest, SWARM_GRACE, Upkeep, UpkeepSettings};
 use crate::blocking;
+use crate::job::{Ended, Job};
 
 /// Pause between two steps in the background.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
@@ -32,7 +32,7 @@ impl Upkeep {
         }
         loop {
             tokio::time::sleep(jittered(gc_interval)).await;
-            let Some(job) = self.board(JobKind::Gc).begin(true) else { continue };
+            let Some(job) = self.collections.begin(true) else { continue };
             let grace = match self.has_members().await {
                 true => grace.max(SWARM_GRACE),
                 false => grace,

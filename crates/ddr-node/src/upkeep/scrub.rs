@@ -13,9 +13,9 @@ use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::job::{Ended, Job};
-use super::{JobKind, MIN_SCRUB_RATE, SCRUB_PASS, Upkeep, UpkeepSettings, VerifyRequest};
+use super::{MIN_SCRUB_RATE, SCRUB_PASS, Upkeep, UpkeepSettings, VerifyRequest};
 use crate::blocking;
+use crate::job::{Ended, Job};
 
 /// Where the place of the background pass lies in the store's settings.
 const SETTING: &str = "scrub";
@@ -98,7 +98,7 @@ impl Upkeep {
             if place.done || place.started_ms == 0 {
                 place = Place { started_ms: now_ms(), after: None, done: false };
             }
-            if let Some(job) = self.board(JobKind::Verify).begin(true) {
+            if let Some(job) = self.verifications.begin(true) {
                 let ended = self.scrub(&job, &settings, place).await;
                 if let Err(error) = &ended {
                     tracing::warn!(error, "the store could not be verified");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_net::{Carrier, Client, ClientLimits, Identity, MemoryNetwork, Swarm};
-use ddr_node::{Blob, Limits, Node, NodeConfig, Sources};
+use ddr_node::{Blob, JobKind, JobState, JobStatus, Limits, Node, NodeConfig, Sources};
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
 use ddr_proto::id::NodeId;
 use ddr_store::{Store, StoreConfig};
@@ -176,6 +176,17 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     if tokio::time::timeout(DEADLINE, holds).await.is_err() {
         panic!("did not happen: {what}");
     }
+}
+
+/// Waits for the end of the run of a kind.
+pub(crate) async fn ended(node: &Node, kind: JobKind) -> JobStatus {
+    within(async {
+        while node.job(kind).state == JobState::Running {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    node.job(kind)
 }
 
 pub(crate) fn repository(name: &str) -> RepositoryName {

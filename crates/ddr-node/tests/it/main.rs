@@ -7,6 +7,7 @@ mod gate;
 mod hostile;
 mod lists;
 mod names;
+mod preheat;
 mod pull;
 mod push;
 mod stranger;

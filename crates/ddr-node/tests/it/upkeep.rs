@@ -8,22 +8,11 @@ use ddr_node::{GcRequest, JobKind, JobState, JobStatus, Node, PutManifestError, 
 use ddr_oci::{Digest, Reference, RepositoryName, media_type};
 
 use crate::bed::{
-    Bed, announced, by_tag, content, eventually, image, pull, push_blob, push_image, repository,
-    within,
+    Bed, announced, by_tag, content, ended, eventually, image, pull, push_blob, push_image,
+    repository, within,
 };
 
 const NOW: GcRequest = GcRequest { grace: Duration::ZERO, untagged: false, dry_run: false };
-
-/// Waits for the end of the run of a kind.
-async fn ended(node: &Node, kind: JobKind) -> JobStatus {
-    within(async {
-        while node.job(kind).state == JobState::Running {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    node.job(kind)
-}
 
 async fn gc(node: &Node, request: GcRequest) -> JobStatus {
     node.start_gc(request).await.expect("no other run");

@@ -64,7 +64,8 @@ impl Kad {
             | Request::PutName { .. }
             | Request::GetSet { .. }
             | Request::PutEntry { .. }
-            | Request::Revoked { .. } => Response::Refused { reason: RefuseReason::Unsupported },
+            | Request::Revoked { .. }
+            | Request::Preheat(_) => Response::Refused { reason: RefuseReason::Unsupported },
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 
+use ddr_oci::platform::MAX_PLATFORM_BYTES;
 use ddr_oci::{Algorithm, Digest};
 use ddr_proto::wire::{
     CELLS, Contact, ContentKind, Fact, FactRecord, KeyRange, MAX_ADDRS, MAX_ENTRIES_PER_PAGE,
     MAX_MARKS, MAX_MEMBER_BYTES, MAX_MESSAGE_BYTES, MAX_NODES, MAX_PAGE_BYTES,
-    MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT, MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES,
-    Mark, Member, NameRecord, NotSoon, ProviderRecord, RecordError, RefuseReason, Request,
-    RequestEnvelope, Response, SetEntry, WireError,
+    MAX_PREHEAT_ERROR_BYTES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT, MAX_REVOKED,
+    MAX_VALUE_BYTES, MAX_ZONE_BYTES, Mark, Member, NameRecord, NotSoon, PreheatOrder, PreheatStage,
+    PreheatState, ProviderRecord, RecordError, RefuseReason, Request, RequestEnvelope, Response,
+    SetEntry, WireError,
 };
 use ddr_proto::{Key, NodeId};
 use proptest::collection::vec;
@@ -127,6 +129,10 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
         }),
         (ranges(), marks(), vec(marks(), 0..20))
             .prop_map(|(range, salt, marks)| Request::GetRecords { range, salt, marks }),
+        (any::<[u8; 16]>(), names(), "[a-z/0-9]{0,64}").prop_map(|(run, name, platform)| {
+            let (repository, manifest) = (name.repository, Digest::sha256(&run));
+            Request::Preheat(PreheatOrder { run, repository, manifest, platform })
+        }),
     ];
     (contacts(), any::<[u8; 32]>(), bodies).prop_map(|(sender, puzzle, body)| RequestEnvelope {
         sender,
@@ -155,6 +161,16 @@ fn responses() -> impl Strategy<Value = Response> {
             .prop_map(|(entries, (more, young))| Response::Set { entries, more, young }),
         (any::<bool>(), proptest::option::of(entries()))
             .prop_map(|(stored, newest)| Response::EntryStored { stored, newest }),
+        (any::<(u32, u32, u64, u64)>(), ".{0,64}").prop_map(|((parts_done, parts, ..), error)| {
+            let stage = PreheatStage::Failed;
+            Response::Preheat(PreheatState {
+                stage,
+                parts_done,
+                parts,
+                error,
+                ..PreheatState::default()
+            })
+        }),
         Just(Response::Refused { reason: RefuseReason::ClockAhead }),
     ]
 }
@@ -254,6 +270,20 @@ fn lists_over_their_limit_are_named() {
     assert!(Response::decode(&records(MAX_RECORDS_PER_PUT).encode()).is_ok());
     let over = Response::decode(&records(MAX_RECORDS_PER_PUT + 1).encode());
     assert_eq!(over, Err(WireError::OverLimit("MAX_RECORDS_PER_PUT")));
+    let order = |bytes| {
+        let (repository, manifest) = ("team/app".parse().expect("a name"), Digest::sha256(b"x"));
+        let platform = "p".repeat(bytes);
+        Request::Preheat(PreheatOrder { run: [1; 16], repository, manifest, platform })
+    };
+    assert!(RequestEnvelope::decode(&ask(order(MAX_PLATFORM_BYTES))).is_ok());
+    let over = RequestEnvelope::decode(&ask(order(MAX_PLATFORM_BYTES + 1)));
+    assert_eq!(over, Err(WireError::OverLimit("MAX_PLATFORM_BYTES")));
+    let failed = |bytes| {
+        Response::Preheat(PreheatState { error: "e".repeat(bytes), ..PreheatState::default() })
+    };
+    assert!(Response::decode(&failed(MAX_PREHEAT_ERROR_BYTES).encode()).is_ok());
+    let over = Response::decode(&failed(MAX_PREHEAT_ERROR_BYTES + 1).encode());
+    assert_eq!(over, Err(WireError::OverLimit("MAX_PREHEAT_ERROR_BYTES")));
     let hints = |count| Response::Stored {
         accepted: 0,
         not_soon: vec![NotSoon { record: 1, wait_s: 2 }; count],

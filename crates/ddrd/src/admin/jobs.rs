@@ -1,6 +1,9 @@
-//! `/api/v1/gc` and `/api/v1/verify`: POST begins a run, GET shows it, DELETE stops it.
+//! `/api/v1/gc`, `/api/v1/verify` and `/api/v1/pull`: POST begins a run, GET shows it, DELETE stops it.
 
-use ddr_node::{GcRequest, JobBusy, JobKind, JobStatus, VerifyRequest};
+use std::fmt::Display;
+use std::str::FromStr;
+
+use ddr_node::{GcRequest, JobBusy, JobKind, JobStatus, PullRequest, VerifyRequest};
 use http::{Method, StatusCode};
 
 use super::Admin;
@@ -13,6 +16,7 @@ pub(super) fn kind(path: &str) -> Option<JobKind> {
     match path {
         "/api/v1/gc" => Some(JobKind::Gc),
         "/api/v1/verify" => Some(JobKind::Verify),
+        "/api/v1/pull" => Some(JobKind::Pull),
         _ => None,
     }
 }
@@ -56,7 +60,18 @@ async fn start(
             let request = VerifyRequest { fast: flag(query, "fast")?, limit };
             Ok(admin.node.start_verify(request).await)
         }
+        JobKind::Pull => Ok(admin.node.start_pull(pull(query)?).await),
     }
+}
+
+fn pull(query: &str) -> Result<PullRequest, String> {
+    fn read<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+        text.parse().map_err(|error: T::Err| error.to_string())
+    }
+    let image = parameter(query, "ref").ok_or("say what to pull: /api/v1/pull?ref=IMAGE")?;
+    let platform = parameter(query, "platform").as_deref().map(read).transpose()?;
+    let nodes = parameter(query, "nodes").as_deref().map(read).transpose()?.unwrap_or_default();
+    Ok(PullRequest { image: read(&image)?, platform, nodes })
 }
 
 fn flag(query: &str, name: &str) -> Result<bool, String> {

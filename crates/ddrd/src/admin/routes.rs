@@ -57,7 +57,7 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
     }
     match path {
         "/" | "/healthz" | "/readyz" | "/metrics" | "/api/v1/status" | "/api/v1/peers"
-        | "/api/v1/images" | "/api/v1/find"
+        | "/api/v1/images" | "/api/v1/find" | "/api/v1/swarms"
             if !read =>
         {
             answer::not_allowed("GET, HEAD")
@@ -73,6 +73,7 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
         }
         "/api/v1/status" => answer::json(StatusCode::OK, &report(admin, admin.node.status().await)),
         "/api/v1/peers" => answer::json(StatusCode::OK, &admin.node.peers().await),
+        "/api/v1/swarms" => answer::json(StatusCode::OK, &admin.node.swarms()),
         "/api/v1/images" => result(admin.node.images().await),
         "/api/v1/find" => find(admin, query).await,
         _ => answer::error(StatusCode::NOT_FOUND, "there is nothing here; see /"),
@@ -187,8 +188,8 @@ async fn page(admin: &Admin) -> String {
         let _ = writeln!(page, "{name:<10} {value}");
     }
     page.push_str(
-        "\n/healthz  /readyz  /metrics\n/api/v1/status  /api/v1/peers  /api/v1/images\n\
-         /api/v1/find?q=REF|DIGEST  /api/v1/tokens  /api/v1/gc  /api/v1/verify\n\
+        "\n/healthz  /readyz  /metrics\n/api/v1/status  /api/v1/peers  /api/v1/images  /api/v1/swarms\n\
+         /api/v1/find?q=REF|DIGEST  /api/v1/tokens  /api/v1/gc  /api/v1/verify  /api/v1/pull\n\
          /api/v1/limits\n",
     );
     page

@@ -48,10 +48,21 @@ pub(super) async fn watch(
     name: &'static str,
     query: &str,
 ) -> Result<(Value, Status), CliError> {
+    let (progress, mut percent) = (Progress::new(name, admin.json), 0);
+    watch_with(admin, name, query, |status| percent = progress.show(status, percent)).await
+}
+
+/// The same, with another way to show how the run stands.
+pub(super) async fn watch_with(
+    admin: &AdminClient,
+    name: &'static str,
+    query: &str,
+    show: impl FnMut(&Status),
+) -> Result<(Value, Status), CliError> {
     let begun = admin.ask(Method::POST, &format!("/api/v1/{name}?{query}")).await?;
     let id = admin.view::<Status>(begun)?.id;
     tokio::select! {
-        ended = follow(admin, name, id) => ended,
+        ended = follow(admin, name, id, show) => ended,
         _ = tokio::signal::ctrl_c() => Err(CliError::GoesOn(name)),
     }
 }
@@ -60,9 +71,9 @@ async fn follow(
     admin: &AdminClient,
     name: &'static str,
     id: u64,
+    mut show: impl FnMut(&Status),
 ) -> Result<(Value, Status), CliError> {
-    let progress = Progress::new(name, admin.json);
-    let (mut look, mut percent) = (FIRST_LOOK, 0);
+    let mut look = FIRST_LOOK;
     loop {
         let value = admin.get(&format!("/api/v1/{name}")).await?;
         let status: Status = admin.view(value.clone())?;
@@ -70,7 +81,7 @@ async fn follow(
             let other = format!("another run of {name} has begun since; see: ddr {name} --json");
             return Err(CliError::Refused(other));
         }
-        percent = progress.show(&status, percent);
+        show(&status);
         match status.state.as_str() {
             "running" => {}
             "failed" => return Err(CliError::Refused(status.error)),

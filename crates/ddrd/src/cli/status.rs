@@ -1,11 +1,12 @@
 //! `ddr status`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
 use super::admin::AdminClient;
 use super::out::{self, or_dash, size};
+use super::swarms::{self, Swarm};
 use super::{CliError, peers::joined};
 use crate::duration;
 
@@ -31,6 +32,8 @@ struct View {
     names: usize,
     provider_records: usize,
     fetches_running: usize,
+    #[serde(default)]
+    swarms: Vec<Swarm>,
     traffic: Traffic,
 }
 
@@ -64,7 +67,7 @@ pub(super) async fn run(admin: &AdminClient) -> Result<(), CliError> {
 fn render(view: &View) -> String {
     let traffic = &view.traffic;
     let state = if view.ready { "ready" } else { "not ready" };
-    out::facts(&[
+    let facts = out::facts(&[
         (
             "state",
             format!("{state}, up {}", duration::short(Duration::from_millis(view.uptime_ms))),
@@ -96,7 +99,8 @@ fn render(view: &View) -> String {
             ),
         ),
         ("to peers", size(traffic.served_bytes)),
-    ])
+    ]);
+    facts + &swarms::render(&view.swarms, SystemTime::now())
 }
 
 fn peers(view: &View) -> String {

@@ -20,6 +20,8 @@ mod http;
 #[cfg(test)]
 mod image;
 #[cfg(test)]
+mod pull;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod start;

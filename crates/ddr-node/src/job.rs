@@ -18,6 +18,8 @@ pub enum JobKind {
     Gc,
     /// Verifies the store.
     Verify,
+    /// Brings an image here, and to other nodes.
+    Pull,
 }
 
 /// How a run stands.
@@ -54,13 +56,13 @@ pub struct JobStatus {
     pub ended_ms: u64,
     /// What it is at.
     pub phase: String,
-    /// Of `total`, what is done: rows of a collection, blobs of a verification. About.
+    /// Of `total`, what is done: rows of a collection, blobs of a verification, bytes of an image. About.
     pub done: u64,
     /// See `done`.
     pub total: u64,
     /// What it found and did so far.
     pub report: Value,
-    /// True if damage was found that is still there.
+    /// True if damage was found that is still there, or if a part of an image did not come.
     pub damage: bool,
     /// Why it failed; empty if it did not.
     pub error: String,
@@ -74,22 +76,22 @@ pub struct JobStatus {
 pub struct JobBusy;
 
 /// Where runs of one kind are noted.
-pub(super) struct Board(watch::Sender<JobStatus>);
+pub(crate) struct Board(watch::Sender<JobStatus>);
 
 /// The right to run, and to tell how it stands. Dropped without an end, the run has failed.
-pub(super) struct Job {
+pub(crate) struct Job {
     board: watch::Sender<JobStatus>,
     id: u64,
 }
 
 /// How a run ended well: to its end, or stopped.
-pub(super) struct Ended {
-    pub(super) stopped: bool,
-    pub(super) damage: bool,
+pub(crate) struct Ended {
+    pub(crate) stopped: bool,
+    pub(crate) damage: bool,
 }
 
 impl Board {
-    pub(super) fn new(kind: JobKind) -> Self {
+    pub(crate) fn new(kind: JobKind) -> Self {
         Self(watch::Sender::new(JobStatus {
             kind,
             id: 0,
@@ -107,11 +109,11 @@ impl Board {
         }))
     }
 
-    pub(super) fn status(&self) -> JobStatus {
+    pub(crate) fn status(&self) -> JobStatus {
         self.0.borrow().clone()
     }
 
-    pub(super) fn stop(&self) -> bool {
+    pub(crate) fn stop(&self) -> bool {
         self.0.send_if_modified(|status| {
             let runs = status.state == JobState::Running;
             status.stop |= runs;
@@ -120,7 +122,7 @@ impl Board {
     }
 
     /// Begins a run if none is under way.
-    pub(super) fn begin(&self, background: bool) -> Option<Job> {
+    pub(crate) fn begin(&self, background: bool) -> Option<Job> {
         let mut begun = None;
         self.0.send_if_modified(|status| {
             if status.state == JobState::Running {
@@ -137,7 +139,7 @@ impl Board {
     }
 
     /// Begins a run that an operator asked for.
-    pub(super) async fn take_over(&self, patience: Duration) -> Result<Job, JobBusy> {
+    pub(crate) async fn take_over(&self, patience: Duration) -> Result<Job, JobBusy> {
         let preempt = async {
             loop {
                 if let Some(job) = self.begin(false) {
@@ -156,16 +158,16 @@ impl Board {
 }
 
 impl Job {
-    pub(super) fn status(&self) -> JobStatus {
+    pub(crate) fn status(&self) -> JobStatus {
         self.board.borrow().clone()
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.board.borrow().stop
     }
 
     /// Does some work to its end, unless the run is asked to stop first: then nothing comes back.
-    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut status = self.board.subscribe();
         tokio::select! {
             biased;
@@ -175,12 +177,12 @@ impl Job {
     }
 
     /// Waits, unless it is asked to stop.
-    pub(super) async fn pause(&self, time: Duration) {
+    pub(crate) async fn pause(&self, time: Duration) {
         let mut status = self.board.subscribe();
         let _ = tokio::time::timeout(time, status.wait_for(|status| status.stop)).await;
     }
 
-    pub(super) fn tell(
+    pub(crate) fn tell(
         &self,
         phase: &impl Serialize,
         (done, total): (u64, u64),
@@ -195,7 +197,7 @@ impl Job {
         });
     }
 
-    pub(super) fn end(&self, ended: Result<Ended, String>) {
+    pub(crate) fn end(&self, ended: Result<Ended, String>) {
         self.board.send_modify(|status| {
             status.ended_ms = now_ms();
             status.state = match &ended {
