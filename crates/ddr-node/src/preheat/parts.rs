@@ -155,7 +155,7 @@ mod tests {
     fn a_run_is_done_when_it_ended_with_all_its_parts() {
         let (done, waiting) = (part(PartState::Done, ""), part(PartState::Waiting, ""));
         let failed = part(PartState::Failed, &"é".repeat(MAX_PREHEAT_ERROR_BYTES));
-        let all = state(&[done.clone()], true);
+        let all = state(std::slice::from_ref(&done), true);
         assert_eq!((all.stage, all.parts_done, all.bytes), (PreheatStage::Done, 1, 10));
         assert_eq!(state(&[done.clone(), waiting.clone()], false).stage, PreheatStage::Running);
         assert_eq!(state(&[done.clone(), waiting], true).stage, PreheatStage::Failed, "cut off");
