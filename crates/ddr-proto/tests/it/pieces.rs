@@ -410,6 +410,16 @@ fn another_zone_is_asked_only_for_what_the_own_one_has_not_and_what_falls_to_thi
 }
 
 #[test]
+fn a_source_that_chooses_does_not_keep_other_zones_from_being_asked() {
+    let mut bench = Bench::fetching(Wanted::All);
+    let have = HaveMap::All;
+    bench.say(1, SwarmBody::Hello { size: SIZE, have, chooses: true, load: 0, reply: true });
+    bench.say_in(&contact_in(30, "b"), BLOB, hello(map(0..50)));
+    bench.settle();
+    assert!(bench.asks().iter().any(|ask| ask.node == node(30)));
+}
+
+#[test]
 fn uploads_that_end_in_any_order_leave_nothing_behind() {
     let mut bench = Bench::idle();
     bench.input(Input::Hold { blob: BLOB, size: SIZE, sources: Vec::new() });
