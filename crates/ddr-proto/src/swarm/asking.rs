@@ -57,6 +57,16 @@ enum Target {
     Any(BlobIx),
 }
 
+/// Which pieces a neighbour may be asked for.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum Which {
+    All,
+    /// Those that no neighbour of the own zone has.
+    Far,
+    /// Those of them that fall to this node.
+    Mine,
+}
+
 /// How far to look for pieces.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 enum Reach {
@@ -177,8 +187,9 @@ impl Swarm {
         let kind = match link {
             Link { suspect: true, .. } => 3,
             Link { chooses: true, .. } => 0,
-            Link { near: true, .. } => 1,
-            Link { near: false, .. } => 2,
+            // It is asked for what falls to this node only, and the zone waits for that.
+            Link { near: false, .. } => 1,
+            Link { near: true, .. } => 2,
         };
         let queue = OWN_ASK * (peer.asks + peer.distance()) + usize::from(peer.load);
         Some((kind, queue, mix(salt, link.peer as u64)))
@@ -203,8 +214,12 @@ impl Swarm {
             if link.chooses && link.named_until <= self.now && blob.wants_any() {
                 return Some(self.of_source(ix));
             }
-            let near = link.near || any_zone;
-            let pick = self.pick(ix, peer, near, (reach, ahead), salt);
+            let which = match (link.near, any_zone) {
+                (true, _) => Which::All,
+                (false, true) => Which::Far,
+                (false, false) => Which::Mine,
+            };
+            let pick = self.pick(ix, peer, which, (reach, ahead), salt);
             if let Some(pick) = pick
                 && best.is_none_or(|(_, best)| pick.rank < best.rank)
             {
@@ -239,14 +254,14 @@ impl Swarm {
         &mut self,
         ix: BlobIx,
         peer: PeerIx,
-        near: bool,
+        which: Which,
         (reach, ahead): (Reach, usize),
         salt: u64,
     ) -> Option<Pick> {
         let own = self.own.id;
         let peers = &self.peers;
         let blob = self.blobs[ix].as_mut()?;
-        if !near {
+        if which == Which::Mine {
             blob.mine(&own, |peer| peers.get(peer).contact.id);
         }
         let blob = self.blob(ix);
@@ -255,7 +270,7 @@ impl Swarm {
             Reach::Window => fetch.windows(&blob.have, ahead).collect(),
             Reach::All => std::iter::once(0..blob.pieces()).collect(),
         };
-        ranges.into_iter().find_map(|range| blob.rarest(peer, range, near, salt))
+        ranges.into_iter().find_map(|range| blob.rarest(peer, range, which, salt))
     }
 
     /// Pieces that decide between two chains come before all others.
@@ -433,11 +448,14 @@ impl Blob {
         fetch.wanted.is_full() && self.pieces() - self.count > fetch.flying.count()
     }
 
-    /// The rarest piece in `range` that this neighbour can give. Of a neighbour that is not `near`
-    /// only what no near one has, and what falls to this node.
-    fn rarest(&self, peer: PeerIx, range: Range<usize>, near: bool, salt: u64) -> Option<Pick> {
+    /// The rarest piece in `range` that this neighbour can give and may be asked for.
+    fn rarest(&self, peer: PeerIx, range: Range<usize>, which: Which, salt: u64) -> Option<Pick> {
         let (link, fetch) = (self.link(peer)?, self.fetch.as_ref()?);
-        let only = (!near).then(|| self.far_pieces(&range));
+        let only = match which {
+            Which::All => None,
+            Which::Far => Some(self.far_pieces(&range, false)),
+            Which::Mine => Some(self.far_pieces(&range, true)),
+        };
         let choice = Choice {
             theirs: &link.have,
             have: &self.have,

@@ -82,8 +82,6 @@ pub(super) struct Blob {
     /// Neighbours without all pieces that have each piece, and those of them that are near.
     pub(super) rarity: Vec<u8>,
     near_rarity: Vec<u8>,
-    /// Near neighbours with all pieces.
-    near_complete: usize,
     /// The pieces that this node may ask of other zones, while it is known.
     mine: Option<Bits>,
     /// Pieces that were not told yet.
@@ -117,7 +115,6 @@ impl Blob {
             claims: Claims::default(),
             rarity: vec![0; pieces],
             near_rarity: vec![0; pieces],
-            near_complete: 0,
             mine: None,
             news: Vec::new(),
             told_at: Timestamp::default(),
@@ -199,7 +196,6 @@ impl Blob {
         (link.up, link.complete) = (true, have.is_full());
         link.have = have;
         if link.complete {
-            self.near_complete += usize::from(link.near);
             return;
         }
         for piece in link.have.iter() {
@@ -244,18 +240,12 @@ impl Blob {
     fn uncount(&mut self, at: usize) {
         let link = &self.links[at];
         if link.complete {
-            self.near_complete -= usize::from(link.near);
             return;
         }
         for piece in link.have.iter() {
             self.rarity[piece] -= 1;
             self.near_rarity[piece] -= u8::from(link.near);
         }
-    }
-
-    /// Whether a neighbour of the own zone has the piece.
-    pub(super) fn is_near(&self, piece: usize) -> bool {
-        self.near_complete > 0 || self.near_rarity[piece] > 0
     }
 
     /// The pieces that fall to this node: of its near neighbours none has a lesser hash of node and
@@ -278,13 +268,18 @@ impl Blob {
         self.mine.get_or_insert_with(|| Bits::new(pieces))
     }
 
-    /// Pieces of `range` that may be asked of other zones.
-    pub(super) fn far_pieces(&self, range: &Range<usize>) -> Bits {
+    /// Pieces of `range` that no neighbour of the own zone gives: all of them, or those that fall to
+    /// this node. A source that chooses gives what it likes, so it does not count.
+    pub(super) fn far_pieces(&self, range: &Range<usize>, only_mine: bool) -> Bits {
         let mut pieces = Bits::new(self.pieces());
-        let mine = |piece: &usize| self.mine.as_ref().is_none_or(|mine| mine.has(*piece));
-        let end = range.end.min(self.pieces());
-        for piece in (range.start..end).filter(mine).filter(|piece| !self.is_near(*piece)) {
-            pieces.insert(piece);
+        if self.up().any(|link| link.near && link.complete && !link.chooses) {
+            return pieces;
+        }
+        let mine = self.mine.as_ref().filter(|_| only_mine);
+        for piece in range.start..range.end.min(self.pieces()) {
+            if self.near_rarity[piece] == 0 && mine.is_none_or(|mine| mine.has(piece)) {
+                pieces.insert(piece);
+            }
         }
         pieces
     }

@@ -91,7 +91,9 @@ impl Claims {
 
     /// Whether another node should be asked for its chain.
     pub(super) fn wants_more(&self) -> bool {
-        let open = self.doubt.is_none() && self.asked.len() < MAX_CHAIN_ASKS;
+        // Each wrong piece may mean that the chain is wrong, and that those asked so far lied.
+        let limit = MAX_CHAIN_ASKS + self.suspects.len();
+        let open = self.doubt.is_none() && self.asked.len() < limit;
         let enough = self.in_use && !self.uneasy && self.signers().len() >= SIGNERS;
         open && !enough && self.pending.len() < SIGNERS
     }

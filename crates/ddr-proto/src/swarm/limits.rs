@@ -91,7 +91,8 @@ pub const IDLE_HOLD_MS: u64 = 60_000;
 pub const CROSS_ZONE_MS: u64 = 500;
 /// A node that was asked for its chain is not waited for longer.
 pub const CHAIN_MS: u64 = 2_000;
-/// Nodes that are asked for their chain of one blob, until one chain gives way to another.
+/// Nodes that are asked for their chain of one blob, until one chain gives way to another; one more for
+/// each wrong piece whose giver is remembered.
 pub const MAX_CHAIN_ASKS: usize = 6;
 /// Most chains of one blob that are known, right or wrong.
 pub const MAX_CLAIMS: usize = 16;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ddr_proto::swarm::{
-    Blame, ClaimId, Class, Failure, GroupId, Input, MAX_NEIGHBOURS, MAX_SHRINKS, Output, STALL_MS,
-    UploadId, WINDOW, Wanted,
+    Blame, ClaimId, Class, Failure, GroupId, Input, MAX_CHAIN_ASKS, MAX_NEIGHBOURS, MAX_SHRINKS,
+    Output, STALL_MS, UploadId, WINDOW, Wanted,
 };
 use ddr_proto::wire::{BusyAnswer, HaveMap, Holder, SwarmBody};
 use ddr_proto::{Key, NodeId};
@@ -209,9 +209,8 @@ fn who_gives_a_wrong_piece_is_struck_when_another_gives_the_right_one() {
     assert_eq!(bench.struck(), [(bad.node, Blame::WrongPiece)]);
 }
 
-#[test]
-fn two_wrong_pieces_alone_convict_nobody_but_more_chains_are_asked_for() {
-    let mut bench = Bench::with_holders(6);
+/// Two neighbours that signed no chain give the same piece wrong.
+fn two_give_a_piece_wrong(bench: &mut Bench) {
     let mut open = bench.asks();
     let signers = bench.signers.clone();
     let signed = |asked: &Asked| signers.contains(&asked.node);
@@ -230,9 +229,31 @@ fn two_wrong_pieces_alone_convict_nobody_but_more_chains_are_asked_for() {
         }
         open.extend(bench.asks());
     }
+}
+
+#[test]
+fn two_wrong_pieces_alone_convict_nobody_but_more_chains_are_asked_for() {
+    let mut bench = Bench::with_holders(6);
+    two_give_a_piece_wrong(&mut bench);
     assert!(bench.struck().is_empty());
     let asked = |output: &Output| matches!(output, Output::AskChain { .. }).then_some(());
     assert!(!bench.take_all(asked).is_empty());
+}
+
+#[test]
+fn each_wrong_piece_lets_one_holder_more_be_asked_for_its_chain() {
+    let mut bench = Bench::with_holders(20);
+    two_give_a_piece_wrong(&mut bench);
+    let voucher = |output: &Output| match output {
+        Output::AskChain { node, .. } => Some(*node),
+        _ => None,
+    };
+    let mut asked = bench.signers.len();
+    while let Some(from) = bench.take(voucher) {
+        asked += 1;
+        bench.input(Input::NoChain { blob: BLOB, from, wrong: false });
+    }
+    assert_eq!(asked, MAX_CHAIN_ASKS + 2);
 }
 
 #[test]
@@ -392,6 +413,16 @@ fn another_zone_is_asked_only_for_what_the_own_one_has_not_and_what_falls_to_thi
         bench.asks().iter().any(|ask| ask.node == node(30)),
         "it waits for the others for ever"
     );
+}
+
+#[test]
+fn a_source_that_chooses_does_not_keep_other_zones_from_being_asked() {
+    let mut bench = Bench::fetching(Wanted::All);
+    let have = HaveMap::All;
+    bench.say(1, SwarmBody::Hello { size: SIZE, have, chooses: true, load: 0, reply: true });
+    bench.say_in(&contact_in(30, "b"), BLOB, hello(map(0..50)));
+    bench.settle();
+    assert!(bench.asks().iter().any(|ask| ask.node == node(30)));
 }
 
 #[test]
