@@ -278,7 +278,7 @@ impl Seed {
 /// A part of a body, once it may go.
 async fn paced(throttles: Arc<Throttles>, chunk: io::Result<Bytes>) -> io::Result<Bytes> {
     if let Ok(bytes) = &chunk {
-        throttles.upload.take(bytes.len() as u64, Class::Pull).await;
+        throttles.upload.take(bytes.len() as u64, Class::Pull).await.spend();
     }
     chunk
 }

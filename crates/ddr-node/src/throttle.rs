@@ -20,6 +20,28 @@ pub const MIN_RATE: u64 = 64 * 1024;
 /// Bytes that may go at once, as time at the limit.
 const BURST: Duration = Duration::from_millis(100);
 
+/// Bytes that were granted. Dropped before [`Self::spend`], they are given back: whoever was refused,
+/// or broke off before the first byte, has moved nothing.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Leave<'a> {
+    throttle: &'a Throttle,
+    bytes: u64,
+}
+
+impl Leave<'_> {
+    /// The bytes go.
+    pub(crate) fn spend(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.throttle.state().balance += self.bytes as f64;
+    }
+}
+
 /// The limit of one direction.
 #[derive(Debug)]
 pub(crate) struct Throttle {
@@ -61,13 +83,13 @@ impl Throttle {
         *self.changed.borrow()
     }
 
-    /// Whether `bytes` may go now; if so they are counted.
-    pub(crate) fn try_take(&self, bytes: u64, class: Class) -> bool {
-        self.take_or_wait(bytes, class).is_none()
+    /// Leave for `bytes`, if they may go now.
+    pub(crate) fn try_take(&self, bytes: u64, class: Class) -> Option<Leave<'_>> {
+        self.take_or_wait(bytes, class).is_none().then_some(Leave { throttle: self, bytes })
     }
 
-    /// Waits until `bytes` may go, and counts them. May be dropped while it waits.
-    pub(crate) async fn take(&self, bytes: u64, class: Class) {
+    /// Waits until `bytes` may go. May be dropped while it waits.
+    pub(crate) async fn take(&self, bytes: u64, class: Class) -> Leave<'_> {
         let mut changed = self.changed.subscribe();
         while let Some(wait) = self.take_or_wait(bytes, class) {
             tokio::select! {
@@ -75,6 +97,7 @@ impl Throttle {
                 _ = changed.changed() => {}
             }
         }
+        Leave { throttle: self, bytes }
     }
 
     /// `None`: counted. Else how long it takes until it may work.
@@ -136,7 +159,7 @@ mod tests {
             let throttle = Throttle::new(Some(1_000_000));
             let (start, mut moved) = (Instant::now(), 0);
             while start.elapsed() < Duration::from_secs(60) {
-                throttle.take(piece, Class::Pull).await;
+                throttle.take(piece, Class::Pull).await.spend();
                 moved += piece;
             }
             // A burst before; one piece that is owed, and one that waited for longer than that.
@@ -148,12 +171,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn background_takes_what_pulls_leave() {
         let throttle = Throttle::new(Some(1_000_000));
-        assert!(throttle.try_take(1, Class::Background));
-        assert!(!throttle.try_take(1, Class::Background), "the burst is not whole");
-        assert!(throttle.try_take(500_000, Class::Pull));
-        assert!(!throttle.try_take(1, Class::Pull), "400 kB are owed");
+        throttle.try_take(1, Class::Background).expect("nothing is owed").spend();
+        assert!(throttle.try_take(1, Class::Background).is_none(), "the burst is not whole");
+        throttle.try_take(500_000, Class::Pull).expect("a pull may go").spend();
+        assert!(throttle.try_take(1, Class::Pull).is_none(), "400 kB are owed");
         let start = Instant::now();
-        throttle.take(1, Class::Background).await;
+        throttle.take(1, Class::Background).await.spend();
         assert!(start.elapsed() >= Duration::from_millis(490), "{:?}", start.elapsed());
     }
 
@@ -161,14 +184,22 @@ mod tests {
     async fn a_new_limit_counts_at_once() {
         let throttle = std::sync::Arc::new(Throttle::new(Some(0)));
         assert_eq!(throttle.rate(), Some(MIN_RATE));
-        throttle.take(u64::from(u32::MAX), Class::Pull).await;
+        throttle.take(u64::from(u32::MAX), Class::Pull).await.spend();
         let waiting = tokio::spawn({
             let throttle = std::sync::Arc::clone(&throttle);
-            async move { throttle.take(1, Class::Pull).await }
+            async move { throttle.take(1, Class::Pull).await.spend() }
         });
         tokio::task::yield_now().await;
         throttle.set(None);
         waiting.await.expect("it ends although 18 hours were owed");
-        assert!(throttle.try_take(u64::MAX, Class::Background));
+        assert!(throttle.try_take(u64::MAX, Class::Background).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_granted_and_did_not_go_is_not_owed() {
+        let throttle = Throttle::new(Some(1_000_000));
+        for _ in 0..100 {
+            drop(throttle.try_take(5_000_000, Class::Pull).expect("nothing went"));
+        }
     }
 }

@@ -285,7 +285,8 @@ impl Job {
             };
             self.shared.gave(node, &self.repository, bytes.len() as u64, first);
             self.slot.tally.gave(node, addr, bytes.len() as u64);
-            self.shared.throttles.download.take(bytes.len() as u64, Class::Pull).await;
+            let leave = self.shared.throttles.download.take(bytes.len() as u64, Class::Pull);
+            leave.await.spend();
             if std::mem::take(&mut first) {
                 self.contributes(node, addr, writer.accepted());
             }

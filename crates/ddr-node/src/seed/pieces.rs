@@ -73,12 +73,14 @@ impl Seed {
         let (digest, whole) = (request.digest, here.whole());
         let class = if request.background { Class::Background } else { Class::Pull };
         let bytes = piece_range(size, piece.unwrap_or(0));
-        if !self.throttles.upload.try_take(bytes.end - bytes.start, class) {
+        let leave = self.throttles.upload.try_take(bytes.end - bytes.start, class);
+        let Some(leave) = leave else {
             return Some(ContentReply::Busy(BusyAnswer::default()));
-        }
+        };
         let asked = PieceRequest { from: from.node, digest, whole, piece, class };
         Some(match self.pieces.request(asked).await {
             Some(Verdict::Serve(piece, upload)) => {
+                leave.spend();
                 self.serve(here, digest, piece_range(size, piece), upload)
             }
             Some(Verdict::Refuse(Refusal::Busy(answer))) => ContentReply::Busy(answer),

@@ -180,9 +180,7 @@ impl Driver {
         let group = self.group_of(&gathering.repository);
         let entry = Entry::new(Arc::clone(&gathering), group, Instant::now());
         self.entries.insert(key, entry);
-        let Interest { readers, wanted, class } = interest;
-        self.input(Input::Fetch { blob: key, size, group, class, wanted, have });
-        self.input(Input::ClientAt { blob: key, readers });
+        self.want((key, size, group), interest, have);
         if self.core.view(&key).is_none() {
             gathering.end(End::Failed("too many blobs are served and fetched".into()));
         }
@@ -199,10 +197,13 @@ impl Driver {
     fn interest(&mut self, key: Key, interest: Interest) {
         let Some(entry) = self.entries.get(&key) else { return };
         let (size, group) = (entry.gathering.size, entry.group);
-        let Interest { readers, wanted, class } = interest;
-        self.input(Input::ClientAt { blob: key, readers });
-        let have = Vec::new();
-        self.input(Input::Fetch { blob: key, size, group, class, wanted, have });
+        self.want((key, size, group), interest, Vec::new());
+    }
+
+    fn want(&mut self, of: (Key, u64, GroupId), interest: Interest, have: Vec<u32>) {
+        let ((blob, size, group), Interest { readers, wanted, class }) = (of, interest);
+        self.input(Input::Fetch { blob, size, group, class, wanted, have });
+        self.input(Input::ClientAt { blob, readers });
     }
 
     /// A fetch has ended; if its blob did not become one of the store it is not here any more.
@@ -246,7 +247,8 @@ impl Driver {
         let Some(size) = whole.filter(|_| !self.entries.contains_key(&blob)) else { return };
         let is_new = self.core.view(&blob).is_none();
         self.input(Input::Hold { blob, size, sources: Vec::new() });
-        if is_new {
+        // The core takes in no more than it has room for.
+        if is_new && self.core.view(&blob).is_some() {
             let errands = Arc::clone(&self.errands);
             self.tasks.spawn(async move {
                 let sources = errands.sources(&digest).await;

@@ -79,13 +79,13 @@ impl Errands {
         let failed = |failure| Input::Failed { ask: ask.id, failure };
         let len = gathering.piece_range(ask.piece.unwrap_or(0));
         let len = usize::try_from(len.end - len.start).unwrap_or(usize::MAX);
-        let leave = async {
-            self.throttles.download.take(len as u64, ask.class).await;
-            self.buffers.take(len).await
+        let both = async {
+            let leave = self.throttles.download.take(len as u64, ask.class).await;
+            (leave, self.buffers.take(len).await)
         };
-        let granted = tokio::time::timeout(LEAVE_WAIT, leave).await;
+        let granted = tokio::time::timeout(LEAVE_WAIT, both).await;
         // This node is short of memory or bandwidth, which is nobody's fault: asked again later.
-        let Ok(granted) = granted else {
+        let Ok((leave, granted)) = granted else {
             return Answer { blob, input: failed(Failure::Unchecked), head_us: Some(0) };
         };
         let sent = Instant::now();
@@ -93,6 +93,7 @@ impl Errands {
         let head_us = Some(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
         match opened {
             Ok((addr, body)) => {
+                leave.spend();
                 let body = (addr, body, peer.zone != self.own.zone);
                 let input = self.take(gathering, &ask, body, granted).await;
                 Answer { blob, input, head_us }

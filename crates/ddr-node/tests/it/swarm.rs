@@ -70,6 +70,14 @@ async fn a_holder_gives_pieces_and_its_chain_where_the_blob_is_linked() {
     let more = within(client.get_any_piece(machine.addr, None, &any)).await;
     assert_eq!(more.expect_err("all are out"), GetError::NotFound);
 
+    // Who is refused costs nothing of the bandwidth.
+    node.set_bandwidth(Bandwidth { upload: Some(MIN_RATE), download: None });
+    for _ in 0..20 {
+        let more = within(client.get_any_piece(machine.addr, None, &any)).await;
+        assert_eq!(more.expect_err("all are out"), GetError::NotFound);
+    }
+    node.set_bandwidth(Bandwidth::default());
+
     let path = ddr_net::chain_path(&digest, &name);
     let mut body = within(client.get(machine.addr, None, &path, None)).await.expect("given");
     let signed = SignedChain::decode(&read(&mut body).await).expect("a chain");
