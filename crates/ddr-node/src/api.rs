@@ -213,6 +213,8 @@ pub struct Status {
     pub fetches_running: usize,
     /// These, one by one; see [`Node::swarms`](crate::Node::swarms).
     pub swarms: Vec<SwarmStatus>,
+    /// Content that this node keeps for its swarm.
+    pub copies: crate::CopiesStatus,
     /// Uploads and fetches of content from peers since start.
     pub traffic: Traffic,
     /// Who served this node since start, most bytes first. At most

@@ -52,6 +52,16 @@ impl Deleted {
         Ok(entry.is_present())
     }
 
+    /// Asks the nodes that keep such words whether the content was deleted, though this node has heard
+    /// nothing; if so it goes here too.
+    pub(crate) async fn confirm(&self, content: Content<'_>) -> Result<bool, ReadError> {
+        let (set, member) = place(content);
+        let Some(entry) = self.parts.read_entry(&set, &member).await? else { return Ok(false) };
+        let deleted = entry.is_present();
+        self.parts.keep_here(entry).await?;
+        Ok(deleted)
+    }
+
     /// True when this node was told that the content was deleted from its repository. Blocks.
     pub(crate) fn is_marked(&self, content: Content<'_>) -> Result<bool, IndexError> {
         let (set, member) = place(content);

@@ -20,6 +20,8 @@ pub enum JobKind {
     Verify,
     /// Brings an image here, and to other nodes.
     Pull,
+    /// Hands over what this node keeps for its swarm.
+    Drain,
 }
 
 /// How a run stands.

@@ -17,6 +17,7 @@ mod bootstrap;
 pub mod budget;
 mod caller;
 mod clock;
+mod copies;
 mod deleted;
 mod entry;
 mod flight;
@@ -50,6 +51,7 @@ pub use api::{
 pub use blob::{Blob, BlobStream};
 pub use bootstrap::{Rhythm, Sources};
 pub use budget::Budget;
+pub use copies::{COPIES, COPIES_GRACE, CopiesStatus, CopySettings, Durability, MAX_COPIES};
 pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use job::{JobBusy, JobKind, JobState, JobStatus};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};

@@ -44,6 +44,18 @@ pub const CORRUPT: &str = "ddr_corrupt_total";
 pub const REPAIRED: &str = "ddr_repaired_total";
 /// Blobs and manifests that were lost and did not come back, as of the last verification.
 pub const LOST: &str = "ddr_lost";
+/// Bytes of manifests and blobs that this node keeps for its swarm.
+pub const COPIES_KEPT_BYTES: &str = "ddr_copies_kept_bytes";
+/// Of these manifests and blobs, those with fewer copies than there shall be.
+pub const COPIES_MISSING: &str = "ddr_copies_missing";
+/// Bytes of the copies that are missing.
+pub const COPIES_MISSING_BYTES: &str = "ddr_copies_missing_bytes";
+/// Manifests and blobs of which this node has the only copy.
+pub const COPIES_SOLE: &str = "ddr_copies_sole";
+/// Copies that this node had made on others in the place of lost ones.
+pub const COPIES_MENDED: &str = "ddr_copies_mended_total";
+/// Bytes of these.
+pub const COPIES_MENDED_BYTES: &str = "ddr_copies_mended_bytes_total";
 /// Nodes in the routing table.
 pub const PEERS: &str = "ddr_peers";
 
@@ -72,6 +84,15 @@ pub fn describe() {
     describe_counter!(CORRUPT, "Blobs and manifests that were found damaged");
     describe_counter!(REPAIRED, "Lost blobs and manifests that came back from peers");
     describe_gauge!(LOST, "Lost blobs and manifests, as of the last verification");
+    describe_gauge!(COPIES_KEPT_BYTES, "Bytes that this node keeps for its swarm");
+    describe_gauge!(
+        COPIES_MISSING,
+        "Manifests and blobs kept here with fewer copies than there shall be"
+    );
+    describe_gauge!(COPIES_MISSING_BYTES, "Bytes of the copies that are missing of these");
+    describe_gauge!(COPIES_SOLE, "Manifests and blobs of which this node has the only copy");
+    describe_counter!(COPIES_MENDED, "Copies made on other nodes in the place of lost ones");
+    describe_counter!(COPIES_MENDED_BYTES, "Bytes of these");
     describe_gauge!(PEERS, "Nodes in the routing table");
     ddr_net::metrics::describe();
 }

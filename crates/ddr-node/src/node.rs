@@ -7,6 +7,7 @@ mod run;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::bootstrap::{Bootstrap, Sources};
 use crate::clock::Clock;
+use crate::copies::{Copies, CopySettings};
 use crate::job::{Board, JobBusy, JobKind, JobStatus};
 use crate::names::Names;
 use crate::overlay::OverlayHandle;
@@ -85,6 +87,8 @@ pub struct Limits {
     pub buffer_bytes: usize,
     /// How fast content goes from and to other nodes, at first.
     pub bandwidth: Bandwidth,
+    /// Copies of what is pushed.
+    pub copies: CopySettings,
 }
 
 impl Default for Limits {
@@ -96,6 +100,7 @@ impl Default for Limits {
             upkeep: UpkeepSettings::default(),
             buffer_bytes: crate::budget::BUFFER_BYTES,
             bandwidth: Bandwidth::default(),
+            copies: CopySettings::default(),
         }
     }
 }
@@ -130,12 +135,14 @@ pub(crate) struct Inner {
     push: Push,
     upkeep: Upkeep,
     preheat: Preheat,
+    copies: Arc<Copies>,
     overlay: OverlayHandle,
     bootstrap: Arc<Bootstrap>,
     peers: Arc<Peers>,
     tokens: Arc<Tokens>,
     swarm: Swarm,
     clock: Clock,
+    closing: AtomicBool,
     stop: watch::Sender<bool>,
     joined: Arc<watch::Sender<bool>>,
     tasks: run::Tasks,
@@ -153,8 +160,9 @@ impl Node {
         Ok(Self { inner: Arc::new(run::start(config, sources).await?) })
     }
 
-    /// Leaves: withdraws its records, says goodbye, saves its peers, stops all tasks. Takes a few
-    /// seconds at most; a second call returns at once.
+    /// Leaves: hands over what only it keeps, withdraws its records, says goodbye, saves its peers, stops
+    /// all tasks. Takes a few seconds, and half a minute more where much is handed over; a second call
+    /// returns at once.
     pub async fn shutdown(&self) {
         run::shutdown(&self.inner).await;
     }
@@ -352,6 +360,7 @@ impl Node {
             provider_records: view.stored_records,
             fetches_running: inner.pull.running(),
             swarms: inner.pull.swarms(),
+            copies: inner.copies.status(),
             traffic: inner.shared.traffic.read(),
             sources: inner.peers.sources(MAX_SOURCES),
             images: inner.peers.images(MAX_SOURCES),
@@ -391,14 +400,24 @@ impl Node {
         self.inner.upkeep.start_verify(request).await
     }
 
+    /// Begins to hand over everything that it keeps for its swarm, for its retirement. It takes no new
+    /// duties from then on, and serves what it has.
+    pub async fn start_drain(&self) -> Result<JobStatus, JobBusy> {
+        self.inner.copies.start_drain().await
+    }
+
     /// The run of a kind that goes on, or the last one since the start.
     pub fn job(&self, kind: JobKind) -> JobStatus {
         self.board(kind).status()
     }
 
-    /// Asks the run of a kind to end soon; whether one was under way.
+    /// Asks the run of a kind to end soon; whether one was under way. A drain that is done ends too: the node
+    /// takes duties again.
     pub fn stop_job(&self, kind: JobKind) -> bool {
-        self.board(kind).stop()
+        match kind {
+            JobKind::Drain => self.inner.copies.end_drain(),
+            _ => self.board(kind).stop(),
+        }
     }
 
     /// Makes a join token that works for `ttl`, at most [`crate::tokens::MAX_TTL`]. The text is a
@@ -427,6 +446,7 @@ impl Node {
             JobKind::Gc => &self.inner.upkeep.collections,
             JobKind::Verify => &self.inner.upkeep.verifications,
             JobKind::Pull => self.inner.preheat.board(),
+            JobKind::Drain => &self.inner.copies.drains,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Taking content in: uploads, mounts, manifests.
 //!
 //! Decides the order in which a push becomes visible: blobs and manifest durable here, then
-//! announced, then named on a majority, then answered. It must never name what is not stored.
+//! announced, then durable on other nodes, then named on a majority, then answered. It must never name what is not stored.
 
 mod manifest;
 mod upload;
@@ -18,6 +18,7 @@ pub(crate) use manifest::Incoming;
 pub use upload::Upload;
 
 use crate::announce::Announcer;
+use crate::copies::Copies;
 use crate::names::Names;
 use crate::pull::{Pull, Shared};
 use crate::upload_blocking;
@@ -31,12 +32,18 @@ pub(crate) struct Push {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pull: Arc<Pull>,
     pub(crate) names: Arc<Names>,
+    copies: Arc<Copies>,
     released: Arc<Notify>,
 }
 
 impl Push {
-    pub(crate) fn new(shared: Arc<Shared>, pull: Arc<Pull>, names: Arc<Names>) -> Self {
-        Self { shared, pull, names, released: Arc::default() }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        pull: Arc<Pull>,
+        names: Arc<Names>,
+        copies: Arc<Copies>,
+    ) -> Self {
+        Self { shared, pull, names, copies, released: Arc::default() }
     }
 
     fn announcer(&self) -> &Announcer {

@@ -1,7 +1,7 @@
 //! What this node answers to peers.
 //!
-//! Decides nothing about messages: it hands each to the overlay, to the names, to the tokens or to the
-//! preheats.
+//! Decides nothing about messages: it hands each to the overlay, to the names, to the tokens, to the
+//! preheats or to the copies.
 //! It must never give content that the named repository does not link here, and never anything
 //! without a repository.
 
@@ -31,6 +31,7 @@ use crate::blob::Blob;
 use crate::blocking;
 use crate::budget::Budget;
 use crate::caller::NO_PUZZLE;
+use crate::copies::Copies;
 use crate::names::Keeper;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
@@ -60,6 +61,8 @@ pub(crate) struct Seed {
     pub(crate) throttles: Arc<Throttles>,
     /// Preheats that peers ask for.
     pub(crate) orders: Arc<Orders>,
+    /// What this node keeps for its swarm.
+    pub(crate) copies: Arc<Copies>,
 }
 
 impl Service for Seed {
@@ -137,6 +140,10 @@ impl Seed {
             Request::Preheat(order) => {
                 self.overlay.heard(envelope.sender);
                 self.orders.answer(from, order)
+            }
+            Request::Keep { take, placement } => {
+                self.overlay.heard(envelope.sender.clone());
+                self.copies.answer(envelope.sender, take, placement).await
             }
             _ => self
                 .overlay

@@ -9,6 +9,7 @@
 //! - [`wire`]: messages and signed records, with their limits
 //! - [`kad`]: the S/Kademlia overlay: who is near, who holds what
 //! - [`names`]: quorum arithmetic for tags
+//! - [`replica`]: who holds copies of pushed content, and what is mended first
 //! - [`swarm`]: who is asked for which piece, and who is served
 
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod chance;
 pub mod id;
 pub mod kad;
 pub mod names;
+pub mod replica;
 pub mod swarm;
 pub mod time;
 pub mod wire;

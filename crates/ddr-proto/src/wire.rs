@@ -10,6 +10,7 @@ mod contact;
 mod entry;
 mod preheat;
 mod record;
+mod replica;
 mod signer;
 mod swarm;
 
@@ -25,6 +26,10 @@ pub use self::entry::{
 pub use self::preheat::{MAX_PREHEAT_ERROR_BYTES, PreheatOrder, PreheatStage, PreheatState};
 pub(crate) use self::record::Terms;
 pub use self::record::{NameRecord, ProviderRecord, RecordError};
+pub use self::replica::{
+    KeepAnswer, Keeping, MAX_PARTS_PER_KEEP, MAX_PLACED_BLOBS, MAX_REPLICA_HOLDERS, PlacedPart,
+    Placement,
+};
 pub use self::signer::Signer;
 pub use self::swarm::{
     BusyAnswer, HaveMap, Holder, MAX_HAVE_PIECES, MAX_HOLDERS, MAX_MAP_BYTES,
@@ -116,6 +121,13 @@ pub enum Request {
     },
     /// Bring an image to your disk, or say how that stands. Answer: `Preheat`.
     Preheat(PreheatOrder),
+    /// Which of these parts do you keep? Answer: `Keeping`.
+    Keep {
+        /// Become a holder of those that you do not keep.
+        take: bool,
+        /// At most [`MAX_PARTS_PER_KEEP`] blobs.
+        placement: Placement,
+    },
 }
 
 /// A request with who asks; the sender must be the node that the connection proved.
@@ -204,6 +216,8 @@ pub enum Response {
     },
     /// How a preheat stands.
     Preheat(PreheatState),
+    /// Which parts I keep.
+    Keeping(KeepAnswer),
 }
 
 /// A record of a key with plenty of holders.
@@ -284,6 +298,7 @@ impl RequestEnvelope {
                 range.check_limits()
             }
             Request::Preheat(order) => order.check_limits(),
+            Request::Keep { placement, .. } => placement.check_limits(),
             Request::Ping
             | Request::FindNode { .. }
             | Request::FindProviders { .. }
@@ -328,6 +343,7 @@ impl Response {
                 return records.iter().try_for_each(|record| record.provider.check_limits());
             }
             Self::Preheat(state) => return state.check_limits(),
+            Self::Keeping(answer) => return answer.check_limits(),
             Self::EntryStored { newest: Some(newest), .. } => return newest.check_limits(),
             _ => return Ok(()),
         };

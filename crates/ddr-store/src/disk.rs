@@ -93,6 +93,21 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// As the operating system says.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The room on the file system of a directory.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+}
+
+/// Bytes of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What is left for this process.
+    pub free: u64,
 }
 
 /// An open file. It stays readable after its name is gone.

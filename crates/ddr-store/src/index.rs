@@ -16,6 +16,7 @@ mod keys;
 mod manifests;
 mod names;
 mod reach;
+mod replicas;
 mod sets;
 mod untagged;
 
@@ -23,6 +24,7 @@ pub(crate) use audit::AuditTable;
 pub(crate) use garbage::{Cursor, Looked, Removed, Rules};
 pub use manifests::{ManifestEntry, StoredManifest};
 pub use names::{MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, NamePage};
+pub use replicas::{MAX_REPLICA_RECORD_BYTES, ReplicaRecord};
 pub use sets::{Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, Outcome, SetPage, SetRows};
 
 use crate::disk::{Disk, OpenMode};
@@ -79,7 +81,7 @@ const SETS: TableDefinition<'_, Place, Ranked> = TableDefinition::new("sets");
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 
 /// How many tables there are.
-const TABLES: usize = 14 + reach::REACH_TABLES;
+const TABLES: usize = 14 + reach::REACH_TABLES + replicas::REPLICA_TABLES;
 
 /// The database, and how to open it again.
 #[derive(Debug)]
@@ -255,5 +257,6 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), IndexError> {
     transaction.open_table(NAMES)?;
     transaction.open_table(SETS)?;
     transaction.open_table(SETTINGS)?;
+    replicas::create_tables(transaction)?;
     reach::create_tables(transaction)
 }

@@ -31,12 +31,14 @@ mod verify;
 
 pub use blob::BlobReader;
 pub use commit::Committed;
+pub use disk::Space;
 pub use error::{IndexError, OpenError, PartialError, PieceError, UploadError};
 pub use fetch::{Fetch, FetchReader, MAX_FETCHES};
 pub use gc::{Gc, GcOptions, GcPhase, GcReport, GcStep};
 pub use index::{
-    Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES,
-    MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, SetPage, SetRows, StoredManifest,
+    Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_REPLICA_RECORD_BYTES,
+    MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, ReplicaRecord,
+    SetPage, SetRows, StoredManifest,
 };
 pub use partial::{
     Checked, IdlePartial, MAX_IDLE_PARTIAL_BYTES, MAX_IDLE_PARTIALS, PARTIAL_IDLE_MS, PartialBlob,

@@ -3,6 +3,7 @@
 //! Decides nothing: calls about blobs, uploads and fetches stand in their own modules, those
 //! about the index are passed on here.
 
+mod replicas;
 mod sets;
 
 use crate::disk::{Disk, DiskFile, RealDisk};

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::bootstrap::{Book, Bootstrap, Sources};
 use crate::budget::Budget;
 use crate::caller::{Caller, NO_PUZZLE};
 use crate::clock::Clock;
+use crate::copies::{self, Copies};
 use crate::deleted::Deleted;
 use crate::forget::Forget;
 use crate::names::{self, Keeper, Names, Parts, settle};
@@ -117,10 +119,24 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         names: Arc::clone(&names),
         overlay: overlay.clone(),
     });
+    let copies = Arc::new(Copies::new(copies::Parts {
+        shared: Arc::clone(&shared),
+        pull: Arc::clone(&pull),
+        overlay: overlay.clone(),
+        caller: names.caller().clone(),
+        clock,
+        settings: config.limits.copies,
+    }));
     let inner = Inner {
         upkeep,
         preheat,
-        push: Push::new(Arc::clone(&shared), Arc::clone(&pull), Arc::clone(&names)),
+        push: Push::new(
+            Arc::clone(&shared),
+            Arc::clone(&pull),
+            Arc::clone(&names),
+            Arc::clone(&copies),
+        ),
+        copies,
         shared,
         pull,
         names,
@@ -130,6 +146,7 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         tokens: loaded.tokens,
         swarm: config.swarm,
         clock,
+        closing: AtomicBool::new(false),
         stop,
         joined: Arc::new(watch::Sender::new(false)),
         tasks: Tasks::default(),
@@ -195,6 +212,7 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
         turns: Arc::new(Semaphore::new(MAX_SERVING)),
         buffers: inner.shared.buffers.clone(),
         orders: inner.preheat.orders(),
+        copies: Arc::clone(&inner.copies),
     });
     let (announcer, store) = (inner.shared.announcer.clone(), inner.shared.store.clone());
     let joining = join(Arc::clone(&parts), joins, Arc::clone(&inner.joined));
@@ -208,6 +226,7 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
     let settings = inner.shared.limits.upkeep;
     tasks.add(inner.upkeep.clone().run(settings, stopped()));
     tasks.add(settle::run(Arc::clone(&parts), stopped()));
+    tasks.add(Arc::clone(&inner.copies).run(stopped()));
     tasks.add(until(stopped(), looking));
     let bootstrap = Arc::clone(&inner.bootstrap);
     tasks.add(until(stopped(), housekeeping(parts, bootstrap, Arc::clone(&inner.tokens))));
@@ -219,9 +238,11 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
 
 /// See [`super::Node::shutdown`].
 pub(super) async fn shutdown(inner: &Inner) {
-    if inner.stop.send_replace(true) {
+    if inner.closing.swap(true, Ordering::AcqRel) {
         return;
     }
+    inner.copies.leave().await;
+    inner.stop.send_replace(true);
     let leave = async {
         let contacts = alive(&inner.overlay).await;
         inner.bootstrap.save(&contacts).await;

@@ -60,13 +60,20 @@ impl Locator {
 
     /// Holders of `digest`, from memory when that is fresh.
     pub(crate) fn holders(&self, digest: &Digest) -> Holders {
-        self.answer(digest, false)
+        self.answer(digest, false, None)
     }
 
     /// Holders of `digest`, after those found before proved false. Looked for thoroughly, unless a
     /// lookup runs right now.
     pub(crate) fn holders_anew(&self, digest: &Digest) -> Holders {
-        self.answer(digest, true)
+        self.answer(digest, true, None)
+    }
+
+    /// A node that was just heard says that it holds `digest`: it is known at once, before those that
+    /// the lookup brings.
+    pub(crate) fn hint(&self, digest: &Digest, holder: &Contact) {
+        let holder = Holder { contact: holder.clone(), complete: true };
+        self.answer(digest, false, Some(holder));
     }
 
     /// Forgets what was found, because this node changed it.
@@ -74,7 +81,7 @@ impl Locator {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 
-    fn answer(&self, digest: &Digest, anew: bool) -> Holders {
+    fn answer(&self, digest: &Digest, anew: bool, hint: Option<Holder>) -> Holders {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = answers.get(digest)
             && answer.is_usable(anew)
@@ -87,7 +94,8 @@ impl Locator {
                 answers.remove(&oldest);
             }
         }
-        let (tell, found) = watch::channel(Found::default());
+        let known = Found { holders: hint.into_iter().collect(), done: false };
+        let (tell, found) = watch::channel(known);
         let before =
             answers.insert(*digest, Answer { found: found.clone(), asked: Instant::now() });
         // The core's memory serves after "nobody" only: holders are remembered here already.

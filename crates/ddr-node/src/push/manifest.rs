@@ -37,9 +37,11 @@ impl Push {
         let repository = incoming.repository;
         let manifest = Manifest::parse(incoming.content_type, &incoming.bytes)?;
         let digest = checked_digest(incoming.reference, &incoming.bytes)?;
+        let size = incoming.bytes.len() as u64;
         let mut seen = BTreeSet::new();
-        let blobs = manifest.required_blobs().map(|blob| blob.digest);
-        let blobs: Vec<Digest> = blobs.filter(|digest| seen.insert(*digest)).collect();
+        let blobs = manifest.required_blobs().map(|blob| (blob.digest, blob.size));
+        let sized: Vec<(Digest, u64)> = blobs.filter(|blob| seen.insert(blob.0)).collect();
+        let blobs: Vec<Digest> = sized.iter().map(|(digest, _)| *digest).collect();
         let unknown_blobs = self.check_blobs(repository, &blobs).await?;
         let content = ManifestContent {
             digest,
@@ -58,6 +60,10 @@ impl Push {
         let _pin = self.shared.store.pin(&digest, 0);
         self.store_over(repository, Arc::clone(&entry), &known).await?;
         self.announcer().announced(&digest, &blobs).await;
+        let kept: Vec<(Digest, u64)> =
+            sized.into_iter().filter(|(blob, _)| !unknown.contains(blob)).collect();
+        let secured = self.copies.secure(repository, (digest, size), &kept).await;
+        secured.map_err(unavailable)?;
         let mut tags: Vec<Tag> = incoming.tags.to_vec();
         if let Reference::Tag(tag) = incoming.reference {
             tags.push(tag.clone());

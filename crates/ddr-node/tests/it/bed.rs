@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_net::{Carrier, Client, ClientLimits, Identity, MemoryNetwork, Swarm};
-use ddr_node::{Blob, JobKind, JobState, JobStatus, Limits, Node, NodeConfig, Sources};
+use ddr_node::{
+    Blob, CopySettings, Durability, JobKind, JobState, JobStatus, Limits, Node, NodeConfig, Sources,
+};
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
 use ddr_proto::id::NodeId;
 use ddr_store::{Store, StoreConfig};
@@ -17,6 +19,14 @@ use crate::gate::{Gate, GatedCarrier};
 
 /// How long a test waits for something that must happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// No copies but the one of the node that takes content in.
+const LONE: CopySettings = CopySettings {
+    copies: 1,
+    durability: Durability::Local,
+    grace: ddr_node::COPIES_GRACE,
+    rate: None,
+};
 
 /// A network and what is common to its nodes.
 pub(crate) struct Bed {
@@ -29,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) addr: SocketAddr,
     pub(crate) gate: Arc<Gate>,
     pub(crate) zone: String,
+    /// None beyond the node that takes content in, unless a test says so.
+    copies: CopySettings,
     identity: Arc<Identity>,
     swarm: Swarm,
 }
@@ -44,12 +56,24 @@ impl Bed {
         let identity = Arc::new(Identity::load_or_create(dir.path()).expect("a key"));
         let swarm = Swarm::create(dir.path(), &identity).expect("a swarm");
         let addr = SocketAddr::from(([10, 0, 0, number], 5001));
-        Machine { dir, addr, gate: Arc::default(), zone: String::new(), identity, swarm }
+        Machine {
+            dir,
+            addr,
+            gate: Arc::default(),
+            zone: String::new(),
+            copies: LONE,
+            identity,
+            swarm,
+        }
     }
 
     /// The client of a member that runs no node.
     pub(crate) fn client(&self, number: u8) -> Client {
-        let machine = self.machine(number);
+        self.client_of(&self.machine(number))
+    }
+
+    /// The same for a machine that is known.
+    pub(crate) fn client_of(&self, machine: &Machine) -> Client {
         let carrier = self.network.carrier(machine.addr, machine.identity.node_id());
         Client::new(Arc::new(carrier), ClientLimits::default())
     }
@@ -83,7 +107,7 @@ impl Bed {
             advertise: vec![machine.addr],
             zone: machine.zone.clone(),
             bootstrap: others.iter().map(|other| other.addr).collect(),
-            limits: Limits::default(),
+            limits: Limits { copies: machine.copies, ..Limits::default() },
         };
         Node::start_with(config, sources).await.expect("the node starts")
     }
@@ -107,6 +131,11 @@ impl Bed {
 }
 
 impl Machine {
+    /// The same with other settings for copies.
+    pub(crate) fn keeping(self, copies: CopySettings) -> Self {
+        Self { copies, ..self }
+    }
+
     /// The store; only one at a time may be open.
     pub(crate) fn store(&self) -> Store {
         let config = StoreConfig::new(self.dir.path().join("store"));

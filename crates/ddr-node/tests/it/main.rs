@@ -2,6 +2,7 @@
 
 mod bed;
 mod bootstrap;
+mod copies;
 mod faults;
 mod gate;
 mod hostile;

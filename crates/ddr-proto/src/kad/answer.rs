@@ -65,7 +65,8 @@ impl Kad {
             | Request::GetSet { .. }
             | Request::PutEntry { .. }
             | Request::Revoked { .. }
-            | Request::Preheat(_) => Response::Refused { reason: RefuseReason::Unsupported },
+            | Request::Preheat(_)
+            | Request::Keep { .. } => Response::Refused { reason: RefuseReason::Unsupported },
         }
     }
 

@@ -6,7 +6,7 @@
 mod memory;
 mod recording;
 
-use super::{Disk, DiskFile, Entry, OpenMode};
+use super::{Disk, DiskFile, Entry, OpenMode, Space};
 use memory::{Inode, Memory};
 use recording::Entry as Step;
 pub use recording::{Recording, Replay};
@@ -310,6 +310,11 @@ impl Disk for FaultyDisk {
         state.note(|| Operation::SyncDir(path.to_owned()));
         state.enter(|| Step::SyncDir(path.to_owned()));
         Ok(())
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        let state = self.state();
+        Ok(Space { total: state.capacity_bytes.unwrap_or(u64::MAX), free: state.room() })
     }
 }
 

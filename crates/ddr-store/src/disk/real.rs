@@ -4,7 +4,7 @@
 //! system can do that (`O_DIRECT`). A cached write costs a copy and a page for every 4 KiB, and
 //! pushes out what is being read; a direct one costs next to nothing and leaves nothing to flush.
 
-use super::{Disk, DiskFile, Entry, EntryKind, OpenMode};
+use super::{Disk, DiskFile, Entry, EntryKind, OpenMode, Space};
 use rustix::fs::OFlags;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -125,6 +125,12 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let of = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
+        Ok(Space { total: bytes(of.f_blocks), free: bytes(of.f_bavail) })
     }
 }
 

@@ -3,6 +3,7 @@
 use super::keys::{self, Key};
 use super::{
     Index, MANIFESTS, REFERRERS, REPOSITORIES, REVISION_OF, REVISIONS, TAGS, content, reach,
+    replicas,
 };
 use crate::error::IndexError;
 use crate::store::now_ms;
@@ -277,6 +278,7 @@ pub(super) fn remove(
     if !subject.is_empty() {
         t.open_table(REFERRERS)?.remove((name, subject.as_slice(), key))?;
     }
+    replicas::drop_record(t, name, key)?;
     reach::forget(t, name, key)?;
     let mut revision_of = t.open_table(REVISION_OF)?;
     revision_of.remove((key, name))?;

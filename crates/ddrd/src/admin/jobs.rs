@@ -1,4 +1,4 @@
-//! `/api/v1/gc`, `/api/v1/verify` and `/api/v1/pull`: POST begins a run, GET shows it, DELETE stops it.
+//! `/api/v1/gc`, `/api/v1/verify`, `/api/v1/pull` and `/api/v1/drain`: POST begins a run, GET shows it, DELETE stops it.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -17,6 +17,7 @@ pub(super) fn kind(path: &str) -> Option<JobKind> {
         "/api/v1/gc" => Some(JobKind::Gc),
         "/api/v1/verify" => Some(JobKind::Verify),
         "/api/v1/pull" => Some(JobKind::Pull),
+        "/api/v1/drain" => Some(JobKind::Drain),
         _ => None,
     }
 }
@@ -61,6 +62,7 @@ async fn start(
             Ok(admin.node.start_verify(request).await)
         }
         JobKind::Pull => Ok(admin.node.start_pull(pull(query)?).await),
+        JobKind::Drain => Ok(admin.node.start_drain().await),
     }
 }
 

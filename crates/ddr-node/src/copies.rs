@@ -1,0 +1,180 @@
+//! Copies of pushed content on other nodes, so that a machine may burn down.
+//!
+//! Decides what a push waits for, and drives the rules of [`ddr_proto::replica`]: who is asked to keep what,
+//! what is mended when a node is lost, what is handed over before this one leaves. See `docs/copies.md`.
+//! It must never say "kept" of what is not durable here, and never lets go because of what a third node says.
+
+mod audit;
+mod hand_over;
+mod ledger;
+mod mend;
+mod push;
+mod raise;
+mod report;
+mod taking;
+mod watch;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::id::{Key, NodeId};
+use ddr_proto::kad::Reason;
+use ddr_proto::replica::Pace;
+use ddr_proto::wire::Contact;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+pub use report::CopiesStatus;
+
+use crate::caller::Caller;
+use crate::clock::Clock;
+use crate::job::{Board, JobKind};
+use crate::names::COPIES as NEAR;
+use crate::overlay::OverlayHandle;
+use crate::pull::{Pull, Shared};
+use audit::Surplus;
+use ledger::Ledger;
+use report::Tally;
+use taking::Taking;
+use watch::Watch;
+
+/// Copies of pushed content unless configured otherwise: the R of design.md, section 7.
+pub const COPIES: usize = 3;
+/// The most that may be configured.
+pub const MAX_COPIES: usize = 7;
+/// How long a silent holder is waited for unless configured otherwise.
+pub const COPIES_GRACE: Duration = Duration::from_secs(10 * 60);
+/// Parts that are mended at once.
+const MENDED_AT_ONCE: usize = 4;
+
+/// What a push waits for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// This node's disk.
+    Local,
+    /// Two disks, where the swarm has two nodes.
+    #[default]
+    Two,
+    /// As many disks as there shall be copies.
+    All,
+}
+
+/// What an operator may change about copies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CopySettings {
+    /// Copies of pushed content, 1 to [`MAX_COPIES`].
+    pub copies: usize,
+    /// What a push waits for.
+    pub durability: Durability,
+    /// How long a silent holder is waited for before it is replaced.
+    pub grace: Duration,
+    /// Bytes a second that are begun to be mended; `None` is no limit.
+    pub rate: Option<u64>,
+}
+
+impl Default for CopySettings {
+    fn default() -> Self {
+        let durability = Durability::default();
+        Self { copies: COPIES, durability, grace: COPIES_GRACE, rate: None }
+    }
+}
+
+impl CopySettings {
+    /// Copies that a push waits for.
+    const fn at_push(&self) -> usize {
+        match self.durability {
+            Durability::Local => 1,
+            Durability::Two if self.copies < 2 => self.copies,
+            Durability::Two => 2,
+            Durability::All => self.copies,
+        }
+    }
+}
+
+/// What copies are made of.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pull: Arc<Pull>,
+    pub(crate) overlay: OverlayHandle,
+    pub(crate) caller: Caller,
+    pub(crate) clock: Clock,
+    pub(crate) settings: CopySettings,
+}
+
+/// A part of a manifest of a repository: (repository, manifest, part).
+type PartKey = (RepositoryName, Digest, Digest);
+
+/// See the module comment.
+pub(crate) struct Copies {
+    parts: Parts,
+    ledger: Ledger,
+    watch: Watch,
+    /// What waits to be mended.
+    line: Mutex<Pace<PartKey>>,
+    taking: Taking,
+    surplus: Surplus,
+    tally: Mutex<Tally>,
+    /// Something is to be mended, or may be.
+    wake: Notify,
+    /// No new duties are taken.
+    leaving: AtomicBool,
+    /// Where handing over is noted.
+    pub(crate) drains: Board,
+}
+
+impl Copies {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let grace_ms = u64::try_from(parts.settings.grace.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            ledger: Ledger::new(parts.shared.store.clone(), parts.shared.own.id),
+            watch: Watch::new(parts.clock, grace_ms),
+            line: Mutex::new(Pace::new(parts.settings.rate, MENDED_AT_ONCE)),
+            taking: Taking::default(),
+            surplus: Surplus::default(),
+            tally: Mutex::default(),
+            wake: Notify::new(),
+            leaving: AtomicBool::new(false),
+            drains: Board::new(JobKind::Drain),
+            parts,
+        }
+    }
+
+    fn own(&self) -> NodeId {
+        self.parts.shared.own.id
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Pace<PartKey>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other nodes that are alive and could keep what has this key: all, in a swarm that is small.
+    async fn candidates(&self, key: Key) -> Vec<Contact> {
+        let view = self.parts.overlay.view().await;
+        let mut near = if view.swarm_size <= NEAR as u64 {
+            let alive = view.contacts.into_iter().filter(|peer| peer.alive);
+            alive.map(|peer| peer.contact).collect()
+        } else {
+            self.parts.overlay.closest(key).await.unwrap_or_default()
+        };
+        let (peers, own) = (&self.parts.shared.peers, self.own());
+        near.retain(|one: &Contact| one.id != own && !peers.refused(&one.id));
+        near.iter().for_each(|one| self.watch.knows(one));
+        near
+    }
+
+    /// A node claimed what cannot be.
+    fn misbehaved(&self, node: NodeId, what: &'static str) {
+        self.parts.shared.peers.misbehaved(node, Reason::OverLimit(what));
+    }
+}

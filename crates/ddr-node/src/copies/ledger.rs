@@ -1,0 +1,149 @@
+//! The rows: who keeps the parts of which manifest, as far as this node has a part in it.
+//!
+//! Decides that a row is changed by one at a time. It must never name this node for a part that is not here:
+//! the store refuses that.
+
+use std::sync::{Mutex, PoisonError};
+
+use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::id::NodeId;
+use ddr_proto::wire::{PlacedPart, Placement};
+use ddr_store::{IndexError, ReplicaRecord, Store};
+use std::sync::Arc;
+
+use crate::{ReadError, blocking};
+
+/// Locks that manifests share, so that one row is changed by one at a time.
+const LOCKS: usize = 64;
+/// Manifests of one repository that are looked at for who else holds a part.
+const MAX_KEPT_FOR: usize = 8;
+
+/// See the module comment. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Ledger {
+    store: Store,
+    own: NodeId,
+    locks: Arc<[Mutex<()>; LOCKS]>,
+}
+
+impl Ledger {
+    pub(super) fn new(store: Store, own: NodeId) -> Self {
+        Self { store, own, locks: Arc::new(std::array::from_fn(|_| Mutex::new(()))) }
+    }
+
+    /// The row of a manifest.
+    pub(super) async fn get(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+    ) -> Result<Option<Placement>, ReadError> {
+        let (ledger, repository, manifest) = (self.clone(), repository.clone(), *manifest);
+        run(move || ledger.read(&repository, &manifest)).await
+    }
+
+    /// At most `limit` rows after the one of this manifest.
+    pub(super) async fn page(
+        &self,
+        after: Option<(RepositoryName, Digest)>,
+        limit: usize,
+    ) -> Result<Vec<Placement>, ReadError> {
+        let store = self.store.clone();
+        let rows = run(move || store.replicas(after.as_ref(), limit)).await?;
+        Ok(rows.iter().map(placement_of).collect())
+    }
+
+    /// Changes the row of a manifest; it is made if there is none. `false`: something that this node is
+    /// named for is not here, and nothing was changed. A row in which this node holds nothing goes.
+    pub(super) async fn change(
+        &self,
+        repository: &RepositoryName,
+        manifest: (Digest, u64),
+        change: impl FnOnce(&mut Placement) + Send + 'static,
+    ) -> Result<bool, ReadError> {
+        let (ledger, repository) = (self.clone(), repository.clone());
+        run(move || ledger.change_now(repository, manifest, change)).await
+    }
+
+    fn change_now(
+        &self,
+        repository: RepositoryName,
+        (digest, size): (Digest, u64),
+        change: impl FnOnce(&mut Placement),
+    ) -> Result<bool, IndexError> {
+        let lock = digest.as_bytes().first().map_or(0, |byte| usize::from(*byte) % LOCKS);
+        let _held = self.locks[lock].lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.read(&repository, &digest)?;
+        let mut placement = before.clone().unwrap_or_else(|| Placement {
+            repository: repository.clone(),
+            manifest: PlacedPart { digest, size, holders: Vec::new() },
+            blobs: Vec::new(),
+        });
+        change(&mut placement);
+        if before.as_ref() == Some(&placement) {
+            return Ok(true);
+        }
+        let kept: Vec<Digest> = placement
+            .parts()
+            .filter(|part| part.is_held_by(&self.own))
+            .map(|part| part.digest)
+            .collect();
+        if kept.is_empty() {
+            self.store.drop_replica(&repository, &digest)?;
+            return Ok(true);
+        }
+        let record = placement.encode();
+        self.store.keep_replica(&ReplicaRecord { repository, manifest: digest, record }, &kept)
+    }
+
+    /// Who else is known to keep a part in a repository, for whatever manifest.
+    pub(super) async fn holders(
+        &self,
+        repository: &RepositoryName,
+        part: &Digest,
+    ) -> Result<Vec<NodeId>, ReadError> {
+        let (ledger, repository, part) = (self.clone(), repository.clone(), *part);
+        run(move || {
+            let mut holders = Vec::new();
+            for manifest in ledger.store.kept_for(&part, &repository, MAX_KEPT_FOR)? {
+                let placement = ledger.read(&repository, &manifest)?;
+                let parts = placement.iter().flat_map(Placement::parts);
+                let named = parts.filter(|one| one.digest == part).flat_map(|one| &one.holders);
+                holders.extend(named.filter(|node| **node != ledger.own));
+            }
+            holders.sort_unstable();
+            holders.dedup();
+            Ok(holders)
+        })
+        .await
+    }
+
+    fn read(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+    ) -> Result<Option<Placement>, IndexError> {
+        let record = self.store.replica(repository, manifest)?;
+        Ok(record.map(|record| {
+            let (repository, manifest) = (repository.clone(), *manifest);
+            placement_of(&ReplicaRecord { repository, manifest, record })
+        }))
+    }
+}
+
+/// What a row says. One that cannot be read says nothing: it is filled anew by the next audit.
+fn placement_of(row: &ReplicaRecord) -> Placement {
+    Placement::decode(&row.record).unwrap_or_else(|error| {
+        tracing::error!(%error, repository = %row.repository, manifest = %row.manifest, "a row of copies is damaged");
+        Placement {
+            repository: row.repository.clone(),
+            manifest: PlacedPart { digest: row.manifest, size: 0, holders: Vec::new() },
+            blobs: Vec::new(),
+        }
+    })
+}
+
+async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
+) -> Result<T, ReadError> {
+    blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)
+}

@@ -1,0 +1,308 @@
+//! Lost copies are made again.
+//!
+//! Decides when the rows are gone through, which of the holders of a part mends it, and what follows from
+//! what the survey finds. The order and the pace are those of [`ddr_proto::replica::Pace`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::id::{Key, NodeId};
+use ddr_proto::replica::{MAX_MENDING, Task, place_in_line};
+use ddr_proto::time::Timestamp;
+use ddr_proto::wire::{PlacedPart, Placement, Request};
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::raise::Order;
+use super::report::Survey;
+use super::{Copies, PartKey};
+use crate::ReadError;
+
+/// Rows that are read at once.
+pub(super) const PAGE: usize = 256;
+/// How long the next in line waits for the mender before it.
+const STEP_IN_MS: u64 = 30_000;
+/// The longest that nothing is looked at.
+const MAX_TICK: Duration = Duration::from_secs(5);
+/// The rows are gone through at least this often.
+const SURVEY_EVERY: Duration = Duration::from_secs(60);
+/// The rows are checked with their other holders once in so many grace periods.
+const AUDIT_GRACES: u32 = 6;
+/// The first time after a start, or after a grace period if that is shorter.
+const FIRST_AUDIT: Duration = Duration::from_secs(10);
+/// Signs of life that are asked for at once.
+const MAX_PINGS: usize = 16;
+/// How long each may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the task remembers from one walk to the next.
+#[derive(Default)]
+struct Memory {
+    lost: BTreeSet<NodeId>,
+    nodes: usize,
+    /// Since when parts are short that another node should mend; at most [`MAX_MENDING`].
+    short_since: BTreeMap<PartKey, Timestamp>,
+}
+
+impl Copies {
+    /// Watches and mends, until the node stops.
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(self: &Arc<Self>) {
+        if let Err(error) = self.adopt().await {
+            tracing::error!(%error, "content of an earlier version is not noted as kept");
+        }
+        let mut memory = Memory::default();
+        let grace = self.parts.settings.grace;
+        let (mut surveyed, mut audit_at) = (None, Instant::now() + FIRST_AUDIT.min(grace));
+        let mut mending: JoinSet<()> = JoinSet::new();
+        loop {
+            let woken = self.tick(&mut mending).await;
+            self.ping().await;
+            let changed = self.has_changed(&mut memory).await;
+            let is_old = surveyed.is_none_or(|at: Instant| at.elapsed() >= SURVEY_EVERY);
+            if woken || changed || is_old {
+                if let Err(error) = self.survey(&mut memory).await {
+                    tracing::error!(%error, "the rows of copies cannot be read");
+                }
+                surveyed = Some(Instant::now());
+            }
+            if Instant::now() >= audit_at {
+                if let Err(error) = self.audit().await {
+                    tracing::error!(%error, "copies were not checked");
+                }
+                audit_at = Instant::now() + grace * AUDIT_GRACES;
+                self.wake.notify_one();
+            }
+            self.begin(&mut mending);
+        }
+    }
+
+    /// Waits for something to do; whether the rows have to be gone through. What was mended is taken note of.
+    async fn tick(&self, mending: &mut JoinSet<()>) -> bool {
+        let now = self.parts.clock.now();
+        let pace = self.line().next_deadline(now);
+        let pace = pace.map_or(MAX_TICK, |at| Duration::from_millis(at.0.saturating_sub(now.0)));
+        let ask = Duration::from_millis(self.watch.ask_every_ms());
+        tokio::select! {
+            () = self.wake.notified() => true,
+            () = tokio::time::sleep(pace.min(ask).min(MAX_TICK)) => false,
+            Some(_) = mending.join_next() => {
+                self.line().ended();
+                mending.is_empty() && self.line().waiting().0 == 0
+            }
+        }
+    }
+
+    /// Asks those for a sign of life who were silent for a while.
+    async fn ping(&self) {
+        let due = self.watch.due();
+        let pings = due.into_iter().map(|node| async move {
+            let Some(contact) = self.contact(node).await else { return };
+            let answer = self.parts.caller.call(&contact, Request::Ping, PING_TIMEOUT).await;
+            if answer.is_some() {
+                self.watch.heard(&contact, None);
+            }
+        });
+        stream::iter(pings).for_each_concurrent(MAX_PINGS, |ping| ping).await;
+    }
+
+    /// Whether nodes were lost or came back, or came while copies are missing.
+    async fn has_changed(&self, memory: &mut Memory) -> bool {
+        let lost = self.watch.lost();
+        let nodes = self.candidates(self.own().to_key()).await.len();
+        let is_short = self.tally().survey.short_parts > 0 || nodes < self.parts.settings.copies;
+        let changed =
+            lost != memory.lost || (nodes > memory.nodes && (is_short || memory.nodes == 0));
+        for node in lost.difference(&memory.lost) {
+            tracing::warn!(%node, "a node that keeps copies is lost: they are made again elsewhere");
+        }
+        (memory.lost, memory.nodes) = (lost, nodes);
+        changed
+    }
+
+    /// Goes through all rows: who is watched, what is short, what this node has to mend.
+    async fn survey(&self, memory: &mut Memory) -> Result<(), ReadError> {
+        let want = self.parts.settings.copies.min(memory.nodes + 1);
+        let (mut survey, mut watched) = (Survey::default(), BTreeSet::new());
+        let mut short = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.ledger.page(after.take(), PAGE).await?;
+            for row in &page {
+                survey.images += 1;
+                for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
+                    watched.extend(part.holders.iter().filter(|node| **node != self.own()));
+                    self.look_at(row, part, (want, &mut survey), (memory, &mut short));
+                }
+            }
+            let Some(last) = page.last().filter(|_| page.len() == PAGE) else { break };
+            after = Some((last.repository.clone(), last.manifest.digest));
+        }
+        memory.short_since.retain(|key, _| short.contains(key));
+        self.watch.watch(&watched);
+        survey.lost_nodes = memory.lost.len();
+        survey.publish();
+        self.tally().survey = survey;
+        Ok(())
+    }
+
+    fn look_at(
+        &self,
+        row: &Placement,
+        part: &PlacedPart,
+        (want, survey): (usize, &mut Survey),
+        (memory, short): (&mut Memory, &mut BTreeSet<PartKey>),
+    ) {
+        let alive = self.watch.alive(&part.holders, &memory.lost);
+        survey.parts += 1;
+        survey.bytes = survey.bytes.saturating_add(part.size);
+        survey.sole_parts += usize::from(alive.len() <= 1);
+        let missing = want.saturating_sub(alive.len());
+        if missing == 0 {
+            return;
+        }
+        survey.short_parts += 1;
+        survey.short_bytes =
+            survey.short_bytes.saturating_add(part.size.saturating_mul(missing as u64));
+        let key = (row.repository.clone(), row.manifest.digest, part.digest);
+        let now = self.parts.clock.now();
+        let place = place_in_line(&Key::of_content(&part.digest), &self.own(), &alive) as u64;
+        if place > 0 {
+            if memory.short_since.len() >= MAX_MENDING && !memory.short_since.contains_key(&key) {
+                return;
+            }
+            let since = *memory.short_since.entry(key.clone()).or_insert(now);
+            short.insert(key.clone());
+            if now.since_ms(since) < place * STEP_IN_MS {
+                return;
+            }
+        }
+        self.line().add(Task { item: key, left: alive.len(), bytes: part.size });
+    }
+
+    /// Begins what may begin now.
+    fn begin(self: &Arc<Self>, mending: &mut JoinSet<()>) {
+        loop {
+            let task = self.line().next(self.parts.clock.now());
+            let Some(task) = task else { return };
+            let copies = Arc::clone(self);
+            mending.spawn(async move {
+                let started = Instant::now();
+                match copies.mend(&task.item).await {
+                    Ok(made) => copies.mended(made, task.bytes, started.elapsed()),
+                    Err(error) => {
+                        tracing::warn!(%error, part = %task.item.2, "copies were not mended")
+                    }
+                }
+            });
+        }
+    }
+
+    fn mended(&self, made: u64, bytes: u64, took: Duration) {
+        let bytes = bytes.saturating_mul(made);
+        let mut tally = self.tally();
+        tally.mended_parts += made;
+        tally.mended_bytes = tally.mended_bytes.saturating_add(bytes);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+        let rate = bytes.saturating_mul(1_000) / millis;
+        let smoothed = tally.pace.map_or(rate, |pace| pace / 8 * 7 + rate / 8);
+        tally.pace = Some(smoothed).filter(|_| made > 0).or(tally.pace);
+        metrics::counter!(crate::metrics::COPIES_MENDED).increment(made);
+        metrics::counter!(crate::metrics::COPIES_MENDED_BYTES).increment(bytes);
+    }
+
+    /// Has a part copied to as many nodes as are missing; how many copies were made.
+    async fn mend(&self, (repository, manifest, digest): &PartKey) -> Result<u64, ReadError> {
+        let Some(row) = self.ledger.get(repository, manifest).await? else { return Ok(0) };
+        let Some(part) = row.parts().find(|part| part.digest == *digest) else { return Ok(0) };
+        if !part.is_held_by(&self.own()) {
+            return Ok(0);
+        }
+        let lost = self.watch.lost();
+        let alive = self.watch.alive(&part.holders, &lost);
+        let others = self.candidates(Key::of_content(digest)).await.len();
+        let want = self.parts.settings.copies.min(others + 1);
+        let order = order_of(&row, digest, &alive);
+        let raised = self.raise(&order, want).await;
+        let made = self.note_raised(&row, &order, &raised.held).await?;
+        if raised.fewest() < want {
+            tracing::debug!(why = ?raised.why, part = %digest, "copies are still missing");
+        }
+        Ok(made)
+    }
+
+    /// Writes down new holders, and tells the others of them. How many there are.
+    pub(super) async fn note_raised(
+        &self,
+        row: &Placement,
+        order: &Order,
+        held: &[BTreeSet<NodeId>],
+    ) -> Result<u64, ReadError> {
+        let last = order.parts.len() - 1;
+        let before: BTreeSet<NodeId> = order.parts[last].holders.iter().copied().collect();
+        let made =
+            held[last].difference(&before).filter(|node| **node != self.own()).count() as u64;
+        held.iter()
+            .flatten()
+            .filter(|node| **node != self.own())
+            .for_each(|node| self.watch.add(*node));
+        let news: Vec<(Digest, BTreeSet<NodeId>)> =
+            order.parts.iter().map(|part| part.digest).zip(held.iter().cloned()).collect();
+        let known = news.clone();
+        let change = move |row: &mut Placement| {
+            for (digest, held) in &known {
+                if let Some(part) = row.parts_mut().find(|part| part.digest == *digest) {
+                    // Who is alive was asked just now; who was lost may be named again when it is back.
+                    part.holders = held.iter().copied().collect();
+                }
+            }
+        };
+        let manifest = (row.manifest.digest, row.manifest.size);
+        self.ledger.change(&row.repository, manifest, change).await?;
+        self.tell(&row.repository, order, &news).await;
+        Ok(made)
+    }
+
+    /// Tells the holders of the last part who the others are.
+    async fn tell(
+        &self,
+        repository: &RepositoryName,
+        order: &Order,
+        news: &[(Digest, BTreeSet<NodeId>)],
+    ) {
+        let mut parts = order.parts.iter().zip(news).map(|(part, (_, held))| {
+            let mut part = PlacedPart { holders: Vec::new(), ..part.clone() };
+            held.iter().for_each(|node| part.add_holder(*node));
+            part
+        });
+        let Some(manifest) = parts.next() else { return };
+        let placement =
+            Placement { repository: repository.clone(), manifest, blobs: parts.collect() };
+        let Some((_, held)) = news.last() else { return };
+        let others = held.iter().filter(|node| **node != self.own()).copied();
+        let placement = &placement;
+        let tells = others.map(|node| async move { self.ask(node, false, placement).await });
+        futures_util::future::join_all(tells).await;
+    }
+}
+
+/// One part of a row with its manifest before it, and who is presumed to hold them.
+pub(super) fn order_of(row: &Placement, digest: &Digest, alive: &[NodeId]) -> Order {
+    let mut parts = vec![row.manifest.clone()];
+    parts.extend(row.blobs.iter().filter(|part| part.digest == *digest).cloned());
+    if let Some(part) = parts.last_mut() {
+        part.holders = alive.to_vec();
+    }
+    let here = parts.iter().map(|part| part.digest).collect();
+    Order { repository: row.repository.clone(), parts, here }
+}

@@ -1,0 +1,273 @@
+//! What is pushed lies on more than one disk when the push is answered, and stays so.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ddr_node::{CopySettings, Durability, JobKind, Node, PutManifestError};
+use ddr_oci::{Digest, media_type};
+use ddr_proto::id::NodeId;
+use ddr_proto::wire::{Contact, PlacedPart, Placement, Request, RequestEnvelope};
+
+use crate::bed::{
+    Bed, Image, Machine, by_tag, content, ended, eventually, image, pull, push_blob, push_image,
+    repository, resolve, within,
+};
+
+const NAME: &str = "team/app";
+
+/// Three copies, two at the push; a lost node is replaced soon.
+const THREE: CopySettings = CopySettings {
+    copies: 3,
+    durability: Durability::Two,
+    grace: Duration::from_millis(1_500),
+    rate: None,
+};
+
+/// `count` nodes that keep copies.
+async fn swarm(bed: &Bed, count: u8, settings: CopySettings) -> Vec<(Machine, Node)> {
+    let mut nodes: Vec<(Machine, Node)> = Vec::new();
+    for number in 1..=count {
+        let machine = bed.machine(number).keeping(settings);
+        let others: Vec<&Machine> = nodes.iter().take(2).map(|(other, _)| other).collect();
+        let node = bed.start(&machine, &others).await;
+        nodes.push((machine, node));
+    }
+    for (_, node) in &nodes {
+        let wanted = usize::from(count) - 1;
+        eventually("all know each other", async || node.peers().await.len() >= wanted).await;
+    }
+    nodes
+}
+
+/// How many of `nodes` have the whole image on their disks and a row for it.
+async fn keepers(nodes: &[(Machine, Node)], image: &Image) -> usize {
+    let mut keepers = 0;
+    for (_, node) in nodes {
+        let status = node.status().await;
+        keepers += usize::from(status.copies.images > 0 && status.blobs >= image.blobs.len());
+    }
+    keepers
+}
+
+/// Parts that are kept, over all nodes.
+async fn kept(nodes: &[(Machine, Node)]) -> usize {
+    let mut parts = 0;
+    for (_, node) in nodes {
+        parts += node.status().await.copies.parts;
+    }
+    parts
+}
+
+/// Stops a node as a power cut would: nobody is told.
+fn kill(bed: &Bed, (machine, _): &(Machine, Node)) {
+    bed.network.kill(machine.addr);
+}
+
+async fn serves_all(node: &Node, image: &Image) {
+    let name = repository(NAME);
+    assert_eq!(resolve(node, &name, "1.0").await, Some(image.manifest));
+    for (digest, bytes) in &image.blobs {
+        assert_eq!(pull(node, &name, digest).await, bytes[..]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_is_answered_outlives_the_node_that_took_it_in() {
+    let bed = Bed::new();
+    let mut nodes = swarm(&bed, 3, THREE).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 3_000_000)).await;
+    let first = nodes.remove(0);
+    kill(&bed, &first);
+    for (_, node) in &nodes {
+        eventually("the tag can be read", async || {
+            node.manifest(&repository(NAME), &by_tag("1.0"))
+                .await
+                .is_ok_and(|found| found.is_some())
+        })
+        .await;
+        serves_all(node, &image).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_third_copy_follows_and_no_fourth() {
+    let bed = Bed::new();
+    let nodes = swarm(&bed, 5, THREE).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 1_000_000)).await;
+    // The manifest is where its blobs are, so it may have more.
+    let blobs = image.blobs.len();
+    eventually("three copies of each", async || kept(&nodes).await >= 3 * blobs + 3).await;
+    eventually("nothing is short", async || {
+        let mut short = 0;
+        for (_, node) in &nodes {
+            short += node.status().await.copies.short_parts;
+        }
+        short == 0
+    })
+    .await;
+    let mut files = 0;
+    for (_, node) in &nodes {
+        files += node.status().await.blobs;
+    }
+    assert_eq!(files, 3 * blobs, "as many files as copies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_holder_is_replaced_after_its_grace() {
+    let bed = Bed::new();
+    let mut nodes = swarm(&bed, 5, THREE).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 1_000_000)).await;
+    let blobs = image.blobs.len();
+    eventually("three copies of each", async || kept(&nodes).await >= 3 * (blobs + 1)).await;
+    let first = nodes.remove(0);
+    let lost = first.1.status().await.blobs;
+    kill(&bed, &first);
+    assert!(lost > 0);
+    eventually("three copies again, of each on those that are left", async || {
+        let mut files = 0;
+        for (_, node) in &nodes {
+            files += node.status().await.blobs;
+        }
+        files >= 3 * blobs
+    })
+    .await;
+    eventually("the rows say so", async || {
+        let mut short = 0;
+        for (_, node) in &nodes {
+            short += node.status().await.copies.short_parts;
+        }
+        short == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_node_takes_pushes_and_copies_are_made_when_nodes_come() {
+    let bed = Bed::new();
+    let alone = bed.machine(1).keeping(THREE);
+    let node = bed.start(&alone, &[]).await;
+    let image = push_image(&node, &repository(NAME), "1.0", (1, 500_000)).await;
+    eventually("it has the only copy", async || node.status().await.copies.sole_parts == 3).await;
+    assert_eq!(node.status().await.copies.short_parts, 0, "as many as there are nodes");
+    let second = bed.machine(2).keeping(THREE);
+    let other = bed.start(&second, &[&alone]).await;
+    let both = [(alone, node), (second, other)];
+    eventually("both keep it", async || keepers(&both, &image).await == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_moves_nothing() {
+    let bed = Bed::new();
+    let mut nodes = swarm(&bed, 3, THREE).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 500_000)).await;
+    eventually("all three keep it", async || keepers(&nodes, &image).await == 3).await;
+    let machine = bed.machine(4).keeping(THREE);
+    let node = bed.start(&machine, &[&nodes[0].0]).await;
+    nodes.push((machine, node));
+    // Until every row was gone through and checked again.
+    tokio::time::sleep(THREE.grace * 2).await;
+    let newcomer = nodes[3].1.status().await;
+    assert_eq!((newcomer.blobs, newcomer.copies.parts), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_hands_over_what_only_it_has() {
+    let bed = Bed::new();
+    // Nothing waits for a copy, and there shall be one: the second is made at the stop.
+    let one = CopySettings { copies: 1, durability: Durability::Local, ..THREE };
+    let nodes = swarm(&bed, 3, one).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 2_000_000)).await;
+    eventually("its row is known", async || nodes[0].1.status().await.copies.sole_parts == 3).await;
+    within(nodes[0].1.shutdown()).await;
+    bed.network.kill(nodes[0].0.addr);
+    for (_, node) in &nodes[1..] {
+        serves_all(node, &image).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_lost_its_disk_is_found_and_has_it_again() {
+    let bed = Bed::new();
+    let mut nodes = swarm(&bed, 3, THREE).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 500_000)).await;
+    eventually("all three keep it", async || keepers(&nodes, &image).await == 3).await;
+    let (machine, node) = nodes.remove(1);
+    bed.network.kill(machine.addr);
+    drop(node);
+    std::fs::remove_dir_all(machine.dir.path().join("store")).expect("the store goes");
+    let node = bed.start(&machine, &[&nodes[0].0]).await;
+    nodes.push((machine, node));
+    eventually("all three keep it again", async || keepers(&nodes, &image).await == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_is_kept_by_nobody_and_nobody_mends_it() {
+    let bed = Bed::new();
+    let nodes = swarm(&bed, 3, THREE).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 500_000)).await;
+    eventually("all three keep it", async || keepers(&nodes, &image).await == 3).await;
+    let reference = ddr_oci::Reference::Digest(image.manifest);
+    assert!(nodes[1].1.delete_manifest(&repository(NAME), &reference).await.expect("deleted"));
+    eventually("nobody keeps it", async || kept(&nodes).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_cannot_have_its_copies_is_refused_and_can_be_said_again() {
+    let bed = Bed::new();
+    let nodes = swarm(&bed, 2, THREE).await;
+    let name = repository(NAME);
+    let config = content(1, 300);
+    let digest = push_blob(&nodes[0].1, &name, &config).await;
+    // The other is alive and takes nothing: it leaves.
+    nodes[1].1.start_drain().await.expect("no other run");
+    ended(&nodes[1].1, JobKind::Drain).await;
+    let bytes = image(&[(digest, config.len() as u64)]);
+    let put = async |bytes: Bytes| {
+        let kind = Some(media_type::OCI_MANIFEST);
+        within(nodes[0].1.put_manifest(&name, &by_tag("1.0"), &[], kind, bytes)).await
+    };
+    match put(bytes.clone()).await {
+        Err(PutManifestError::Unavailable(why)) => {
+            assert!(why.contains("1 of 2 copies") && why.contains("leaves"), "{why}");
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+    assert_eq!(resolve(&nodes[0].1, &name, "1.0").await, None, "nothing is named that is not safe");
+    assert!(nodes[1].1.stop_job(JobKind::Drain), "it takes duties again");
+    assert_eq!(put(bytes.clone()).await.expect("taken").digest, Digest::sha256(&bytes));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_is_named_by_another_is_not_believed() {
+    let bed = Bed::new();
+    let nodes = swarm(&bed, 3, THREE).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 100_000)).await;
+    eventually("all three keep it", async || keepers(&nodes, &image).await == 3).await;
+    // A member names nodes that do not exist as holders of what the first one keeps.
+    let liar = bed.machine(9);
+    let stranger = bed.client_of(&liar);
+    let ghost = |n: u8| NodeId([n; 32]);
+    let part =
+        |digest: Digest| PlacedPart { digest, size: 1, holders: (1..=8).map(ghost).collect() };
+    let placement = Placement {
+        repository: repository(NAME),
+        manifest: part(image.manifest),
+        blobs: image.blobs.iter().map(|(digest, _)| part(*digest)).collect(),
+    };
+    let envelope = RequestEnvelope {
+        sender: Contact { id: liar.node_id(), addrs: vec![liar.addr], zone: String::new() },
+        puzzle: [0; 32],
+        body: Request::Keep { take: false, placement },
+    };
+    let told = stranger.call(nodes[0].0.addr, None, &envelope, Duration::from_secs(5)).await;
+    assert!(told.is_ok(), "{told:?}");
+    // The ghosts are silent: they are lost, and the rows count three who are not.
+    eventually("nothing is short", async || nodes[0].1.status().await.copies.short_parts == 0)
+        .await;
+    kill(&bed, &nodes[1]);
+    eventually("the loss is seen all the same", async || {
+        nodes[0].1.status().await.copies.lost_nodes > 0
+    })
+    .await;
+    serves_all(&nodes[0].1, &image).await;
+}
