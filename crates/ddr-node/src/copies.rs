@@ -75,6 +75,19 @@ pub struct CopySettings {
     pub rate: Option<u64>,
 }
 
+impl std::str::FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "local" => Ok(Self::Local),
+            "two" => Ok(Self::Two),
+            "all" => Ok(Self::All),
+            _ => Err(format!("{text:?} is none of local, two, all")),
+        }
+    }
+}
+
 impl Default for CopySettings {
     fn default() -> Self {
         let durability = Durability::default();

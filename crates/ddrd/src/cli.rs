@@ -5,6 +5,7 @@
 
 mod admin;
 mod demo;
+mod drain;
 mod find;
 mod gc;
 mod images;
@@ -38,6 +39,7 @@ Examples:
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
+  ddr drain                        hand over what only this node keeps, before it is retired
   ddr limit --upload 20MiB         how fast content goes to other nodes, from now on
   ddr --admin 127.0.0.1:6002 peers --json
 
@@ -80,6 +82,8 @@ enum Command {
     Verify(verify::Verify),
     /// Show or change how fast content goes from and to other nodes
     Limit(limit::Limit),
+    /// Hand over what this node keeps for the swarm, before it is retired
+    Drain(drain::Drain),
     /// Start three nodes here, push an image to one, pull it from another, clean up
     Demo(demo::Demo),
 }
@@ -154,6 +158,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Gc(gc) => gc::run(&admin, gc).await,
         Command::Verify(verify) => verify::run(&admin, verify).await,
         Command::Limit(limit) => limit::run(&admin, limit).await,
+        Command::Drain(drain) => drain::run(&admin, drain).await,
         Command::Demo(demo) => demo::run(demo).await,
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ddr_net::discover::place::Place;
 use ddr_net::discover::{DnsName, MAX_STATIC};
-use ddr_node::{Bandwidth, MIN_RATE, UpkeepSettings};
+use ddr_node::{Bandwidth, CopySettings, MAX_COPIES, MIN_RATE, UpkeepSettings};
 
 use crate::{amount, duration};
 
@@ -30,6 +30,8 @@ pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr:
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 /// The shortest grace window of the background: uses are noted to ten minutes.
 pub const MIN_GC_GRACE: Duration = Duration::from_secs(20 * 60);
+/// The shortest time after which a silent node is replaced.
+pub const MIN_COPIES_GRACE: Duration = Duration::from_secs(1);
 /// Bytes of a zone name; the same bound as on the wire.
 pub const MAX_ZONE_BYTES: usize = 32;
 /// Names by which clients may call the registry, beside those of this machine.
@@ -68,6 +70,8 @@ pub struct Config {
     pub upkeep: UpkeepSettings,
     /// How fast content goes from and to other nodes.
     pub bandwidth: Bandwidth,
+    /// Copies of what is pushed.
+    pub copies: CopySettings,
     /// `tracing` filter such as `info` or `info,ddr_node=debug`.
     pub log: String,
     /// How log lines look.
@@ -184,6 +188,7 @@ impl Config {
         settings: Settings,
         default_dir: impl FnOnce() -> Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
+        let copies = copies(&settings)?;
         let data_dir = settings.data_dir.or_else(default_dir).ok_or(ConfigError::NoDataDir)?;
         let registry_tls = match (settings.registry_tls_cert, settings.registry_tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
@@ -213,6 +218,7 @@ impl Config {
                 upload: limit("upload-limit", settings.upload_limit.as_deref())?,
                 download: limit("download-limit", settings.download_limit.as_deref())?,
             },
+            copies,
             log: settings.log.unwrap_or_else(|| "info".into()),
             log_format: settings.log_format.unwrap_or_default(),
         };
@@ -283,6 +289,23 @@ fn upkeep(
         gc_grace,
         scrub_rate: rate.map(amount::rate_or_zero).transpose().map_err(wrong("scrub-rate"))?,
     })
+}
+
+fn copies(settings: &Settings) -> Result<CopySettings, ConfigError> {
+    let wrong = |setting, reason| ConfigError::Value { setting, reason };
+    let default = CopySettings::default();
+    let copies = settings.copies.map_or(default.copies, usize::from);
+    if !(1..=MAX_COPIES).contains(&copies) {
+        return Err(wrong("copies", format!("{copies} is not from 1 to {MAX_COPIES}")));
+    }
+    let grace = settings.copies_grace.as_deref().map(duration::span).transpose();
+    let grace = grace.map_err(|reason| wrong("copies-grace", reason))?.unwrap_or(default.grace);
+    if grace < MIN_COPIES_GRACE {
+        let reason = "a node may be silent for a second at least".into();
+        return Err(wrong("copies-grace", reason));
+    }
+    let rate = limit("copies-rate", settings.copies_rate.as_deref())?;
+    Ok(CopySettings { copies, durability: settings.durability.unwrap_or_default(), grace, rate })
 }
 
 /// A limit of bandwidth; `None` is none.

@@ -34,6 +34,7 @@ struct View {
     fetches_running: usize,
     #[serde(default)]
     swarms: Vec<Swarm>,
+    copies: Copies,
     traffic: Traffic,
 }
 
@@ -43,6 +44,21 @@ struct Source {
     found: usize,
     answered: u64,
     error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Copies {
+    wanted: usize,
+    durability: String,
+    parts: usize,
+    bytes: u64,
+    short_parts: usize,
+    short_bytes: u64,
+    sole_parts: usize,
+    waiting_parts: usize,
+    mended_in_s: Option<u64>,
+    lost_nodes: usize,
+    leaving: bool,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +103,7 @@ fn render(view: &View) -> String {
             "kept for others",
             format!("{} names, {} provider records", view.names, view.provider_records),
         ),
+        ("copies", copies(&view.copies)),
         (
             "from peers",
             format!(
@@ -109,6 +126,39 @@ fn peers(view: &View) -> String {
         0 => known,
         struck => format!("{known}, {struck} struck (see ddr peers)"),
     }
+}
+
+/// What is kept for the swarm, and what is missing.
+fn copies(copies: &Copies) -> String {
+    let Copies { wanted, durability, parts, bytes, .. } = copies;
+    let mut text = format!(
+        "{parts} parts kept here ({}), {wanted} copies, pushes wait for {durability}",
+        size(*bytes)
+    );
+    if copies.short_parts > 0 {
+        let (short, bytes) = (copies.short_parts, size(copies.short_bytes));
+        text += &format!("; {short} have too few ({bytes} to copy)");
+    }
+    if copies.waiting_parts > 0 {
+        let takes = copies
+            .mended_in_s
+            .map(|s| format!(", about {}", duration::short(Duration::from_secs(s))));
+        text += &format!(
+            "; {} are copied from here{}",
+            copies.waiting_parts,
+            takes.unwrap_or_default()
+        );
+    }
+    if copies.sole_parts > 0 {
+        text += &format!("; {} only here", copies.sole_parts);
+    }
+    if copies.lost_nodes > 0 {
+        text += &format!("; {} nodes lost", copies.lost_nodes);
+    }
+    if copies.leaving {
+        text += "; draining, takes no new ones";
+    }
+    text
 }
 
 /// One source of other nodes: addresses at the last look, and how often a node answered.

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ddr_node::Durability;
 use serde::Deserialize;
 
 use super::{ConfigError, MAX_CONFIG_BYTES};
@@ -100,6 +101,24 @@ pub struct Settings {
     #[arg(long, value_name = "RATE", env = "DDR_DOWNLOAD_LIMIT")]
     pub download_limit: Option<String>,
 
+    /// Copies of what is pushed, on as many nodes; 1 to 7 [default: 3]
+    #[arg(long, value_name = "N", env = "DDR_COPIES")]
+    pub copies: Option<u8>,
+
+    /// What a push waits for: this disk (local), two disks (two), or as many as there shall be copies
+    /// (all) [default: two]
+    #[arg(long, value_name = "local|two|all", env = "DDR_DURABILITY")]
+    pub durability: Option<Durability>,
+
+    /// How long a node that keeps copies may be silent before they are made again elsewhere [default: 10m]
+    #[arg(long, value_name = "TIME", env = "DDR_COPIES_GRACE")]
+    pub copies_grace: Option<String>,
+
+    /// Bytes a second that are copied to make up for lost nodes, such as 50MiB; 0 for no limit
+    /// [default: 0]
+    #[arg(long, value_name = "RATE", env = "DDR_COPIES_RATE")]
+    pub copies_rate: Option<String>,
+
     /// What the registry asks of its clients.
     #[command(flatten)]
     #[serde(default)]
@@ -191,6 +210,10 @@ impl Settings {
             scrub_rate: self.scrub_rate.or(below.scrub_rate),
             upload_limit: self.upload_limit.or(below.upload_limit),
             download_limit: self.download_limit.or(below.download_limit),
+            copies: self.copies.or(below.copies),
+            durability: self.durability.or(below.durability),
+            copies_grace: self.copies_grace.or(below.copies_grace),
+            copies_rate: self.copies_rate.or(below.copies_rate),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }
@@ -221,10 +244,12 @@ mod tests {
                      log = 'debug'\nlog-format = 'json'\n\
                      gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n\
                     upload-limit = '1M'\ndownload-limit = '2M'\n\
+                    copies = 2\ndurability = 'all'\ncopies-grace = '5m'\ncopies-rate = '9M'\n\
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);
         assert_eq!(settings.mdns, Some(false));
+        assert_eq!(settings.durability, Some(Durability::All));
         assert_eq!(settings.log_format, Some(LogFormat::Json));
         assert_eq!(settings.registry.require_blobs, Some(true));
         assert_eq!(settings.registry.hosts, Some(vec!["a".to_owned(), "b".to_owned()]));

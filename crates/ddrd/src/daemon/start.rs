@@ -154,6 +154,7 @@ async fn start_node(
             require_blobs: config.require_blobs,
             upkeep: config.upkeep,
             bandwidth: config.bandwidth,
+            copies: config.copies,
             ..ddr_node::Limits::default()
         },
     };
