@@ -11,16 +11,20 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ddr_oci::digest::Digest;
+use ddr_oci::reference::RepositoryName;
 use ddr_proto::id::NodeId;
 use ddr_proto::wire::{BusyAnswer, RequestEnvelope, Response, SwarmPost, WireError};
+use futures_util::stream::BoxStream;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
 use crate::carrier::Carrier;
+use crate::service::UploadFrame;
 
 mod content;
 mod fill;
 mod messages;
+mod upload;
 
 use content::Wanted;
 pub use content::{ContentBody, ContentHead};
@@ -234,6 +238,19 @@ impl Client {
         path: &str,
     ) -> Result<ContentBody, GetError> {
         Box::pin(content::get(&self.0, addr, expect, path, Wanted::AnyPart)).await
+    }
+
+    /// Sends content to the member at `addr` while it comes in: bytes, then the digest that they have. `Ok`:
+    /// it has them durably, in that repository. Ends when the frames do, so whoever gives them has to
+    /// see to it that they do.
+    pub async fn upload(
+        &self,
+        addr: SocketAddr,
+        expect: NodeId,
+        repository: &RepositoryName,
+        frames: BoxStream<'static, io::Result<UploadFrame>>,
+    ) -> Result<(), GetError> {
+        Box::pin(upload::upload(&self.0, addr, expect, repository, frames)).await
     }
 
     /// As [`Self::get`] of the whole, for size and media type only.

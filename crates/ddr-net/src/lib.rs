@@ -33,6 +33,7 @@ pub use path::{any_piece_path, blob_path, chain_path, in_background, manifest_pa
 pub use server::{ServeLimits, serve};
 pub use service::{
     ContentKind, ContentReply, ContentRequest, JoinRefusal, JoinReply, JoinRequest, Service,
+    UploadFrame, UploadReply,
 };
 pub use swarm::{JoinError, Swarm, SwarmError, SwarmId};
 pub use token::{JoinToken, TokenError};

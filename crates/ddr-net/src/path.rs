@@ -4,6 +4,7 @@
 //! POST     /ddr/v1/message
 //! POST     /ddr/v1/join
 //! POST     /ddr/v1/swarm/DIGEST
+//! PUT      /ddr/v1/uploads?repository=NAME
 //! GET HEAD /ddr/v1/blobs/DIGEST?repository=NAME[&piece=any][&class=background]
 //! GET HEAD /ddr/v1/chains/DIGEST?repository=NAME
 //! GET HEAD /ddr/v1/manifests/DIGEST?repository=NAME
@@ -22,6 +23,7 @@ pub(crate) const MESSAGE: &str = "/ddr/v1/message";
 /// Where joiners go.
 pub(crate) const JOIN: &str = "/ddr/v1/join";
 const SWARM: &str = "/ddr/v1/swarm/";
+const UPLOADS: &str = "/ddr/v1/uploads";
 const BLOBS: &str = "/ddr/v1/blobs/";
 const MANIFESTS: &str = "/ddr/v1/manifests/";
 const CHAINS: &str = "/ddr/v1/chains/";
@@ -32,6 +34,9 @@ const ANY_PIECE: &str = "&piece=any";
 /// Nobody waits for what is asked for.
 const BACKGROUND: &str = "&class=background";
 
+/// The trailer (RFC 9110, section 6.5) of content that is sent: its digest.
+pub(crate) const DIGEST_TRAILER: &str = "ddr-digest";
+
 /// What a path names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -39,6 +44,8 @@ pub(crate) enum Target {
     Join,
     /// What is said about the blob with this digest.
     Swarm(Digest),
+    /// Where content for a repository is sent.
+    Upload(RepositoryName),
     Content {
         kind: ContentKind,
         digest: Digest,
@@ -76,6 +83,11 @@ pub fn chain_path(digest: &Digest, repository: &RepositoryName) -> String {
     content_path(CHAINS, digest, Some(repository))
 }
 
+/// Path and query of where content for a repository is sent.
+pub(crate) fn upload_path(repository: &RepositoryName) -> String {
+    format!("{UPLOADS}?{REPOSITORY}{repository}")
+}
+
 /// Path of what is said to a peer about a blob.
 pub(crate) fn swarm_path(digest: &Digest) -> String {
     format!("{SWARM}{digest}")
@@ -93,6 +105,10 @@ pub(crate) fn parse(path: &str, query: Option<&str>) -> Option<Target> {
     match path {
         MESSAGE => return query.is_none().then_some(Target::Message),
         JOIN => return query.is_none().then_some(Target::Join),
+        UPLOADS => {
+            let repository = query?.strip_prefix(REPOSITORY)?.parse().ok()?;
+            return Some(Target::Upload(repository));
+        }
         _ => {}
     }
     if let Some(digest) = path.strip_prefix(SWARM) {
@@ -199,6 +215,9 @@ mod tests {
         assert_eq!(read(&(path + ANY_PIECE)), None, "a chain has no pieces");
         assert_eq!(read(&swarm_path(&digest)), Some(Target::Swarm(digest)));
         assert_eq!(read("/ddr/v1/swarm/sha256:00"), None);
+        assert_eq!(read(&upload_path(&name)), Some(Target::Upload(name)));
+        assert_eq!(read("/ddr/v1/uploads"), None);
+        assert_eq!(read("/ddr/v1/uploads?repository=UP"), None);
         assert_eq!(read(&format!("{}?piece=any", swarm_path(&digest))), None);
     }
 

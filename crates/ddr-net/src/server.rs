@@ -25,6 +25,7 @@ use crate::stall::StallGuard;
 mod answer;
 mod census;
 mod streams;
+mod upload;
 
 /// Connections in all.
 pub const MAX_CONNECTIONS: usize = 1024;

@@ -36,6 +36,15 @@ pub trait Service: Send + Sync + 'static {
     /// given; everything else is [`ContentReply::NotFound`].
     fn content(&self, from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply>;
 
+    /// Takes in content that a member sends while it takes it in itself: bytes, then the digest that they
+    /// shall have. Without that nothing is kept.
+    fn upload(
+        &self,
+        from: PeerInfo,
+        repository: RepositoryName,
+        frames: BoxStream<'static, io::Result<UploadFrame>>,
+    ) -> BoxFuture<'_, UploadReply>;
+
     /// Admits the holder of a join token, whose public key the connection has proven.
     fn join(
         &self,
@@ -133,6 +142,32 @@ impl fmt::Debug for ContentReply {
             Self::Failed => f.write_str("Failed"),
         }
     }
+}
+
+/// What is sent of content that comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadFrame {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// There are no more, and this is their digest.
+    End(Digest),
+}
+
+/// What became of content that a peer sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadReply {
+    /// It is durable here, in that repository.
+    Stored,
+    /// Too much to do.
+    Busy,
+    /// This node takes nothing: it leaves, or the peer broke the rules.
+    Refused,
+    /// The disk has no room.
+    Full,
+    /// It broke off, or has another digest.
+    Broken,
+    /// The store failed.
+    Failed,
 }
 
 /// A joiner asks to be admitted under this key.

@@ -11,6 +11,7 @@ mod mend;
 mod push;
 mod raise;
 mod report;
+mod second;
 mod taking;
 mod watch;
 
@@ -18,13 +19,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ddr_net::UploadReply;
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::kad::Reason;
 use ddr_proto::replica::Pace;
 use ddr_proto::wire::Contact;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use report::CopiesStatus;
 
@@ -37,6 +39,8 @@ use crate::pull::{Pull, Shared};
 use audit::Surplus;
 use ledger::Ledger;
 use report::Tally;
+pub(crate) use second::SecondCopy;
+use second::Seconds;
 use taking::Taking;
 use watch::Watch;
 
@@ -48,6 +52,9 @@ pub const MAX_COPIES: usize = 7;
 pub const COPIES_GRACE: Duration = Duration::from_secs(10 * 60);
 /// Parts that are mended at once.
 const MENDED_AT_ONCE: usize = 4;
+
+/// Uploads at once that come here as a second copy; more are told busy.
+const MAX_RECEIVING: usize = 64;
 
 /// What a push waits for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -129,6 +136,9 @@ pub(crate) struct Copies {
     line: Mutex<Pace<PartKey>>,
     taking: Taking,
     surplus: Surplus,
+    seconds: Seconds,
+    /// Content that others send while it comes in there.
+    receiving: Arc<Semaphore>,
     tally: Mutex<Tally>,
     /// Something is to be mended, or may be.
     wake: Notify,
@@ -147,6 +157,8 @@ impl Copies {
             line: Mutex::new(Pace::new(parts.settings.rate, MENDED_AT_ONCE)),
             taking: Taking::default(),
             surplus: Surplus::default(),
+            seconds: Seconds::default(),
+            receiving: Arc::new(Semaphore::new(MAX_RECEIVING)),
             tally: Mutex::default(),
             wake: Notify::new(),
             leaving: AtomicBool::new(false),
@@ -184,6 +196,19 @@ impl Copies {
         near.retain(|one: &Contact| one.id != own && !peers.refused(&one.id));
         near.iter().for_each(|one| self.watch.knows(one));
         near
+    }
+
+    /// Whether content of unknown size may come here as a second copy; the turn is held while it comes.
+    pub(crate) async fn receive(&self) -> Result<OwnedSemaphorePermit, UploadReply> {
+        if self.is_leaving() {
+            return Err(UploadReply::Refused);
+        }
+        match self.room().await {
+            Ok(0) => return Err(UploadReply::Full),
+            Ok(_) => {}
+            Err(_) => return Err(UploadReply::Failed),
+        }
+        Arc::clone(&self.receiving).try_acquire_owned().map_err(|_| UploadReply::Busy)
     }
 
     /// A node claimed what cannot be.

@@ -132,7 +132,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pull: Arc<Pull>,
     pub(crate) names: Arc<Names>,
-    push: Push,
+    push: Arc<Push>,
     upkeep: Upkeep,
     preheat: Preheat,
     copies: Arc<Copies>,

@@ -6,12 +6,16 @@
 mod manifest;
 mod upload;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ddr_net::{UploadFrame, UploadReply};
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::wire::ContentKind;
 use ddr_store::UploadError;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use tokio::sync::Notify;
 
 pub(crate) use manifest::Incoming;
@@ -77,7 +81,35 @@ impl Push {
             Ok(session) => session?,
             Err(_) => return Err(UploadError::Busy),
         };
-        Ok(Upload::new(session, repository.clone(), Arc::clone(&self.released), &self.shared))
+        let second = self.copies.second(repository, id, session.offset());
+        let released = Arc::clone(&self.released);
+        Ok(Upload::new(session, repository.clone(), released, &self.shared, second))
+    }
+
+    /// Takes in content that another node sends while it takes it in itself.
+    pub(crate) async fn receive(
+        &self,
+        repository: &RepositoryName,
+        mut frames: BoxStream<'static, io::Result<UploadFrame>>,
+    ) -> Result<(), UploadReply> {
+        let _turn = self.copies.receive().await?;
+        let id = self.begin(repository).await.map_err(|error| reply(&error))?;
+        let mut upload = self.upload(repository, &id).await.map_err(|error| reply(&error))?;
+        upload.is_second_copy();
+        // The other node has the session; here nobody knows it.
+        upload.keep_unnamed();
+        while let Some(Ok(frame)) = frames.next().await {
+            match frame {
+                UploadFrame::Bytes(bytes) => {
+                    upload.append(bytes).await.map_err(|error| reply(&error))?;
+                }
+                UploadFrame::End(digest) => {
+                    let committed = upload.commit(&digest).await;
+                    return committed.map(drop).map_err(|error| reply(&error));
+                }
+            }
+        }
+        Err(UploadReply::Broken)
     }
 
     /// See [`crate::Node::mount`].
@@ -131,11 +163,21 @@ impl Push {
     }
 }
 
+/// What another node is told of a second copy that failed.
+const fn reply(error: &UploadError) -> UploadReply {
+    match error {
+        UploadError::NoSpace => UploadReply::Full,
+        UploadError::Busy => UploadReply::Busy,
+        UploadError::DigestMismatch { .. } => UploadReply::Broken,
+        _ => UploadReply::Failed,
+    }
+}
+
 /// A push that cannot be settled in the swarm now.
 pub(crate) fn unavailable(error: crate::ReadError) -> UploadError {
     match error {
         crate::ReadError::Unavailable(why) => UploadError::Unavailable(why),
-        other => UploadError::Io(std::io::Error::other(other.to_string())),
+        other => UploadError::Io(io::Error::other(other.to_string())),
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ddr_net::{
     ContentKind, ContentReply, ContentRequest, JoinRefusal, JoinReply, JoinRequest, PeerInfo,
-    Service, Standing, Swarm,
+    Service, Standing, Swarm, UploadFrame, UploadReply,
 };
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::NodeId;
@@ -25,6 +25,7 @@ use ddr_proto::wire::{
 use ddr_store::Store;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::blob::Blob;
@@ -36,6 +37,7 @@ use crate::names::Keeper;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::preheat::Orders;
+use crate::push::Push;
 use crate::status::Sums;
 use crate::swarm::SwarmHandle;
 use crate::throttle::Throttles;
@@ -63,6 +65,8 @@ pub(crate) struct Seed {
     pub(crate) orders: Arc<Orders>,
     /// What this node keeps for its swarm.
     pub(crate) copies: Arc<Copies>,
+    /// Takes in second copies.
+    pub(crate) push: Arc<Push>,
 }
 
 impl Service for Seed {
@@ -86,6 +90,23 @@ impl Service for Seed {
                 metrics::counter!(crate::metrics::BUSY_ANSWERS).increment(1);
             }
             reply
+        })
+    }
+
+    fn upload(
+        &self,
+        from: PeerInfo,
+        repository: RepositoryName,
+        frames: BoxStream<'static, io::Result<UploadFrame>>,
+    ) -> BoxFuture<'_, UploadReply> {
+        Box::pin(async move {
+            if from.standing != Standing::Member || self.peers.refused(&from.node) {
+                return UploadReply::Refused;
+            }
+            match self.push.receive(&repository, frames).await {
+                Ok(()) => UploadReply::Stored,
+                Err(reply) => reply,
+            }
         })
     }
 

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::timeout;
 
-use super::Server;
+use super::{Server, upload};
 use crate::carrier::{PeerInfo, Standing};
 use crate::metrics;
 use crate::path::{self, Target};
@@ -49,6 +49,12 @@ pub(super) async fn answer(
         }
         (Standing::Member, Some(Target::Swarm(digest))) if is_post => {
             swarm(server, peer, digest, request).await
+        }
+        (Standing::Member, Some(Target::Upload(repository))) => {
+            if request.method() != Method::PUT {
+                return plain(StatusCode::METHOD_NOT_ALLOWED, "content is sent with PUT");
+            }
+            upload::upload(server, peer, repository, request).await
         }
         (
             Standing::Member,
@@ -227,7 +233,7 @@ fn found(
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(full(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     response

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ddr_net::{
-    CallError, ClientLimits, GetError, Identity, MemoryNetwork, ServeLimits, any_piece_path,
-    blob_path, manifest_path,
+    CallError, ClientLimits, GetError, Identity, MemoryNetwork, ServeLimits, UploadFrame,
+    any_piece_path, blob_path, manifest_path,
 };
 use ddr_oci::Digest;
 use ddr_proto::id::Key;
@@ -300,5 +300,35 @@ async fn stopping_lets_a_transfer_finish_and_takes_no_new_one() {
         };
         within(refused).await;
         eventually("connections go", || client.connections() == (0, 0)).await;
+    }
+}
+
+#[tokio::test]
+async fn content_is_sent_while_it_comes_in_and_counts_with_its_digest() {
+    for kind in KINDS {
+        let nodes = nodes(kind, 2, TestService::default).await;
+        let (client, addr) = (nodes[0].client(), nodes[1].addr());
+        let node = nodes[1].home.identity.node_id();
+        let bytes = pattern(1_000_001);
+        let parts = bytes.chunks(77_777).map(|part| Ok(UploadFrame::Bytes(bytes.slice_ref(part))));
+        let parts: Vec<io::Result<UploadFrame>> = parts.collect();
+        let send = async |last: Option<io::Result<UploadFrame>>| {
+            let all = parts.iter().map(|part| Ok(part.as_ref().expect("bytes").clone()));
+            let frames: Vec<io::Result<UploadFrame>> = all.chain(last).collect();
+            let frames = futures_util::stream::iter(frames);
+            within(client.upload(addr, node, &repository(), Box::pin(frames))).await
+        };
+        let right = UploadFrame::End(Digest::sha256(&bytes));
+        assert_eq!(send(Some(Ok(right))).await, Ok(()), "{kind:?}");
+        assert_eq!(*nodes[1].service.uploaded.lock().unwrap(), [bytes.clone()]);
+        let wrong = UploadFrame::End(Digest::sha256(b"x"));
+        for last in [Some(Ok(wrong)), None, Some(Err(io::ErrorKind::Other.into()))] {
+            assert!(send(last).await.is_err(), "{kind:?}");
+        }
+        assert_eq!(
+            nodes[1].service.uploaded.lock().unwrap().len(),
+            1,
+            "what broke off is not kept"
+        );
     }
 }

@@ -10,12 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use ddr_net::{
     Carrier, Client, ClientLimits, ContentReply, ContentRequest, Identity, JoinRefusal, JoinReply,
-    JoinRequest, MemoryNetwork, PeerInfo, ServeLimits, Service, Swarm, TlsCarrier, serve,
+    JoinRequest, MemoryNetwork, PeerInfo, ServeLimits, Service, Swarm, TlsCarrier, UploadFrame,
+    UploadReply, serve,
 };
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::kad::Reason;
 use ddr_proto::wire::{BusyAnswer, Contact, Request, RequestEnvelope, Response, SwarmPost};
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -80,6 +82,8 @@ pub(crate) struct TestService {
     /// Pieces are refused with these words.
     pub(crate) busy: Option<BusyAnswer>,
     pub(crate) joins: AtomicUsize,
+    /// What peers sent whole.
+    pub(crate) uploaded: Mutex<Vec<Bytes>>,
     pub(crate) misbehaviour: Mutex<Vec<Reason>>,
 }
 
@@ -149,6 +153,32 @@ impl Service for TestService {
     fn content(&self, _from: PeerInfo, request: ContentRequest) -> BoxFuture<'_, ContentReply> {
         self.contents.fetch_add(1, Ordering::SeqCst);
         async move { self.give(&request) }.boxed()
+    }
+
+    fn upload(
+        &self,
+        _from: PeerInfo,
+        name: RepositoryName,
+        mut frames: BoxStream<'static, std::io::Result<UploadFrame>>,
+    ) -> BoxFuture<'_, UploadReply> {
+        async move {
+            if self.busy.is_some() || name != repository() {
+                return UploadReply::Busy;
+            }
+            let mut bytes = Vec::new();
+            while let Some(frame) = frames.next().await {
+                match frame {
+                    Ok(UploadFrame::Bytes(more)) => bytes.extend_from_slice(&more),
+                    Ok(UploadFrame::End(digest)) if digest == Digest::sha256(&bytes) => {
+                        self.uploaded.lock().unwrap().push(bytes.into());
+                        return UploadReply::Stored;
+                    }
+                    Ok(UploadFrame::End(_)) | Err(_) => return UploadReply::Broken,
+                }
+            }
+            UploadReply::Broken
+        }
+        .boxed()
     }
 
     fn join(

@@ -54,6 +54,7 @@ impl Copies {
         let looks = parts.map(|((digest, size), kind)| async move {
             let here = self.is_here(repository, &digest, kind).await?;
             let mut holders = self.ledger.holders(repository, &digest).await?;
+            holders.extend(self.second_holder(&digest).await);
             if holders.is_empty() && kind == ContentKind::Blob {
                 let found = self.parts.shared.locator.holders(&digest).all().await;
                 let complete = found.into_iter().filter(|holder| holder.complete);

@@ -130,12 +130,12 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     let inner = Inner {
         upkeep,
         preheat,
-        push: Push::new(
+        push: Arc::new(Push::new(
             Arc::clone(&shared),
             Arc::clone(&pull),
             Arc::clone(&names),
             Arc::clone(&copies),
-        ),
+        )),
         copies,
         shared,
         pull,
@@ -213,6 +213,7 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
         buffers: inner.shared.buffers.clone(),
         orders: inner.preheat.orders(),
         copies: Arc::clone(&inner.copies),
+        push: Arc::clone(&inner.push),
     });
     let (announcer, store) = (inner.shared.announcer.clone(), inner.shared.store.clone());
     let joining = join(Arc::clone(&parts), joins, Arc::clone(&inner.joined));

@@ -9,6 +9,7 @@ use ddr_store::{Committed, Hashing, UploadError};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::copies::SecondCopy;
 use crate::pull::Shared;
 use crate::upload_blocking;
 use crate::writer::{Sink, Writer};
@@ -73,6 +74,7 @@ pub struct Upload {
     writer: Writer<Held>,
     repository: RepositoryName,
     shared: Arc<Shared>,
+    second: SecondCopy,
 }
 
 impl std::fmt::Debug for Upload {
@@ -90,9 +92,10 @@ impl Upload {
         repository: RepositoryName,
         released: Arc<Notify>,
         shared: &Arc<Shared>,
+        second: SecondCopy,
     ) -> Self {
         let held = Held { session: Some(session), released: Some(Released(released)) };
-        Self { writer: Writer::new(held), repository, shared: Arc::clone(shared) }
+        Self { writer: Writer::new(held), repository, shared: Arc::clone(shared), second }
     }
 
     /// Bytes accepted so far, written or not.
@@ -111,6 +114,7 @@ impl Upload {
     /// Takes the next bytes. Waits while two batches are in memory (back-pressure). The error of
     /// an earlier write shows here, in [`Self::flush`] or in [`Self::commit`].
     pub async fn append(&mut self, bytes: Bytes) -> Result<(), UploadError> {
+        self.second.push(&bytes).await;
         self.writer.push(bytes).await
     }
 
@@ -130,13 +134,22 @@ impl Upload {
         }
     }
 
+    /// Says that this is a second copy itself.
+    pub(crate) fn is_second_copy(&mut self) {
+        self.second.give_up();
+    }
+
     /// Ends the session: proves the digest, makes the blob durable, links it, announces it.
     /// With the wrong digest the session is gone.
     pub async fn commit(self, digest: &Digest) -> Result<Committed, UploadError> {
         let (shared, repository, digest) = (self.shared, self.repository, *digest);
         let content = (&repository, &digest, ContentKind::Blob);
         // Before the content comes in: then no delete from before counts against it.
-        let (held, settled) = tokio::join!(self.writer.finish(), shared.deleted.pushing(content));
+        let (held, settled, ()) = tokio::join!(
+            self.writer.finish(),
+            shared.deleted.pushing(content),
+            self.second.end(&digest)
+        );
         let held = held?;
         settled.map_err(super::unavailable)?;
         let committed = upload_blocking(move || held.end()?.commit(&digest)).await?;
@@ -157,7 +170,8 @@ impl Upload {
     }
 
     /// Ends the session and throws away what was written.
-    pub async fn cancel(self) -> Result<(), UploadError> {
+    pub async fn cancel(mut self) -> Result<(), UploadError> {
+        self.second.give_up();
         let held = self.writer.finish().await?;
         upload_blocking(move || {
             held.end()?.cancel();

@@ -271,3 +271,67 @@ async fn a_holder_that_is_named_by_another_is_not_believed() {
     .await;
     serves_all(&nodes[0].1, &image).await;
 }
+
+/// Content bytes that came to the nodes through the swarm.
+async fn fetched(nodes: &[(Machine, Node)]) -> u64 {
+    let mut bytes = 0;
+    for (_, node) in nodes {
+        bytes += node.status().await.traffic.fetched_bytes;
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_copy_is_written_while_the_first_is() {
+    let bed = Bed::new();
+    let nodes = swarm(&bed, 3, CopySettings { copies: 2, ..THREE }).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 8_000_000)).await;
+    eventually("two keep it", async || keepers(&nodes, &image).await == 2).await;
+    let fetched = fetched(&nodes).await;
+    assert!(fetched < 100_000, "the layer was not fetched after its upload: {fetched}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_many_requests_has_its_second_copy_too() {
+    let bed = Bed::new();
+    let nodes = swarm(&bed, 2, CopySettings { copies: 2, ..THREE }).await;
+    let (name, bytes) = (repository(NAME), content(5, 6_000_000));
+    let id = nodes[0].1.begin_upload(&name).await.expect("a session");
+    for chunk in bytes.chunks(500_000) {
+        let mut upload = nodes[0].1.upload(&name, &id).await.expect("the session");
+        upload.append(Bytes::copy_from_slice(chunk)).await.expect("taken");
+        upload.flush().await.expect("written");
+    }
+    let digest = Digest::sha256(&bytes);
+    let upload = nodes[0].1.upload(&name, &id).await.expect("the session");
+    upload.commit(&digest).await.expect("committed");
+    let manifest = image(&[(digest, bytes.len() as u64)]);
+    let kind = Some(media_type::OCI_MANIFEST);
+    nodes[0].1.put_manifest(&name, &by_tag("1.0"), &[], kind, manifest).await.expect("taken");
+    assert_eq!(nodes[1].1.status().await.blobs, 1);
+    assert!(fetched(&nodes).await < 100_000, "it was not fetched after its upload");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_node_that_dies_in_the_middle_costs_nothing_but_its_copy() {
+    let bed = Bed::new();
+    let nodes = swarm(&bed, 3, CopySettings { copies: 2, ..THREE }).await;
+    let (name, bytes) = (repository(NAME), content(6, 6_000_000));
+    let id = nodes[0].1.begin_upload(&name).await.expect("a session");
+    let mut upload = nodes[0].1.upload(&name, &id).await.expect("the session");
+    for (number, chunk) in bytes.chunks(200_000).enumerate() {
+        within(upload.append(Bytes::copy_from_slice(chunk))).await.expect("taken");
+        if number == 15 {
+            // Whichever of the two it is, one of three answers.
+            kill(&bed, &nodes[2]);
+        }
+    }
+    let digest = Digest::sha256(&bytes);
+    within(upload.commit(&digest)).await.expect("committed");
+    let manifest = image(&[(digest, bytes.len() as u64)]);
+    let kind = Some(media_type::OCI_MANIFEST);
+    within(nodes[0].1.put_manifest(&name, &by_tag("1.0"), &[], kind, manifest))
+        .await
+        .expect("taken");
+    assert_eq!(nodes[1].1.status().await.blobs, 1, "the copy is on the one that lives");
+}

@@ -6,15 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ddr_net::{
     Carrier, Client, ClientLimits, ContentReply, ContentRequest, GetError, Identity, JoinRefusal,
-    JoinReply, JoinRequest, PeerInfo, ServeLimits, Service, serve,
+    JoinReply, JoinRequest, PeerInfo, ServeLimits, Service, UploadFrame, UploadReply, serve,
 };
-use ddr_oci::Digest;
+use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::kad::Reason;
 use ddr_proto::wire::{
     Contact, RefuseReason, Request, RequestEnvelope, Response, Signer, SwarmPost,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
 use crate::bed::{Bed, Machine};
@@ -117,6 +118,15 @@ where
 
     fn content(&self, _from: PeerInfo, _request: ContentRequest) -> BoxFuture<'_, ContentReply> {
         async { ContentReply::NotFound }.boxed()
+    }
+
+    fn upload(
+        &self,
+        _from: PeerInfo,
+        _repository: RepositoryName,
+        _frames: BoxStream<'static, std::io::Result<UploadFrame>>,
+    ) -> BoxFuture<'_, UploadReply> {
+        Box::pin(async { UploadReply::Refused })
     }
 
     fn join(
