@@ -198,6 +198,12 @@ impl Copies {
         near
     }
 
+    /// An operator says that a node is gone for good: its copies are made again at once.
+    pub(crate) fn gone(&self, node: &NodeId) {
+        self.watch.gone(node);
+        self.wake.notify_one();
+    }
+
     /// Whether content of unknown size may come here as a second copy; the turn is held while it comes.
     pub(crate) async fn receive(&self) -> Result<OwnedSemaphorePermit, UploadReply> {
         if self.is_leaving() {

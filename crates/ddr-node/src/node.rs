@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ddr_net::{Carrier, Identity, Swarm};
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use ddr_proto::id::NodeId;
 use ddr_store::{Store, UploadError};
 use tokio::sync::watch;
 
@@ -439,6 +440,17 @@ impl Node {
             run::spread_revocations(&self.inner).await;
         }
         Ok(fresh)
+    }
+
+    /// Says that a node is gone for good, here and to every known node: names are decided without it, and
+    /// its copies are made again at once. One that is heard again counts again. False: it is this node.
+    pub async fn declare_gone(&self, node: NodeId) -> bool {
+        if node == self.inner.shared.own.id {
+            return false;
+        }
+        tracing::warn!(%node, "an operator says that a node is gone for good");
+        run::spread_loss(&self.inner, node).await;
+        true
     }
 
     fn board(&self, kind: JobKind) -> &Board {

@@ -28,6 +28,8 @@ const MAX_PEERS: usize = 1024;
 const MAX_IMAGES: usize = 256;
 /// Members remembered as recently alive. Three times the largest K is enough to count to K.
 pub(crate) const MAX_MEMBERS: usize = 64;
+/// Members remembered as gone; of more the one that left first is forgotten.
+const MAX_GONE: usize = 1024;
 /// Where known members lie in the store's settings.
 const SETTING: &str = "peers";
 /// How long a member counts as part of the swarm after it was last heard. A majority for a name
@@ -46,6 +48,8 @@ struct State {
     sums: BTreeMap<NodeId, Sum>,
     images: BTreeMap<RepositoryName, BTreeMap<NodeId, u64>>,
     members: BTreeMap<NodeId, Member>,
+    /// Who said, or of whom was said, that it leaves: when. At most [`MAX_GONE`].
+    gone: BTreeMap<NodeId, u64>,
     strikes: Strikes,
 }
 
@@ -189,10 +193,19 @@ impl Peers {
         rows
     }
 
+    /// `contact` was alive and a member at `seen_ms`, by this node's clock.
+    pub(crate) fn alive_at(&self, contact: &Contact, seen_ms: u64) {
+        let left = self.state().gone.get(&contact.id).copied();
+        if left.is_none_or(|left| left < seen_ms) {
+            self.alive(contact);
+        }
+    }
+
     /// `contact` proved that it is alive and a member.
     pub(crate) fn alive(&self, contact: &Contact) {
         let now_ms = self.clock.now_ms();
         let mut state = self.state();
+        state.gone.remove(&contact.id);
         if let Some(member) = state.members.get_mut(&contact.id) {
             member.seen_ms = now_ms;
             if member.addrs != contact.addrs {
@@ -211,9 +224,16 @@ impl Peers {
         self.met.notified().await;
     }
 
-    /// `node` said that it leaves.
+    /// `node` said that it leaves, or an operator said that it is gone for good.
     pub(crate) fn left(&self, node: &NodeId) {
-        self.state().members.remove(node);
+        let now_ms = self.clock.now_ms();
+        let mut state = self.state();
+        state.members.remove(node);
+        state.gone.insert(*node, now_ms);
+        if state.gone.len() > MAX_GONE {
+            let first = state.gone.iter().min_by_key(|(_, at)| **at).map(|(node, _)| *node);
+            first.map(|node| state.gone.remove(&node));
+        }
     }
 
     /// Other nodes that were alive within [`MEMBER_MEMORY_MS`].

@@ -162,6 +162,11 @@ impl Seed {
                 self.overlay.heard(envelope.sender);
                 self.orders.answer(from, order)
             }
+            Request::Gone { node } => {
+                self.peers.left(&node);
+                self.copies.gone(&node);
+                Response::Pong { revoked: 0, puzzle: NO_PUZZLE }
+            }
             Request::Keep { take, placement } => {
                 self.overlay.heard(envelope.sender.clone());
                 self.copies.answer(envelope.sender, take, placement).await

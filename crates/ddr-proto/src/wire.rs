@@ -35,7 +35,7 @@ pub use self::swarm::{
     BusyAnswer, HaveMap, Holder, MAX_HAVE_PIECES, MAX_HOLDERS, MAX_MAP_BYTES,
     MAX_SIGNED_CHAIN_BYTES, MAX_SWARM_MESSAGES, SignedChain, SwarmBody, SwarmMessage, SwarmPost,
 };
-use crate::id::Key;
+use crate::id::{Key, NodeId};
 
 /// Largest message in bytes, request or response.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -127,6 +127,11 @@ pub enum Request {
         take: bool,
         /// At most [`MAX_PARTS_PER_KEEP`] blobs.
         placement: Placement,
+    },
+    /// An operator says that this node is gone for good: it does not count any more. Answer: `Pong`.
+    Gone {
+        /// Who.
+        node: NodeId,
     },
 }
 
@@ -303,7 +308,8 @@ impl RequestEnvelope {
             | Request::FindNode { .. }
             | Request::FindProviders { .. }
             | Request::GetName { .. }
-            | Request::PutName { .. } => Ok(()),
+            | Request::PutName { .. }
+            | Request::Gone { .. } => Ok(()),
         }
     }
 }

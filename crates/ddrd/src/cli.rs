@@ -65,8 +65,8 @@ pub struct Cli {
 enum Command {
     /// Show the node: identity, addresses, content, traffic
     Status,
-    /// List the nodes that this one knows
-    Peers,
+    /// List the nodes that this one knows, or say that one is gone for good
+    Peers(peers::Peers),
     /// List repositories and tags on this node
     Images,
     /// Find who holds an image or a digest
@@ -150,7 +150,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let admin = AdminClient::new(cli.admin, cli.json);
     match cli.command {
         Command::Status => status::run(&admin).await,
-        Command::Peers => peers::run(&admin).await,
+        Command::Peers(peers) => peers::run(&admin, peers).await,
         Command::Images => images::run(&admin).await,
         Command::Find(find) => find::run(&admin, find).await,
         Command::Pull(pull) => pull::run(&admin, pull).await,

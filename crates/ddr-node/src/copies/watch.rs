@@ -60,6 +60,13 @@ impl Watch {
         }
     }
 
+    /// A node does not come back.
+    pub(super) fn gone(&self, node: &NodeId) {
+        let mut state = self.state();
+        state.known.remove(node);
+        state.vigil.gone(node);
+    }
+
     pub(super) fn contact(&self, node: &NodeId) -> Option<Contact> {
         self.state().known.get(node).map(|known| known.contact.clone())
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ddr_net::{Carrier, Client, ClientLimits, ServeLimits, serve};
+use ddr_proto::id::NodeId;
 use ddr_proto::kad::{Kad, KadConfig, MAX_BOOTSTRAP};
 use ddr_proto::wire::{Contact, MAX_ADDRS, MAX_ZONE_BYTES, ProviderRecord, Request, Signer};
 use ddr_store::Store;
@@ -270,6 +271,15 @@ pub(super) async fn spread_revocations(inner: &Inner) {
     spread(alive(&inner.overlay).await, caller, &request).await;
 }
 
+/// Tells every known node that one is gone for good, this one first.
+pub(super) async fn spread_loss(inner: &Inner, node: NodeId) {
+    inner.peers.left(&node);
+    inner.copies.gone(&node);
+    let mut others = alive(&inner.overlay).await;
+    others.retain(|contact| contact.id != node);
+    spread(others, inner.names.caller(), &Request::Gone { node }).await;
+}
+
 /// Sums over the local index.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -357,8 +367,9 @@ async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<
         let recent = HOUSEKEEPING_EVERY.as_millis() as u64;
         let contacts = parts.overlay.view().await.contacts.into_iter();
         let heard = contacts.filter(|peer| peer.alive && now.since_ms(peer.last_seen) < recent);
-        let heard: Vec<Contact> = heard.map(|peer| peer.contact).collect();
-        heard.iter().for_each(|contact| parts.peers.alive(contact));
+        let heard: Vec<_> = heard.collect();
+        heard.iter().for_each(|peer| parts.peers.alive_at(&peer.contact, peer.last_seen.0));
+        let heard: Vec<Contact> = heard.into_iter().map(|peer| peer.contact).collect();
         bootstrap.save(&heard).await;
         let (peers, store) = (Arc::clone(&parts.peers), parts.store.clone());
         if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {

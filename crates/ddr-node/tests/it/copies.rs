@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_node::{CopySettings, Durability, JobKind, Node, PutManifestError};
-use ddr_oci::{Digest, media_type};
+use ddr_oci::{Digest, Reference, media_type};
 use ddr_proto::id::NodeId;
 use ddr_proto::wire::{Contact, PlacedPart, Placement, Request, RequestEnvelope};
 
@@ -206,7 +206,7 @@ async fn what_is_deleted_is_kept_by_nobody_and_nobody_mends_it() {
     let nodes = swarm(&bed, 3, THREE).await;
     let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 500_000)).await;
     eventually("all three keep it", async || keepers(&nodes, &image).await == 3).await;
-    let reference = ddr_oci::Reference::Digest(image.manifest);
+    let reference = Reference::Digest(image.manifest);
     assert!(nodes[1].1.delete_manifest(&repository(NAME), &reference).await.expect("deleted"));
     eventually("nobody keeps it", async || kept(&nodes).await == 0).await;
 }
@@ -329,9 +329,31 @@ async fn a_second_node_that_dies_in_the_middle_costs_nothing_but_its_copy() {
     let digest = Digest::sha256(&bytes);
     within(upload.commit(&digest)).await.expect("committed");
     let manifest = image(&[(digest, bytes.len() as u64)]);
+    // By digest: nodes this young have no say about a new tag while one is away.
+    let reference = Reference::Digest(Digest::sha256(&manifest));
     let kind = Some(media_type::OCI_MANIFEST);
-    within(nodes[0].1.put_manifest(&name, &by_tag("1.0"), &[], kind, manifest))
-        .await
-        .expect("taken");
+    within(nodes[0].1.put_manifest(&name, &reference, &[], kind, manifest)).await.expect("taken");
     assert_eq!(nodes[1].1.status().await.blobs, 1, "the copy is on the one that lives");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_said_to_be_gone_is_replaced_at_once_and_does_not_count() {
+    let bed = Bed::new();
+    let long = CopySettings { grace: Duration::from_secs(3600), ..THREE };
+    let mut nodes = swarm(&bed, 4, long).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 400_000)).await;
+    let blobs = image.blobs.len();
+    eventually("three copies of each", async || kept(&nodes).await >= 3 * (blobs + 1)).await;
+    let (machine, node) = nodes.remove(0);
+    bed.network.kill(machine.addr);
+    assert!(nodes[0].1.declare_gone(machine.node_id()).await);
+    drop(node);
+    eventually("three copies of each on the rest", async || {
+        let mut files = 0;
+        for (_, node) in &nodes {
+            files += node.status().await.blobs;
+        }
+        files >= 3 * blobs
+    })
+    .await;
 }

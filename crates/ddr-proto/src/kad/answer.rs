@@ -66,7 +66,8 @@ impl Kad {
             | Request::PutEntry { .. }
             | Request::Revoked { .. }
             | Request::Preheat(_)
-            | Request::Keep { .. } => Response::Refused { reason: RefuseReason::Unsupported },
+            | Request::Keep { .. }
+            | Request::Gone { .. } => Response::Refused { reason: RefuseReason::Unsupported },
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Vigil {
 struct Watch {
     heard: Timestamp,
     asked: Timestamp,
+    /// Somebody said that it does not come back.
+    gone: bool,
 }
 
 impl Vigil {
@@ -51,7 +53,7 @@ impl Vigil {
     /// One more.
     pub fn add(&mut self, now: Timestamp, node: NodeId) {
         if self.watched.len() < MAX_WATCHED {
-            self.watched.entry(node).or_insert(Watch { heard: now, asked: now });
+            self.watched.entry(node).or_insert(Watch { heard: now, asked: now, gone: false });
         }
     }
 
@@ -59,6 +61,14 @@ impl Vigil {
     pub fn heard(&mut self, now: Timestamp, node: &NodeId) {
         if let Some(watch) = self.watched.get_mut(node) {
             watch.heard = watch.heard.max(now);
+            watch.gone = false;
+        }
+    }
+
+    /// The node does not come back: it is lost at once, until it is heard again.
+    pub fn gone(&mut self, node: &NodeId) {
+        if let Some(watch) = self.watched.get_mut(node) {
+            watch.gone = true;
         }
     }
 
@@ -84,14 +94,15 @@ impl Vigil {
     /// Whether the node was not heard within the grace period.
     #[must_use]
     pub fn is_silent(&self, now: Timestamp, node: &NodeId) -> bool {
-        self.watched.get(node).is_some_and(|watch| now.since_ms(watch.heard) >= self.grace_ms)
+        let is_silent = |watch: &Watch| watch.gone || now.since_ms(watch.heard) >= self.grace_ms;
+        self.watched.get(node).is_some_and(is_silent)
     }
 
     /// Who is silent and stays so in a storm: these have to be replaced.
     #[must_use]
     pub fn lost(&self, now: Timestamp) -> BTreeSet<NodeId> {
         let silent = |grace: u64| {
-            let is_silent = move |watch: &Watch| now.since_ms(watch.heard) >= grace;
+            let is_silent = move |watch: &Watch| watch.gone || now.since_ms(watch.heard) >= grace;
             self.watched.iter().filter(move |(_, watch)| is_silent(watch)).map(|(node, _)| *node)
         };
         let in_storm =
@@ -133,6 +144,15 @@ mod tests {
         assert!(vigil.lost(Timestamp(31_000)).is_empty(), "four of nine are silent");
         assert!(vigil.is_silent(Timestamp(31_000), &node(0)), "what has one copy left knows it");
         assert_eq!(vigil.lost(Timestamp(32_000)).len(), 4);
+    }
+
+    #[test]
+    fn who_is_gone_for_good_is_lost_at_once() {
+        let mut vigil = vigil(9);
+        (0..4).for_each(|n| vigil.gone(&node(n)));
+        assert_eq!(vigil.lost(Timestamp(1)).len(), 4, "be it many");
+        vigil.heard(Timestamp(2), &node(0));
+        assert_eq!(vigil.lost(Timestamp(2)).len(), 3);
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use ddr_oci::platform::MAX_PLATFORM_BYTES;
 use ddr_oci::{Algorithm, Digest};
 use ddr_proto::wire::{
-    CELLS, Contact, ContentKind, Fact, FactRecord, KeyRange, MAX_ADDRS, MAX_ENTRIES_PER_PAGE,
-    MAX_MARKS, MAX_MEMBER_BYTES, MAX_MESSAGE_BYTES, MAX_NODES, MAX_PAGE_BYTES,
-    MAX_PREHEAT_ERROR_BYTES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT, MAX_REVOKED,
-    MAX_VALUE_BYTES, MAX_ZONE_BYTES, Mark, Member, NameRecord, NotSoon, PreheatOrder, PreheatStage,
-    PreheatState, ProviderRecord, RecordError, RefuseReason, Request, RequestEnvelope, Response,
-    SetEntry, WireError,
+    CELLS, Contact, ContentKind, Fact, FactRecord, KeepAnswer, Keeping, KeyRange, MAX_ADDRS,
+    MAX_ENTRIES_PER_PAGE, MAX_MARKS, MAX_MEMBER_BYTES, MAX_MESSAGE_BYTES, MAX_NODES,
+    MAX_PAGE_BYTES, MAX_PREHEAT_ERROR_BYTES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT,
+    MAX_REPLICA_HOLDERS, MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES, Mark, Member, NameRecord,
+    NotSoon, PlacedPart, Placement, PreheatOrder, PreheatStage, PreheatState, ProviderRecord,
+    RecordError, RefuseReason, Request, RequestEnvelope, Response, SetEntry, WireError,
 };
 use ddr_proto::{Key, NodeId};
 use proptest::collection::vec;
@@ -109,6 +109,22 @@ fn ranges() -> impl Strategy<Value = KeyRange> {
     (keys(), 0..=256_u16).prop_map(|(start, bits)| KeyRange { start, bits })
 }
 
+fn placements() -> impl Strategy<Value = Placement> {
+    let part = || {
+        let holders = vec(any::<[u8; 32]>().prop_map(NodeId), 0..=MAX_REPLICA_HOLDERS);
+        (any::<[u8; 4]>(), any::<u64>(), holders).prop_map(|(seed, size, holders)| PlacedPart {
+            digest: Digest::sha256(&seed),
+            size,
+            holders,
+        })
+    };
+    (part(), vec(part(), 0..20)).prop_map(|(manifest, blobs)| Placement {
+        repository: "team/app".parse().expect("valid"),
+        manifest,
+        blobs,
+    })
+}
+
 fn requests() -> impl Strategy<Value = RequestEnvelope> {
     let bodies = prop_oneof![
         Just(Request::Ping),
@@ -124,6 +140,9 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
         }),
         entries().prop_map(|entry| Request::PutEntry { entry }),
         vec(any::<[u8; 16]>(), 0..20).prop_map(|serials| Request::Revoked { serials }),
+        any::<[u8; 32]>().prop_map(|node| Request::Gone { node: NodeId(node) }),
+        (any::<bool>(), placements())
+            .prop_map(|(take, placement)| Request::Keep { take, placement }),
         (ranges(), marks(), any::<[[u8; 8]; 16]>()).prop_map(|(range, salt, sums)| {
             Request::Compare { range, salt, sums: sums.map(Mark) }
         }),
@@ -170,6 +189,18 @@ fn responses() -> impl Strategy<Value = Response> {
                 error,
                 ..PreheatState::default()
             })
+        }),
+        (vec(0..6_u8, 0..20), any::<(u64, u64)>()).prop_map(|(said, (bytes, free))| {
+            let keeping = |one: u8| match one {
+                0 => Keeping::Kept,
+                1 => Keeping::Coming,
+                2 => Keeping::Absent,
+                3 => Keeping::Full,
+                4 => Keeping::Leaving,
+                _ => Keeping::Deleted,
+            };
+            let blobs = said.into_iter().map(keeping).collect();
+            Response::Keeping(KeepAnswer { manifest: Keeping::Coming, blobs, bytes, free })
         }),
         Just(Response::Refused { reason: RefuseReason::ClockAhead }),
     ]

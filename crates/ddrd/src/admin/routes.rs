@@ -49,6 +49,9 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
     if let Some(token) = path.strip_prefix("/api/v1/tokens") {
         return tokens(admin, request.method(), token, query).await;
     }
+    if let Some(node) = path.strip_prefix("/api/v1/peers/") {
+        return gone(admin, request.method(), node).await;
+    }
     if path == "/api/v1/limits" {
         return limits(admin, request.method(), query);
     }
@@ -140,6 +143,23 @@ async fn tokens(admin: &Admin, method: &Method, rest: &str, query: &str) -> Answ
         (&Method::DELETE, id) if id.starts_with('/') => revoke_token(admin, &id[1..]).await,
         (_, id) if id.starts_with('/') => answer::not_allowed("DELETE"),
         _ => answer::error(StatusCode::NOT_FOUND, "there is nothing here; see /"),
+    }
+}
+
+/// `DELETE /api/v1/peers/NODE`: it is gone for good.
+async fn gone(admin: &Admin, method: &Method, node: &str) -> Answer {
+    if *method != Method::DELETE {
+        return answer::not_allowed("DELETE");
+    }
+    let Ok(id) = node.parse() else {
+        let reason = "a node ID has 64 hexadecimal digits; see: ddr peers --json";
+        return answer::error(StatusCode::BAD_REQUEST, reason);
+    };
+    match admin.node.declare_gone(id).await {
+        true => answer::json(StatusCode::OK, &serde_json::json!({ "gone": node })),
+        false => {
+            answer::error(StatusCode::CONFLICT, "that is this node; retire it with: ddr drain")
+        }
     }
 }
 

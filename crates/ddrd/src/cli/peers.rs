@@ -2,10 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::Args;
+use http::Method;
 use serde::Deserialize;
 
 use super::CliError;
-use super::admin::AdminClient;
+use super::admin::{AdminClient, encode};
 use super::out::{self, or_dash, short, size};
 use crate::duration;
 
@@ -23,7 +25,25 @@ struct Peer {
     avoided_until_ms: Option<u64>,
 }
 
-pub(super) async fn run(admin: &AdminClient) -> Result<(), CliError> {
+/// List the nodes that this one knows
+#[derive(Args, Debug)]
+pub(super) struct Peers {
+    /// Say that a node is gone for good, by its ID of 64 digits (see --json): names are decided without it
+    /// at once, and its copies are made again
+    #[arg(long, value_name = "NODE")]
+    gone: Option<String>,
+}
+
+pub(super) async fn run(admin: &AdminClient, peers: Peers) -> Result<(), CliError> {
+    if let Some(node) = peers.gone {
+        let value = admin.ask(Method::DELETE, &format!("/api/v1/peers/{}", encode(&node))).await?;
+        if admin.json {
+            out::json(&value);
+        } else {
+            out::text(&format!("{node} does not count any more\n"));
+        }
+        return Ok(());
+    }
     let value = admin.get("/api/v1/peers").await?;
     if admin.json {
         out::json(&value);
