@@ -36,6 +36,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::E2eArgs;
+use crate::burn;
 use crate::checks::Checks;
 use crate::run;
 use crate::sandbox;
@@ -82,6 +83,8 @@ pub(crate) enum Suite {
     Swarm64,
     /// kill -9 of a node at random moments, every promise checked after each restart
     Torture,
+    /// skopeo, and a node that burns down after every push: no image is lost
+    Burn,
 }
 
 impl Suite {
@@ -190,6 +193,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Mdns => mdns::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
             Suite::Torture => torture::suite(context, &dir, checks),
+            Suite::Burn => burn::suite(context, &dir, checks),
         });
     if let Err(error) = result {
         println!("FAILED  {name}\n{error:#}");

@@ -5,6 +5,7 @@
 //! installed or is a loud failure; nothing is skipped in silence.
 
 mod bench;
+mod burn;
 mod checks;
 mod e2e;
 mod netns;
@@ -45,6 +46,8 @@ enum Task {
     },
     /// Kills the daemon at random moments and looks for what it had promised (needs root)
     Torture(TortureArgs),
+    /// After every acknowledged push kills a node and removes its disk, and looks for what is lost (needs root)
+    Burn(BurnArgs),
     /// Checks the rules that no compiler checks: edges between crates, file sizes, purity, paths
     Tidy,
     /// Removes what a run leaves, when the process that started this one has ended
@@ -88,6 +91,26 @@ pub(crate) struct TortureArgs {
     #[arg(long)]
     long: bool,
     /// Torture this program instead of building the release; `ddr` is looked for beside it
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+/// What the burning of nodes is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BurnArgs {
+    /// Images that are pushed, and nodes that are lost
+    #[arg(long, default_value_t = 1000)]
+    rounds: usize,
+    /// Nodes at any time
+    #[arg(long, default_value_t = 5)]
+    nodes: usize,
+    /// Seed of every random choice; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Burn this program instead of building the release
     #[arg(long, value_name = "FILE")]
     daemon: Option<PathBuf>,
     /// The working directory; set when this program starts itself inside its namespaces
@@ -258,6 +281,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Bench { what: BenchTask::Overlay(args) } => bench::overlay(&workspace, &args),
         Task::Bench { what: BenchTask::Swarm(args) } => bench::swarm::swarm(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
+        Task::Burn(args) => burn::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
         Task::SweepAfterEnd { dir } => sandbox::sweep_after_end(&dir).map(|()| true),
     }

@@ -16,7 +16,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// From SIGTERM to the end of the process.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// How much of a daemon's log is shown when something fails. Bytes.
 const MAX_LOG_SHOWN: usize = 4000;

@@ -18,6 +18,17 @@ const LOCKS: usize = 64;
 /// Manifests of one repository that are looked at for who else holds a part.
 const MAX_KEPT_FOR: usize = 8;
 
+/// What became of a change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Change {
+    /// The row said so already.
+    Same,
+    /// It is written.
+    Written,
+    /// Something that this node is named for is not here: nothing was changed.
+    Refused,
+}
+
 /// See the module comment. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Ledger {
@@ -52,14 +63,14 @@ impl Ledger {
         Ok(rows.iter().map(placement_of).collect())
     }
 
-    /// Changes the row of a manifest; it is made if there is none. `false`: something that this node is
-    /// named for is not here, and nothing was changed. A row in which this node holds nothing goes.
+    /// Changes the row of a manifest; it is made if there is none. A row in which this node holds nothing
+    /// goes.
     pub(super) async fn change(
         &self,
         repository: &RepositoryName,
         manifest: (Digest, u64),
         change: impl FnOnce(&mut Placement) + Send + 'static,
-    ) -> Result<bool, ReadError> {
+    ) -> Result<Change, ReadError> {
         let (ledger, repository) = (self.clone(), repository.clone());
         run(move || ledger.change_now(repository, manifest, change)).await
     }
@@ -69,7 +80,7 @@ impl Ledger {
         repository: RepositoryName,
         (digest, size): (Digest, u64),
         change: impl FnOnce(&mut Placement),
-    ) -> Result<bool, IndexError> {
+    ) -> Result<Change, IndexError> {
         let lock = digest.as_bytes().first().map_or(0, |byte| usize::from(*byte) % LOCKS);
         let _held = self.locks[lock].lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.read(&repository, &digest)?;
@@ -80,7 +91,7 @@ impl Ledger {
         });
         change(&mut placement);
         if before.as_ref() == Some(&placement) {
-            return Ok(true);
+            return Ok(Change::Same);
         }
         let kept: Vec<Digest> = placement
             .parts()
@@ -88,11 +99,13 @@ impl Ledger {
             .map(|part| part.digest)
             .collect();
         if kept.is_empty() {
-            self.store.drop_replica(&repository, &digest)?;
-            return Ok(true);
+            let was_there = self.store.drop_replica(&repository, &digest)?;
+            return Ok(if was_there { Change::Written } else { Change::Same });
         }
         let record = placement.encode();
-        self.store.keep_replica(&ReplicaRecord { repository, manifest: digest, record }, &kept)
+        let replica = ReplicaRecord { repository, manifest: digest, record };
+        let written = self.store.keep_replica(&replica, &kept)?;
+        Ok(if written { Change::Written } else { Change::Refused })
     }
 
     /// Who else is known to keep a part in a repository, for whatever manifest.

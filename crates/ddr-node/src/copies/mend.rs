@@ -69,6 +69,9 @@ impl Copies {
             let woken = self.tick(&mut mending).await;
             self.ping().await;
             let changed = self.has_changed(&mut memory).await;
+            if woken || changed {
+                self.tally().surveyed = false;
+            }
             let is_old = surveyed.is_none_or(|at: Instant| at.elapsed() >= SURVEY_EVERY);
             if woken || changed || is_old {
                 if let Err(error) = self.survey(&mut memory).await {
@@ -152,7 +155,8 @@ impl Copies {
         self.watch.watch(&watched);
         survey.lost_nodes = memory.lost.len();
         survey.publish();
-        self.tally().survey = survey;
+        let mut tally = self.tally();
+        (tally.survey, tally.surveyed) = (survey, true);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use ddr_proto::wire::{ContentKind, PlacedPart, Placement};
 use futures_util::stream::{self, StreamExt};
 
 use super::Copies;
+use super::ledger::Change;
 use super::raise::{Order, Raised};
 use crate::ReadError;
 
@@ -99,7 +100,7 @@ impl Copies {
             }
             row.blobs = parts.collect();
         };
-        if self.ledger.change(&order.repository, manifest, change).await? {
+        if self.ledger.change(&order.repository, manifest, change).await? != Change::Refused {
             return Ok(());
         }
         Err(ReadError::Unavailable("some of the image was deleted meanwhile; push it again".into()))

@@ -35,6 +35,8 @@ pub struct CopiesStatus {
     pub mended_bytes: u64,
     /// Nodes that share parts with this one and are lost.
     pub lost_nodes: usize,
+    /// The rows were gone through since nodes last came or were lost: the figures hold.
+    pub surveyed: bool,
     /// It takes no new duties, and hands over what it has.
     pub leaving: bool,
 }
@@ -43,6 +45,7 @@ pub struct CopiesStatus {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     pub(super) survey: Survey,
+    pub(super) surveyed: bool,
     pub(super) mended_parts: u64,
     pub(super) mended_bytes: u64,
     /// Bytes a second of what was mended lately.
@@ -95,6 +98,7 @@ impl Copies {
             mended_parts: tally.mended_parts,
             mended_bytes: tally.mended_bytes,
             lost_nodes: survey.lost_nodes,
+            surveyed: tally.surveyed,
             leaving: self.is_leaving(),
         }
     }

@@ -15,6 +15,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 
 use super::Copies;
+use super::ledger::Change;
 use crate::{ReadError, blocking};
 
 /// Images that are taken in at once; more are told busy.
@@ -211,7 +212,9 @@ impl Copies {
                 }
             }
         };
-        self.ledger.change(&placement.repository, manifest, change).await?;
+        if self.ledger.change(&placement.repository, manifest, change).await? == Change::Written {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -284,7 +287,8 @@ impl Copies {
                 hold(row, &part, own);
             }
         };
-        if !self.ledger.change(repository, (manifest.digest, size), change).await? {
+        let changed = self.ledger.change(repository, (manifest.digest, size), change).await?;
+        if changed == Change::Refused {
             return Err(ReadError::Unavailable("some of it went again before it was noted".into()));
         }
         self.wake.notify_one();

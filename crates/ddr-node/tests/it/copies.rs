@@ -49,6 +49,15 @@ async fn keepers(nodes: &[(Machine, Node)], image: &Image) -> usize {
     keepers
 }
 
+/// Blobs on all disks.
+async fn files(nodes: &[(Machine, Node)]) -> usize {
+    let mut files = 0;
+    for (_, node) in nodes {
+        files += node.status().await.blobs;
+    }
+    files
+}
+
 /// Parts that are kept, over all nodes.
 async fn kept(nodes: &[(Machine, Node)]) -> usize {
     let mut parts = 0;
@@ -105,11 +114,7 @@ async fn the_third_copy_follows_and_no_fourth() {
         short == 0
     })
     .await;
-    let mut files = 0;
-    for (_, node) in &nodes {
-        files += node.status().await.blobs;
-    }
-    assert_eq!(files, 3 * blobs, "as many files as copies");
+    assert_eq!(files(&nodes).await, 3 * blobs, "as many files as copies");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,11 +129,7 @@ async fn a_lost_holder_is_replaced_after_its_grace() {
     kill(&bed, &first);
     assert!(lost > 0);
     eventually("three copies again, of each on those that are left", async || {
-        let mut files = 0;
-        for (_, node) in &nodes {
-            files += node.status().await.blobs;
-        }
-        files >= 3 * blobs
+        files(&nodes).await >= 3 * blobs
     })
     .await;
     eventually("the rows say so", async || {
@@ -286,7 +287,11 @@ async fn the_second_copy_is_written_while_the_first_is() {
     let bed = Bed::new();
     let nodes = swarm(&bed, 3, CopySettings { copies: 2, ..THREE }).await;
     let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 8_000_000)).await;
-    eventually("two keep it", async || keepers(&nodes, &image).await == 2).await;
+    assert_eq!(
+        files(&nodes).await,
+        2 * image.blobs.len(),
+        "two copies, and the push has been answered"
+    );
     let fetched = fetched(&nodes).await;
     assert!(fetched < 100_000, "the layer was not fetched after its upload: {fetched}");
 }
@@ -348,12 +353,5 @@ async fn a_node_that_is_said_to_be_gone_is_replaced_at_once_and_does_not_count()
     bed.network.kill(machine.addr);
     assert!(nodes[0].1.declare_gone(machine.node_id()).await);
     drop(node);
-    eventually("three copies of each on the rest", async || {
-        let mut files = 0;
-        for (_, node) in &nodes {
-            files += node.status().await.blobs;
-        }
-        files >= 3 * blobs
-    })
-    .await;
+    eventually("three copies of each on the rest", async || files(&nodes).await >= 3 * blobs).await;
 }

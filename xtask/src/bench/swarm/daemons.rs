@@ -29,9 +29,11 @@ pub(super) struct Daemons(Vec<Node>);
 impl Daemons {
     /// Starts them and waits until all are ready.
     pub(super) fn start(lab: &Lab, daemon: &Path, dir: &Path) -> Result<Self> {
+        // One copy at the source: what is measured is how the others get it.
+        let flags = ["--copies=1".to_owned(), "--durability=local".to_owned()];
         let start = |number: usize, host: &Host, join: Option<&Path>| {
             let peers = format!("{}:{PEER_PORT}", lab::address(number));
-            host.enter(|| Node::start_at(daemon, dir, &name(number), &peers, join, &[]))
+            host.enter(|| Node::start_at(daemon, dir, &name(number), &peers, join, &flags))
         };
         let mut nodes = vec![start(0, lab.source(), None)?];
         let token = nodes[0].token_file()?;
