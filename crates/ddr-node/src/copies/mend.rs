@@ -27,7 +27,11 @@ pub(super) const PAGE: usize = 256;
 /// How long the next in line waits for the mender before it.
 const STEP_IN_MS: u64 = 30_000;
 /// The longest that nothing is looked at.
-const MAX_TICK: Duration = Duration::from_secs(5);
+const MAX_TICK: Duration = Duration::from_secs(1);
+/// Of the time, one in so many parts goes into that.
+const SURVEY_SHARE: u32 = 10;
+/// The shortest pause between two walks.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// The rows are gone through at least this often.
 const SURVEY_EVERY: Duration = Duration::from_secs(60);
 /// The rows are checked with their other holders once in so many grace periods.
@@ -48,6 +52,38 @@ struct Memory {
     short_since: BTreeMap<PartKey, Timestamp>,
 }
 
+/// When the rows are gone through: when that is wanted, and in between for so long that it costs
+/// little.
+#[derive(Default)]
+struct Rhythm {
+    wanted: bool,
+    ended: Option<Instant>,
+    took: Duration,
+}
+
+impl Rhythm {
+    /// How long to wait for the next time at most.
+    fn wait(&self) -> Duration {
+        if self.wanted { self.pause() } else { MAX_TICK }
+    }
+
+    fn pause(&self) -> Duration {
+        let pause = (self.took * SURVEY_SHARE).clamp(MIN_PAUSE, SURVEY_EVERY);
+        self.ended.map_or(Duration::ZERO, |ended| pause.saturating_sub(ended.elapsed()))
+    }
+
+    fn is_due(&self) -> bool {
+        let is_old = self.ended.is_none_or(|ended| ended.elapsed() >= SURVEY_EVERY);
+        is_old || (self.wanted && self.pause().is_zero())
+    }
+
+    fn done(&mut self, started: Instant) {
+        self.wanted = false;
+        self.took = started.elapsed();
+        self.ended = Some(Instant::now());
+    }
+}
+
 impl Copies {
     /// Watches and mends, until the node stops.
     pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
@@ -63,42 +99,43 @@ impl Copies {
         }
         let mut memory = Memory::default();
         let grace = self.parts.settings.grace;
-        let (mut surveyed, mut audit_at) = (None, Instant::now() + FIRST_AUDIT.min(grace));
+        let mut audit_at = Instant::now() + FIRST_AUDIT.min(grace);
+        let mut rhythm = Rhythm::default();
         let mut mending: JoinSet<()> = JoinSet::new();
         loop {
-            let woken = self.tick(&mut mending).await;
+            rhythm.wanted |= self.tick(&mut mending, &rhythm).await;
             self.ping().await;
-            let changed = self.has_changed(&mut memory).await;
-            if woken || changed {
+            rhythm.wanted |= self.has_changed(&mut memory).await;
+            if rhythm.wanted {
                 self.tally().surveyed = false;
             }
-            let is_old = surveyed.is_none_or(|at: Instant| at.elapsed() >= SURVEY_EVERY);
-            if woken || changed || is_old {
+            if rhythm.is_due() {
+                let started = Instant::now();
                 if let Err(error) = self.survey(&mut memory).await {
                     tracing::error!(%error, "the rows of copies cannot be read");
                 }
-                surveyed = Some(Instant::now());
+                rhythm.done(started);
             }
             if Instant::now() >= audit_at {
                 if let Err(error) = self.audit().await {
                     tracing::error!(%error, "copies were not checked");
                 }
                 audit_at = Instant::now() + grace * AUDIT_GRACES;
-                self.wake.notify_one();
+                rhythm.wanted = true;
             }
             self.begin(&mut mending);
         }
     }
 
     /// Waits for something to do; whether the rows have to be gone through. What was mended is taken note of.
-    async fn tick(&self, mending: &mut JoinSet<()>) -> bool {
+    async fn tick(&self, mending: &mut JoinSet<()>, rhythm: &Rhythm) -> bool {
         let now = self.parts.clock.now();
         let pace = self.line().next_deadline(now);
         let pace = pace.map_or(MAX_TICK, |at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let ask = Duration::from_millis(self.watch.ask_every_ms());
         tokio::select! {
             () = self.wake.notified() => true,
-            () = tokio::time::sleep(pace.min(ask).min(MAX_TICK)) => false,
+            () = tokio::time::sleep(pace.min(ask).min(rhythm.wait())) => false,
             Some(_) = mending.join_next() => {
                 self.line().ended();
                 mending.is_empty() && self.line().waiting().0 == 0
@@ -122,7 +159,8 @@ impl Copies {
     /// Whether nodes were lost or came back, or came while copies are missing.
     async fn has_changed(&self, memory: &mut Memory) -> bool {
         let lost = self.watch.lost();
-        let nodes = self.candidates(self.own().to_key()).await.len();
+        let view = self.parts.overlay.view().await;
+        let nodes = view.contacts.iter().filter(|peer| peer.alive).count();
         let is_short = self.tally().survey.short_parts > 0 || nodes < self.parts.settings.copies;
         let changed =
             lost != memory.lost || (nodes > memory.nodes && (is_short || memory.nodes == 0));
