@@ -6,6 +6,7 @@
 
 mod client;
 mod connections;
+mod copies;
 mod goal;
 mod guest;
 mod overlay;
@@ -14,6 +15,7 @@ mod servers;
 pub(crate) mod swarm;
 
 pub(crate) use connections::connections;
+pub(crate) use copies::copies;
 pub(crate) use overlay::overlay;
 
 use std::fs::{self, File};

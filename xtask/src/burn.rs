@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use crate::BurnArgs;
 use crate::checks::Checks;
@@ -156,16 +155,14 @@ impl Burn {
     fn burn_one(&mut self) -> Result<()> {
         let at = self.random.below(self.nodes.len());
         let id =
-            status(&self.nodes[at])?["node_id"].as_str().context("a node has an ID")?.to_owned();
+            self.nodes[at].status()?["node_id"].as_str().context("a node has an ID")?.to_owned();
         let mut lost = self.nodes.remove(at);
         lost.kill()?;
         let name = lost.name.clone();
         drop(lost);
         fs::remove_dir_all(self.dir.join(&name)).context("the disk cannot be removed")?;
         let operator = &self.nodes[self.random.below(self.nodes.len())];
-        let target = format!("/api/v1/peers/{id}");
-        let answer = Connection::open(&operator.admin)?.ask("DELETE", &target, None)?;
-        ensure!(answer.head.status == 200, "the loss cannot be told: {}", answer.head.status);
+        operator.declare_gone(&id)?;
         let token = self.nodes[self.random.below(self.nodes.len())].token_file()?;
         let name = format!("n{}", self.started);
         self.started += 1;
@@ -178,20 +175,7 @@ impl Burn {
     /// Waits until no node has a part with too few copies.
     fn wait_mended(&mut self) -> Result<()> {
         let started = Instant::now();
-        let (nodes, count) = (&self.nodes, self.nodes.len());
-        run::wait_for("lost copies are made again", MEND_LIMIT, || {
-            for node in nodes {
-                let status = status(node)?;
-                let copies = &status["copies"];
-                let is_whole = copies["short_parts"] == 0 && copies["waiting_parts"] == 0;
-                let knows_all =
-                    status["peers"].as_u64().is_some_and(|peers| peers as usize + 1 >= count);
-                if !is_whole || !knows_all || copies["surveyed"] != true {
-                    return Ok(None);
-                }
-            }
-            Ok(Some(()))
-        })?;
+        swarm::wait_whole(&self.nodes, MEND_LIMIT)?;
         self.mend_s.push(started.elapsed().as_secs_f64());
         Ok(())
     }
@@ -253,11 +237,6 @@ impl Burn {
             self.mend_s.len()
         );
     }
-}
-
-fn status(node: &Node) -> Result<Value> {
-    let answer = Connection::open(&node.admin)?.ask("GET", "/api/v1/status", None)?;
-    Ok(serde_json::from_slice(&answer.body)?)
 }
 
 fn median(values: &[f64]) -> f64 {

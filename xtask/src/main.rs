@@ -128,6 +128,8 @@ enum BenchTask {
     Connections(ConnectionsArgs),
     /// A swarm of processes: lookups at rest and while nodes die and come back (needs root)
     Overlay(OverlayArgs),
+    /// Pushes with a second copy against a lone node, and what a lost node costs (needs root)
+    Copies(CopiesArgs),
     /// Many nodes pull one blob at once over shaped links, while some of them die (needs root)
     Swarm(SwarmArgs),
 }
@@ -177,6 +179,26 @@ pub(crate) struct ConnectionsArgs {
     /// memory it prints means something
     #[arg(long)]
     guest: bool,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+/// What the benchmark of copies is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CopiesArgs {
+    /// Pushes of each kind
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// MiB of the image
+    #[arg(long, default_value_t = 1024)]
+    size_mib: usize,
+    /// Measure this program instead of building the release
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// Seed of every random choice; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
     /// The working directory; set when this program starts itself inside its namespaces
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
@@ -279,6 +301,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Bench { what: BenchTask::Registry(args) } => bench::registry::run(&workspace, &args),
         Task::Bench { what: BenchTask::Connections(args) } => bench::connections(&workspace, &args),
         Task::Bench { what: BenchTask::Overlay(args) } => bench::overlay(&workspace, &args),
+        Task::Bench { what: BenchTask::Copies(args) } => bench::copies(&workspace, &args),
         Task::Bench { what: BenchTask::Swarm(args) } => bench::swarm::swarm(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
         Task::Burn(args) => burn::run(&workspace, &args),

@@ -6,8 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::run;
+use crate::wire::Connection;
 
 /// From start to the three lines of output.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -162,6 +164,20 @@ impl Node {
         parse_cpu_s(&stat).with_context(|| format!("no processor time of {}", self.name))
     }
 
+    /// What the node says of itself: `/api/v1/status`.
+    pub(crate) fn status(&self) -> Result<Value> {
+        let answer = Connection::open(&self.admin)?.ask("GET", "/api/v1/status", None)?;
+        Ok(serde_json::from_slice(&answer.body)?)
+    }
+
+    /// Tells the swarm of this node that one is gone for good, by its ID.
+    pub(crate) fn declare_gone(&self, id: &str) -> Result<()> {
+        let target = format!("/api/v1/peers/{id}");
+        let answer = Connection::open(&self.admin)?.ask("DELETE", &target, None)?;
+        ensure!(answer.head.status == 200, "the loss cannot be told: {}", answer.head.status);
+        Ok(())
+    }
+
     /// SIGKILL, as a power cut would end it.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
@@ -235,6 +251,23 @@ pub(crate) fn start(daemon: &Path, dir: &Path, names: &[String]) -> Result<Vec<N
         node.wait_ready()?;
     }
     Ok(nodes)
+}
+
+/// Waits until every node knows all others, and no part that one of them keeps has too few copies.
+pub(crate) fn wait_whole(nodes: &[Node], limit: Duration) -> Result<()> {
+    run::wait_for("all copies are there", limit, || {
+        for node in nodes {
+            let status = node.status()?;
+            let copies = &status["copies"];
+            let is_whole = copies["short_parts"] == 0 && copies["waiting_parts"] == 0;
+            let peers = status["peers"].as_u64().unwrap_or_default();
+            let knows_all = peers as usize + 1 >= nodes.len();
+            if !is_whole || !knows_all || copies["surveyed"] != true {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
 }
 
 /// The three lines that a serving daemon prints, or `None` while one is missing.

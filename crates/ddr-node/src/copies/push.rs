@@ -56,7 +56,8 @@ impl Copies {
             let here = self.is_here(repository, &digest, kind).await?;
             let mut holders = self.ledger.holders(repository, &digest).await?;
             holders.extend(self.second_holder(&digest).await);
-            if holders.is_empty() && kind == ContentKind::Blob {
+            let look = kind == ContentKind::Blob && !self.was_uploaded(&digest);
+            if holders.is_empty() && look {
                 let found = self.parts.shared.locator.holders(&digest).all().await;
                 let complete = found.into_iter().filter(|holder| holder.complete);
                 for holder in complete.filter(|holder| holder.contact.id != self.own()) {

@@ -30,7 +30,7 @@ const STALL: Duration = Duration::from_secs(5);
 /// Sessions between two requests whose other node is remembered; of more the oldest is given up.
 const MAX_BETWEEN: usize = 256;
 /// Blobs whose other node is remembered until their manifest comes.
-const MAX_SENT: usize = 4096;
+const MAX_UPLOADED: usize = 4096;
 /// How long a manifest waits for the end of a blob's second copy.
 const END_WAIT: Duration = Duration::from_secs(30);
 
@@ -62,6 +62,13 @@ enum Course {
     },
 }
 
+/// Where a second copy went, and whether it is there.
+#[derive(Clone)]
+struct Sent {
+    node: NodeId,
+    end: watch::Receiver<Option<bool>>,
+}
+
 /// What is remembered of second copies.
 #[derive(Default)]
 pub(super) struct Seconds(Mutex<Memory>);
@@ -70,9 +77,9 @@ pub(super) struct Seconds(Mutex<Memory>);
 struct Memory {
     /// Sessions between two requests, the oldest first.
     between: VecDeque<Second>,
-    /// By blob: which node was sent it, and whether it has it.
-    sent: BTreeMap<Digest, (NodeId, watch::Receiver<Option<bool>>)>,
-    /// The keys of `sent`, the oldest first.
+    /// Blobs that were uploaded here: to which node they were sent too.
+    uploaded: BTreeMap<Digest, Option<Sent>>,
+    /// The keys of `uploaded`, the oldest first.
     order: VecDeque<Digest>,
 }
 
@@ -121,20 +128,25 @@ impl Copies {
 
     /// The node that was sent a blob while it came in here, if it has it.
     pub(super) async fn second_holder(&self, digest: &Digest) -> Option<NodeId> {
-        let (node, mut end) = self.seconds.memory().sent.get(digest).cloned()?;
+        let Sent { node, mut end } = self.seconds.memory().uploaded.get(digest).cloned()??;
         let has_ended = timeout(END_WAIT, end.wait_for(Option::is_some)).await;
         matches!(has_ended, Ok(Ok(ended)) if *ended == Some(true)).then_some(node)
     }
 
-    fn remember(&self, digest: Digest, node: NodeId, end: watch::Receiver<Option<bool>>) {
+    /// Whether a blob was uploaded here lately: then nobody else need be looked for who has it.
+    pub(super) fn was_uploaded(&self, digest: &Digest) -> bool {
+        self.seconds.memory().uploaded.contains_key(digest)
+    }
+
+    fn remember(&self, digest: Digest, sent: Option<Sent>) {
         let mut memory = self.seconds.memory();
-        if memory.sent.insert(digest, (node, end)).is_none() {
+        if memory.uploaded.insert(digest, sent).is_none() {
             memory.order.push_back(digest);
         }
-        if memory.order.len() > MAX_SENT
+        if memory.order.len() > MAX_UPLOADED
             && let Some(oldest) = memory.order.pop_front()
         {
-            memory.sent.remove(&oldest);
+            memory.uploaded.remove(&oldest);
         }
     }
 
@@ -235,9 +247,11 @@ impl Second {
 
     async fn end(mut self, copies: &Copies, digest: &Digest) {
         self.send(UploadFrame::End(*digest)).await;
-        if let Course::Sending { node, end, .. } = self.course {
-            copies.remember(*digest, node, end);
-        }
+        let sent = match self.course {
+            Course::Sending { node, end, .. } => Some(Sent { node, end }),
+            Course::Off | Course::Gathering(_) => None,
+        };
+        copies.remember(*digest, sent);
     }
 
     async fn send(&mut self, frame: UploadFrame) {
