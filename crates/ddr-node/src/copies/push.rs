@@ -20,13 +20,14 @@ const MAX_LOOKUPS: usize = 8;
 
 impl Copies {
     /// Makes a pushed image durable on other nodes, as far as the push waits for that, and notes who keeps
-    /// it. `blobs` are those of the manifest that somebody has, with their sizes.
+    /// it. `blobs` are those of the manifest that somebody has, with their sizes. `false`: some of it was
+    /// deleted here meanwhile.
     pub(crate) async fn secure(
         &self,
         repository: &RepositoryName,
         manifest: (Digest, u64),
         blobs: &[(Digest, u64)],
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let order = self.order(repository, manifest, blobs).await?;
         let others = self.candidates(Key::of_content(&manifest.0)).await.len();
         let want = self.parts.settings.at_push().min(others + 1);
@@ -38,9 +39,9 @@ impl Copies {
                 format!("{fewest} of {want} copies could be made, the push is not safe yet: {why}");
             return Err(ReadError::Unavailable(why));
         }
-        self.note(&order, manifest, raised).await?;
+        let noted = self.note(&order, manifest, raised).await?;
         self.wake.notify_one();
-        Ok(())
+        Ok(noted)
     }
 
     /// The parts, and who may have them.
@@ -81,13 +82,13 @@ impl Copies {
         Ok(Order { repository: repository.clone(), parts, here })
     }
 
-    /// Writes down who holds what.
+    /// Writes down who holds what, if it is still here.
     async fn note(
         &self,
         order: &Order,
         manifest: (Digest, u64),
         raised: Raised,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let mut parts = Vec::with_capacity(order.parts.len());
         for (part, held) in order.parts.iter().zip(raised.held) {
             held.iter().filter(|node| **node != self.own()).for_each(|node| self.watch.add(*node));
@@ -101,9 +102,6 @@ impl Copies {
             }
             row.blobs = parts.collect();
         };
-        if self.ledger.change(&order.repository, manifest, change).await? != Change::Refused {
-            return Ok(());
-        }
-        Err(ReadError::Unavailable("some of the image was deleted meanwhile; push it again".into()))
+        Ok(self.ledger.change(&order.repository, manifest, change).await? != Change::Refused)
     }
 }

@@ -28,6 +28,16 @@ pub(crate) struct Incoming<'a> {
     pub(crate) bytes: Bytes,
 }
 
+/// A manifest that is to be stored.
+struct Stored<'a> {
+    repository: &'a RepositoryName,
+    entry: Arc<ddr_store::ManifestEntry>,
+    /// Its blobs that somebody has, with their sizes.
+    kept: Vec<(Digest, u64)>,
+    /// Bytes of the manifest.
+    size: u64,
+}
+
 impl Push {
     /// See [`crate::Node::put_manifest`].
     pub(crate) async fn put_manifest(
@@ -54,26 +64,22 @@ impl Push {
         let unknown: BTreeSet<&Digest> = unknown_blobs.iter().collect();
         entry.children.retain(|child| !unknown.contains(child));
         let entry = Arc::new(entry);
-        let known: Vec<Digest> =
-            blobs.iter().filter(|blob| !unknown.contains(blob)).copied().collect();
         // No tag reaches it before a majority keeps one: until then this does.
         let _pin = self.shared.store.pin(&digest, 0);
-        self.store_over(repository, Arc::clone(&entry), &known).await?;
-        self.announcer().announced(&digest, &blobs).await;
         let kept: Vec<(Digest, u64)> =
             sized.into_iter().filter(|(blob, _)| !unknown.contains(blob)).collect();
-        let secured = self.copies.secure(repository, (digest, size), &kept).await;
-        secured.map_err(unavailable)?;
+        let stored = Stored { repository, entry, kept, size };
+        self.store_safely(&stored).await?;
         let mut tags: Vec<Tag> = incoming.tags.to_vec();
         if let Reference::Tag(tag) = incoming.reference {
             tags.push(tag.clone());
         }
         tags.sort_unstable();
         tags.dedup();
-        let referrer = entry.subject.clone();
+        let referrer = stored.entry.subject.clone();
         let publication = Publication { repository: repository.clone(), digest, tags, referrer };
         self.names.publish(publication).await.map_err(unavailable)?;
-        self.store_again_if_gone(repository, entry, &known).await?;
+        self.store_again_if_gone(&stored).await?;
         let subject = manifest.subject.map(|subject| subject.digest);
         Ok(PutManifest { digest, subject, unknown_blobs })
     }
@@ -159,20 +165,33 @@ impl Push {
         Ok(gone)
     }
 
+    /// Stores the manifest, makes it known, and has it kept by other nodes with its blobs; again when a
+    /// delete came between.
+    async fn store_safely(&self, stored: &Stored<'_>) -> Result<(), PutManifestError> {
+        let Stored { repository, entry, kept, size } = stored;
+        let digest = entry.digest;
+        let known: Vec<Digest> = kept.iter().map(|(blob, _)| *blob).collect();
+        for _ in 0..MAX_LOOKS {
+            self.store_over(repository, Arc::clone(entry), &known).await?;
+            self.announcer().announced(&digest, &known).await;
+            let secured = self.copies.secure(repository, (digest, *size), kept).await;
+            if secured.map_err(unavailable)? {
+                return Ok(());
+            }
+        }
+        Err(PutManifestError::Unavailable("the image is deleted all the time; try again".into()))
+    }
+
     /// A delete by digest may have taken the manifest away while its tags were written: then they
     /// would name what is not stored. The push ended later, so it counts.
-    async fn store_again_if_gone(
-        &self,
-        repository: &RepositoryName,
-        entry: Arc<ddr_store::ManifestEntry>,
-        blobs: &[Digest],
-    ) -> Result<(), PutManifestError> {
-        let (store, name, digest) = (self.shared.store.clone(), repository.clone(), entry.digest);
-        let stored = blocking(move || store.manifest(&name, &digest)).await;
-        if stored.map_err(PutManifestError::store)??.is_some() {
+    async fn store_again_if_gone(&self, stored: &Stored<'_>) -> Result<(), PutManifestError> {
+        let (store, name, digest) =
+            (self.shared.store.clone(), stored.repository.clone(), stored.entry.digest);
+        let found = blocking(move || store.manifest(&name, &digest)).await;
+        if found.map_err(PutManifestError::store)??.is_some() {
             return Ok(());
         }
-        self.store_over(repository, entry, blobs).await?;
+        self.store_safely(stored).await?;
         self.announcer().announce_again(digest);
         Ok(())
     }
