@@ -12,6 +12,7 @@ pub mod attack;
 mod background;
 pub mod churn;
 pub mod config;
+pub mod copies;
 pub mod dice;
 mod identity;
 pub mod latency;

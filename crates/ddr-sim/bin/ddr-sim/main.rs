@@ -2,6 +2,7 @@
 
 mod alloc;
 mod args;
+mod copies;
 mod overlay;
 mod paper;
 mod plot;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Command::Paper(args) => paper::run(&args),
         Command::Plot(args) => plot::run(&args),
         Command::Swarm(args) => swarm::run(&args),
+        Command::Copies(args) => copies::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

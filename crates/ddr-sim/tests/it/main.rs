@@ -1,5 +1,6 @@
 //! Whole networks of the overlay core and swarms of the swarm core, small enough for every run of the tests.
 
+mod copies;
 mod gate;
 mod same;
 mod swarm;
