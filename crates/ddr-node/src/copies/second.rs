@@ -23,6 +23,8 @@ use super::Copies;
 
 /// Smaller blobs are copied after their upload: that is one question.
 const MIN_BYTES: u64 = 1024 * 1024;
+/// As much of a session is kept between two requests; more goes out at the end of the first.
+const KEPT_BYTES: u64 = 64 * 1024;
 /// What waits for the other node, in parts as they came from the client.
 const MAX_WAITING: usize = 32;
 /// How long a client is held up by the other node before that is given up.
@@ -115,9 +117,14 @@ impl Copies {
     }
 
     /// The session goes on with another request.
-    fn keep_second(&self, second: Second) {
-        if matches!(second.course, Course::Off) {
-            return;
+    fn keep_second(&self, mut second: Second) {
+        match &mut second.course {
+            Course::Sending { .. } => {}
+            // What is gathered is memory of the client's connection, which must go with that.
+            Course::Gathering(parts) if second.given < KEPT_BYTES => {
+                parts.iter_mut().for_each(|part| *part = Bytes::copy_from_slice(part));
+            }
+            Course::Gathering(_) | Course::Off => return,
         }
         let mut memory = self.seconds.memory();
         memory.between.push_back(second);
@@ -205,6 +212,15 @@ impl SecondCopy {
         }
     }
 
+    /// The request ends, the session goes on: what is gathered goes out.
+    pub(crate) async fn flush(&mut self) {
+        if let Some(second) = &mut self.second
+            && second.given >= KEPT_BYTES
+        {
+            second.begin(&self.copies, &self.repository).await;
+        }
+    }
+
     /// There are no more, and this is their digest.
     pub(crate) async fn end(mut self, digest: &Digest) {
         if let Some(second) = self.second.take() {
@@ -234,14 +250,23 @@ impl Second {
             Course::Gathering(parts) => {
                 parts.push(bytes.clone());
                 if self.given >= MIN_BYTES {
-                    let parts = std::mem::take(parts);
-                    self.course = copies.begin_second(&self.session, repository).await;
-                    for part in parts {
-                        self.send(UploadFrame::Bytes(part)).await;
-                    }
+                    self.begin(copies, repository).await;
                 }
             }
             Course::Sending { .. } => self.send(UploadFrame::Bytes(bytes.clone())).await,
+        }
+    }
+
+    /// What was gathered goes to another node.
+    async fn begin(&mut self, copies: &Copies, repository: &RepositoryName) {
+        let Course::Gathering(parts) = &mut self.course else { return };
+        let parts = std::mem::take(parts);
+        if parts.is_empty() {
+            return;
+        }
+        self.course = copies.begin_second(&self.session, repository).await;
+        for part in parts {
+            self.send(UploadFrame::Bytes(part)).await;
         }
     }
 

@@ -122,6 +122,7 @@ impl Upload {
     ///
     /// Must be called before a chunk is answered: dropping an `Upload` drops what is not written.
     pub async fn flush(&mut self) -> Result<u64, UploadError> {
+        self.second.flush().await;
         self.writer.flush().await?;
         self.writer.job(|held| held.session()?.note()).await?;
         Ok(self.writer.written())
