@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::Key;
-use ddr_proto::wire::NameRecord;
+use ddr_proto::wire::{NameRecord, Placement};
 use ddr_store::{Gc, GcOptions, Store, now_ms};
 use futures_util::stream::{self, StreamExt};
 
@@ -53,10 +53,12 @@ impl Upkeep {
         background: bool,
     ) -> Result<Ended, String> {
         let store = self.shared.store.clone();
+        let in_swarm = self.has_members().await;
         let tagged = match request.untagged {
-            true => {
-                blocking(move || tagged_elsewhere(&store)).await.map_err(text)?.map_err(text)?
-            }
+            true => blocking(move || tagged_elsewhere(&store, in_swarm))
+                .await
+                .map_err(text)?
+                .map_err(text)?,
             false => BTreeSet::new(),
         };
         let mut gc = self.shared.store.gc(GcOptions {
@@ -113,15 +115,35 @@ impl Upkeep {
     }
 }
 
-/// The manifests that the name records kept here point to: tags that the local list may lack.
-fn tagged_elsewhere(store: &Store) -> std::io::Result<BTreeSet<(RepositoryName, Digest)>> {
-    let (mut tagged, mut after) = (BTreeSet::new(), None);
+/// The manifests that the name records kept here point to: tags that the local list may lack. In a swarm
+/// also those that are kept for it: a tag that this node does not know of may reach them.
+fn tagged_elsewhere(
+    store: &Store,
+    in_swarm: bool,
+) -> std::io::Result<BTreeSet<(RepositoryName, Digest)>> {
+    let mut tagged = if in_swarm { kept_for_the_swarm(store)? } else { BTreeSet::new() };
+    let mut after = None;
     loop {
         let page = store.names(NAME_PAGE, after)?;
         let Some((last, _)) = page.last() else { return Ok(tagged) };
         after = Some(*last);
         let records = page.iter().filter_map(|(_, bytes)| NameRecord::from_bytes(bytes).ok());
         tagged.extend(records.filter_map(|record| Some((record.repository, record.digest?))));
+    }
+}
+
+fn kept_for_the_swarm(store: &Store) -> std::io::Result<BTreeSet<(RepositoryName, Digest)>> {
+    let (mut kept, mut after) = (BTreeSet::new(), None);
+    loop {
+        let page = store.replicas(after.as_ref(), NAME_PAGE)?;
+        let Some(last) = page.last() else { return Ok(kept) };
+        after = Some((last.repository.clone(), last.manifest));
+        // Of a row that cannot be read nobody knows who else has the content.
+        let shared = page.into_iter().filter(|row| {
+            Placement::decode(&row.record)
+                .map_or(true, |placement| placement.parts().any(|part| part.holders.len() > 1))
+        });
+        kept.extend(shared.map(|row| (row.repository, row.manifest)));
     }
 }
 

@@ -14,7 +14,8 @@ pub(super) struct Gc {
     grace: Option<String>,
 
     /// Also remove manifests that no tag reaches: of the manifests on this node, by the tags that it
-    /// lists or keeps for the swarm
+    /// lists or keeps for the swarm. In a swarm what the node keeps for others stays; delete that by its
+    /// digest
     #[arg(long)]
     untagged: bool,
 
