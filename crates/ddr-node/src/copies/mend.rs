@@ -146,14 +146,22 @@ impl Copies {
     /// Asks those for a sign of life who were silent for a while.
     async fn ping(&self) {
         let due = self.watch.due();
-        let pings = due.into_iter().map(|node| async move {
-            let Some(contact) = self.contact(node).await else { return };
-            let answer = self.parts.caller.call(&contact, Request::Ping, PING_TIMEOUT).await;
-            if answer.is_some() {
-                self.watch.heard(&contact, None);
-            }
-        });
-        stream::iter(pings).for_each_concurrent(MAX_PINGS, |ping| ping).await;
+        let pings = due.into_iter().map(|node| self.is_alive(node));
+        stream::iter(pings)
+            .for_each_concurrent(MAX_PINGS, |ping| async move {
+                ping.await;
+            })
+            .await;
+    }
+
+    /// Asks a node for a sign of life; whether it gave one.
+    pub(super) async fn is_alive(&self, node: NodeId) -> bool {
+        let Some(contact) = self.contact(node).await else { return false };
+        let answer = self.parts.caller.call(&contact, Request::Ping, PING_TIMEOUT).await;
+        if answer.is_some() {
+            self.watch.heard(&contact, None);
+        }
+        answer.is_some()
     }
 
     /// Whether nodes were lost or came back, or came while copies are missing.

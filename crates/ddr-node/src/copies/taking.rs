@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::id::NodeId;
 use ddr_proto::wire::{
     Contact, ContentKind, KeepAnswer, Keeping, PlacedPart, Placement, RefuseReason, Response,
 };
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 
@@ -20,12 +22,15 @@ use crate::{ReadError, blocking};
 
 /// Images that are taken in at once; more are told busy.
 const MAX_TAKING: usize = 64;
+/// Unknown holders that one message may make this node ask for a sign of life; the others are passed over.
+const MAX_STRANGE: usize = 16;
 /// Blobs of one image that come at once.
 const MAX_AT_ONCE: usize = 4;
 /// How long an answer waits for the end of what is on its way.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
-/// The share of the file system that copies leave free: one in so many bytes.
+/// What copies leave free of the file system: one in so many bytes, and this much at most.
 const SPARE_SHARE: u64 = 20;
+const MAX_SPARE_BYTES: u64 = 1 << 30;
 
 /// (repository, manifest)
 type ImageKey = (RepositoryName, Digest);
@@ -99,6 +104,7 @@ impl Copies {
                 }
             }
         }
+        let placement = self.with_proven(from, placement).await;
         self.learn(&placement, &keeping).await?;
         let bytes = self.bytes_here(&placement).await?;
         let free = self.room().await?;
@@ -171,7 +177,8 @@ impl Copies {
         let store = self.parts.shared.store.clone();
         let space = blocking(move || store.space()).await.map_err(ReadError::store)?;
         let space = space.map_err(ReadError::store)?;
-        Ok(space.free.saturating_sub(space.total / SPARE_SHARE))
+        let spare = (space.total / SPARE_SHARE).min(MAX_SPARE_BYTES);
+        Ok(space.free.saturating_sub(spare))
     }
 
     async fn bytes_here(&self, placement: &Placement) -> Result<u64, ReadError> {
@@ -192,6 +199,26 @@ impl Copies {
         Ok(bytes)
     }
 
+    /// The placement with those holders only that this node has heard itself: the sender, and who is
+    /// asked for a sign of life if need be. So nobody counts as a holder because of an old list.
+    async fn with_proven(&self, from: &Contact, mut placement: Placement) -> Placement {
+        let own = self.own();
+        let named: BTreeSet<NodeId> =
+            placement.parts().flat_map(|part| &part.holders).copied().collect();
+        named.iter().filter(|node| **node != own).for_each(|node| self.watch.add(*node));
+        self.watch.heard(from, None);
+        let is_strange = |node: &&NodeId| **node != own && !self.watch.is_proven(node);
+        let strange: Vec<NodeId> =
+            named.iter().filter(is_strange).copied().take(MAX_STRANGE).collect();
+        let asks = strange.iter().map(|node| self.is_alive(*node));
+        // Who takes longer is heard of by the next message.
+        let _ = tokio::time::timeout(ANSWER_WAIT, join_all(asks)).await;
+        for part in placement.parts_mut() {
+            part.holders.retain(|node| *node == own || self.watch.is_proven(node));
+        }
+        placement
+    }
+
     /// Notes holders of kept parts that this node did not know.
     async fn learn(&self, placement: &Placement, keeping: &[Keeping]) -> Result<(), ReadError> {
         let kept = placement.parts().zip(keeping).filter(|(_, keeping)| **keeping == Keeping::Kept);
@@ -199,11 +226,6 @@ impl Copies {
         if kept.is_empty() {
             return Ok(());
         }
-        let own = self.own();
-        kept.iter()
-            .flat_map(|part| &part.holders)
-            .filter(|node| **node != own)
-            .for_each(|node| self.watch.add(*node));
         let manifest = (placement.manifest.digest, placement.manifest.size);
         let change = move |row: &mut Placement| {
             for heard in &kept {
@@ -237,12 +259,12 @@ impl Copies {
         for part in placement.parts() {
             self.parts.shared.locator.hint(&part.digest, from);
         }
-        let (copies, placement) = (Arc::clone(self), placement.clone());
+        let (copies, from, placement) = (Arc::clone(self), from.clone(), placement.clone());
         tokio::spawn(async move {
             let mut stopped = copies.parts.shared.stopped.clone();
             let ended = tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => Ok(()),
-                ended = copies.bring(&placement) => ended,
+                ended = copies.bring(&from, placement.clone()) => ended,
             };
             if let Err(error) = ended {
                 let (repository, manifest) = (&placement.repository, &placement.manifest.digest);
@@ -254,7 +276,8 @@ impl Copies {
     }
 
     /// Brings the parts here and writes the row of those that came.
-    async fn bring(&self, placement: &Placement) -> Result<(), ReadError> {
+    async fn bring(&self, from: &Contact, placement: Placement) -> Result<(), ReadError> {
+        let placement = &self.with_proven(from, placement).await;
         let (repository, manifest) = (&placement.repository, &placement.manifest);
         let found = self.parts.pull.manifest(repository, &manifest.digest).await?;
         let Some(found) = found else {
@@ -297,7 +320,7 @@ impl Copies {
 }
 
 /// Notes in a row that `own` holds a part, with the others that are named for it.
-pub(super) fn hold(row: &mut Placement, part: &PlacedPart, own: ddr_proto::id::NodeId) {
+pub(super) fn hold(row: &mut Placement, part: &PlacedPart, own: NodeId) {
     let known = row.parts().position(|one| one.digest == part.digest);
     let at = known.unwrap_or_else(|| {
         row.blobs.push(PlacedPart { holders: Vec::new(), ..part.clone() });

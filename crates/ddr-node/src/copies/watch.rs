@@ -67,6 +67,12 @@ impl Watch {
         state.vigil.gone(node);
     }
 
+    /// Whether a node itself was heard lately.
+    pub(super) fn is_proven(&self, node: &NodeId) -> bool {
+        let now = self.clock.now();
+        self.state().vigil.is_proven(now, node)
+    }
+
     pub(super) fn contact(&self, node: &NodeId) -> Option<Contact> {
         self.state().known.get(node).map(|known| known.contact.clone())
     }

@@ -25,21 +25,23 @@ const STORM_GRACE: u64 = 4;
 pub struct Vigil {
     grace_ms: u64,
     watched: BTreeMap<NodeId, Watch>,
+    /// Who does not come back, as somebody said; at most [`MAX_WATCHED`].
+    gone: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     heard: Timestamp,
     asked: Timestamp,
-    /// Somebody said that it does not come back.
-    gone: bool,
+    /// It was heard itself since it is watched.
+    proven: bool,
 }
 
 impl Vigil {
     /// Nobody is watched yet.
     #[must_use]
     pub const fn new(grace_ms: u64) -> Self {
-        Self { grace_ms, watched: BTreeMap::new() }
+        Self { grace_ms, watched: BTreeMap::new(), gone: BTreeSet::new() }
     }
 
     /// The nodes to watch from now on. Who is new has the whole grace period before it.
@@ -53,23 +55,31 @@ impl Vigil {
     /// One more.
     pub fn add(&mut self, now: Timestamp, node: NodeId) {
         if self.watched.len() < MAX_WATCHED {
-            self.watched.entry(node).or_insert(Watch { heard: now, asked: now, gone: false });
+            self.watched.entry(node).or_insert(Watch { heard: now, asked: now, proven: false });
         }
     }
 
     /// The node gave a sign of life.
     pub fn heard(&mut self, now: Timestamp, node: &NodeId) {
+        self.gone.remove(node);
         if let Some(watch) = self.watched.get_mut(node) {
             watch.heard = watch.heard.max(now);
-            watch.gone = false;
+            watch.proven = true;
         }
     }
 
-    /// The node does not come back: it is lost at once, until it is heard again.
+    /// The node does not come back: it is lost at once, whoever names it, until it is heard itself.
     pub fn gone(&mut self, node: &NodeId) {
-        if let Some(watch) = self.watched.get_mut(node) {
-            watch.gone = true;
+        if self.gone.len() < MAX_WATCHED {
+            self.gone.insert(*node);
         }
+    }
+
+    /// Whether the node itself was heard within the grace period.
+    #[must_use]
+    pub fn is_proven(&self, now: Timestamp, node: &NodeId) -> bool {
+        let is_proven = |watch: &Watch| watch.proven && now.since_ms(watch.heard) < self.grace_ms;
+        self.watched.get(node).is_some_and(is_proven) && !self.gone.contains(node)
     }
 
     /// Who is to be asked for a sign of life now. They count as asked.
@@ -94,16 +104,18 @@ impl Vigil {
     /// Whether the node was not heard within the grace period.
     #[must_use]
     pub fn is_silent(&self, now: Timestamp, node: &NodeId) -> bool {
-        let is_silent = |watch: &Watch| watch.gone || now.since_ms(watch.heard) >= self.grace_ms;
-        self.watched.get(node).is_some_and(is_silent)
+        let is_silent = |watch: &Watch| now.since_ms(watch.heard) >= self.grace_ms;
+        self.gone.contains(node) || self.watched.get(node).is_some_and(is_silent)
     }
 
     /// Who is silent and stays so in a storm: these have to be replaced.
     #[must_use]
     pub fn lost(&self, now: Timestamp) -> BTreeSet<NodeId> {
         let silent = |grace: u64| {
-            let is_silent = move |watch: &Watch| watch.gone || now.since_ms(watch.heard) >= grace;
-            self.watched.iter().filter(move |(_, watch)| is_silent(watch)).map(|(node, _)| *node)
+            let is_silent = move |(node, watch): &(&NodeId, &Watch)| {
+                now.since_ms(watch.heard) >= grace || self.gone.contains(*node)
+            };
+            self.watched.iter().filter(is_silent).map(|(node, _)| *node)
         };
         let in_storm =
             silent(self.grace_ms).count() * STORM_SHARE > self.watched.len().max(STORM_SHARE);
@@ -153,6 +165,20 @@ mod tests {
         assert_eq!(vigil.lost(Timestamp(1)).len(), 4, "be it many");
         vigil.heard(Timestamp(2), &node(0));
         assert_eq!(vigil.lost(Timestamp(2)).len(), 3);
+        // Somebody who has not heard of it names it again.
+        vigil.watch(Timestamp(3), &BTreeSet::from([node(0)]));
+        vigil.add(Timestamp(4), node(1));
+        assert_eq!(vigil.lost(Timestamp(4)), BTreeSet::from([node(1)]));
+    }
+
+    #[test]
+    fn who_was_only_named_is_not_proven() {
+        let mut vigil = vigil(2);
+        vigil.heard(Timestamp(5), &node(0));
+        assert!(
+            vigil.is_proven(Timestamp(6), &node(0)) && !vigil.is_proven(Timestamp(6), &node(1))
+        );
+        assert!(!vigil.is_proven(Timestamp(8_005), &node(0)), "not for ever");
     }
 
     #[test]
