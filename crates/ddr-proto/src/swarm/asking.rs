@@ -4,8 +4,12 @@
 //! that is due. Must never ask for what is here, under way, or not wanted, and never ask more of
 //! one neighbour or in one group than the limits say.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::ops::Range;
 
+use super::bits::Bits;
 use super::blob::{Blob, BlobIx, Link, salt_of};
 use super::io::{AskId, Class, GroupId, Output};
 use super::pace::Pace;
@@ -134,26 +138,38 @@ impl Swarm {
 
     /// Asks neighbours in the order of their queue; returns how many asks were made.
     fn ask_in_order(&mut self, group: GroupId, room: usize, reach: Reach) -> usize {
+        self.share_out(group);
         let limit = self.per_neighbour(group);
         let salt = self.chance.number();
-        let mut ranked = self.ranked(group, limit, salt);
+        let mut queue = BinaryHeap::from(self.ranked(group, limit, salt));
         let mut asked = 0;
-        while asked < room {
-            let best = ranked.iter().enumerate().min_by_key(|(_, (rank, _))| *rank);
-            let Some((at, (_, peer))) = best.map(|(at, entry)| (at, *entry)) else { break };
-            let Some(target) = self.target(group, peer, reach, salt.wrapping_add(asked as u64))
-            else {
-                ranked.swap_remove(at);
-                continue;
-            };
-            self.ask(group, peer, target);
-            asked += 1;
-            ranked[at].0.1 += OWN_ASK;
-            if self.peers.get(peer).asks >= limit {
-                ranked.swap_remove(at);
+        while asked < room
+            && let Some(mut best) = queue.peek_mut()
+        {
+            let Reverse((rank, peer)) = &mut *best;
+            let target = self.target(group, *peer, reach, salt.wrapping_add(asked as u64));
+            if let Some(target) = target {
+                self.ask(group, *peer, target);
+                asked += 1;
+                rank.1 += OWN_ASK;
+            }
+            if target.is_none() || self.peers.get(*peer).asks >= limit {
+                PeekMut::pop(best);
             }
         }
         asked
+    }
+
+    /// Sees which pieces of other zones fall to this node, where that is not known.
+    fn share_out(&mut self, group: GroupId) {
+        let unknown = |ix: &BlobIx| self.blob(*ix).wants_share();
+        let unknown: Vec<BlobIx> = self.row(group).filter(unknown).collect();
+        let (own, peers) = (self.own.id, &self.peers);
+        for ix in unknown {
+            if let Some(blob) = self.blobs[ix].as_mut() {
+                blob.share_out(&own, |peer| peers.get(peer).contact.id);
+            }
+        }
     }
 
     /// Asks that may be under way to one neighbour.
@@ -162,17 +178,19 @@ impl Swarm {
         self.cfg.per_neighbour.max(self.window(group) / 8).min(MAX_UPLOADS_PER_NODE - 1)
     }
 
-    /// The neighbours that may be asked, each once.
-    fn ranked(&self, group: GroupId, limit: usize, salt: u64) -> Vec<(Rank, PeerIx)> {
-        let mut ranked: Vec<(Rank, PeerIx)> = Vec::with_capacity(self.cfg.max_neighbours);
+    /// The neighbours that may be asked and have something, each once.
+    fn ranked(&self, group: GroupId, limit: usize, salt: u64) -> Vec<Reverse<(Rank, PeerIx)>> {
+        let mut ranked: Vec<Reverse<(Rank, PeerIx)>> = Vec::new();
         let several = self.groups[&group].blobs.len() > 1;
         for ix in self.row(group) {
-            for link in self.blob(ix).up() {
+            let blob = self.blob(ix);
+            let Some(open) = blob.open_pieces() else { continue };
+            for link in blob.up().filter(|link| link.have.meets(&open)) {
                 let Some(rank) = self.rank(link, limit, salt) else { continue };
-                let same = |entry: &&mut (Rank, PeerIx)| entry.1 == link.peer;
+                let same = |entry: &&mut Reverse<(Rank, PeerIx)>| entry.0.1 == link.peer;
                 match ranked.iter_mut().find(|entry| several && same(entry)) {
-                    Some(known) => known.0 = known.0.min(rank),
-                    None => ranked.push((rank, link.peer)),
+                    Some(Reverse(known)) => known.0 = known.0.min(rank),
+                    None => ranked.push(Reverse((rank, link.peer))),
                 }
             }
         }
@@ -196,13 +214,12 @@ impl Swarm {
     }
 
     /// What to ask this neighbour for.
-    fn target(&mut self, group: GroupId, peer: PeerIx, reach: Reach, salt: u64) -> Option<Target> {
+    fn target(&self, group: GroupId, peer: PeerIx, reach: Reach, salt: u64) -> Option<Target> {
         let mut ahead = self.cfg.look_ahead;
         let mut best: Option<(BlobIx, Pick)> = None;
         let hungry = self.groups[&group].hungry_since;
         let any_zone = hungry.is_some_and(|since| self.now.since_ms(since) >= CROSS_ZONE_MS);
-        let row: Vec<BlobIx> = self.row(group).collect();
-        for ix in row {
+        for ix in self.row(group) {
             let blob = self.blob(ix);
             if !blob.is_fetching() || !blob.may_ask() {
                 continue;
@@ -219,13 +236,12 @@ impl Swarm {
                 (false, true) => Which::Far,
                 (false, false) => Which::Mine,
             };
-            let pick = self.pick(ix, peer, which, (reach, ahead), salt);
+            let pick = blob.pick(link, which, (reach, ahead), salt);
             if let Some(pick) = pick
                 && best.is_none_or(|(_, best)| pick.rank < best.rank)
             {
                 best = Some((ix, pick));
             }
-            let blob = self.blob(ix);
             ahead = ahead.saturating_sub(blob.pieces() - blob.count);
             if ahead == 0 && reach == Reach::Window {
                 break;
@@ -247,30 +263,6 @@ impl Swarm {
             (open && draw < left_behind).then_some(gap)
         });
         gap.map_or(Target::Any(ix), |gap| Target::Piece(ix, gap))
-    }
-
-    /// The rarest piece of a neighbour in one blob.
-    fn pick(
-        &mut self,
-        ix: BlobIx,
-        peer: PeerIx,
-        which: Which,
-        (reach, ahead): (Reach, usize),
-        salt: u64,
-    ) -> Option<Pick> {
-        let own = self.own.id;
-        let peers = &self.peers;
-        let blob = self.blobs[ix].as_mut()?;
-        if which == Which::Mine {
-            blob.mine(&own, |peer| peers.get(peer).contact.id);
-        }
-        let blob = self.blob(ix);
-        let fetch = blob.fetch.as_ref()?;
-        let ranges: Vec<Range<usize>> = match reach {
-            Reach::Window => fetch.windows(&blob.have, ahead).collect(),
-            Reach::All => std::iter::once(0..blob.pieces()).collect(),
-        };
-        ranges.into_iter().find_map(|range| blob.rarest(peer, range, which, salt))
     }
 
     /// Pieces that decide between two chains come before all others.
@@ -448,9 +440,33 @@ impl Blob {
         fetch.wanted.is_full() && self.pieces() - self.count > fetch.flying.count()
     }
 
+    /// The pieces that may be asked for, if there are any.
+    fn open_pieces(&self) -> Option<Bits> {
+        let fetch = self.fetch.as_ref().filter(|_| self.may_ask())?;
+        let open = fetch.wanted.without(&self.have).without(&fetch.flying);
+        (!open.is_empty()).then_some(open)
+    }
+
+    /// The rarest piece of a neighbour that it may be asked for.
+    fn pick(
+        &self,
+        link: &Link,
+        which: Which,
+        (reach, ahead): (Reach, usize),
+        salt: u64,
+    ) -> Option<Pick> {
+        match reach {
+            Reach::Window => {
+                let mut windows = self.fetch.as_ref()?.windows(&self.have, ahead);
+                windows.find_map(|range| self.rarest(link, range, which, salt))
+            }
+            Reach::All => self.rarest(link, 0..self.pieces(), which, salt),
+        }
+    }
+
     /// The rarest piece in `range` that this neighbour can give and may be asked for.
-    fn rarest(&self, peer: PeerIx, range: Range<usize>, which: Which, salt: u64) -> Option<Pick> {
-        let (link, fetch) = (self.link(peer)?, self.fetch.as_ref()?);
+    fn rarest(&self, link: &Link, range: Range<usize>, which: Which, salt: u64) -> Option<Pick> {
+        let fetch = self.fetch.as_ref()?;
         let only = match which {
             Which::All => None,
             Which::Far => Some(self.far_pieces(&range, false)),

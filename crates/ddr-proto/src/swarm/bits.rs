@@ -69,7 +69,12 @@ impl Bits {
     /// Whether every number below the length is in it.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.count() == self.len
+        let rest = self.len % WORD;
+        let last = if rest == 0 { u64::MAX } else { (1 << rest) - 1 };
+        // The end is what most sets lack.
+        let (end, others) = self.words.split_last().unzip();
+        let whole = |words: &[u64]| words.iter().all(|word| *word == u64::MAX);
+        end.is_none_or(|end| *end == last) && others.is_none_or(whole)
     }
 
     /// How many numbers are in it.
@@ -106,6 +111,19 @@ impl Bits {
     #[must_use]
     pub fn contains_all(&self, other: &Self) -> bool {
         self.words.iter().zip(&other.words).all(|(mine, other)| other & !mine == 0)
+    }
+
+    /// Its numbers that are not in `other`, of the same length.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let pairs = self.words.iter().zip(&other.words);
+        Self { len: self.len, words: pairs.map(|(mine, other)| mine & !other).collect() }
+    }
+
+    /// Whether a number is in both; they have the same length.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(mine, other)| *mine != 0 && mine & other != 0)
     }
 
     /// How many of its numbers are not in `other`, of the same length.
@@ -181,9 +199,13 @@ mod tests {
             prop_assert_eq!(set.first_missing(&Bits::full(len), from), missing);
             prop_assert_eq!(Bits::from_bytes(&set.to_bytes(), len), Some(set.clone()));
             prop_assert!(Bits::full(len).contains_all(&set));
+            prop_assert_eq!(set.meets(&set), !inside.is_empty());
+            prop_assert_eq!(Bits::full(len).without(&set).count(), len - inside.len());
+            prop_assert!(!set.meets(&Bits::full(len).without(&set)));
             let mut other = set.clone();
             if let Some(member) = inside.first() {
                 prop_assert!(other.remove(*member) && !other.remove(*member));
+                prop_assert_eq!(other.meets(&set), inside.len() > 1);
                 prop_assert!(!other.contains_all(&set) && set.contains_all(&other));
             }
         }

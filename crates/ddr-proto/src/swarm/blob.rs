@@ -204,35 +204,44 @@ impl Blob {
         }
     }
 
-    /// A neighbour has one more piece, or one less.
-    pub(super) fn change_piece(&mut self, peer: PeerIx, piece: usize, has: bool) {
-        let Some(link) = self.links.iter_mut().find(|link| link.peer == peer) else { return };
-        if link.complete {
-            if !has {
-                let mut have = link.have.clone();
-                have.remove(piece);
-                self.set_pieces(peer, have);
+    /// The neighbour at this place has these pieces too. Returns whether one of them is news: neither
+    /// here nor under way.
+    pub(super) fn add_pieces(&mut self, at: usize, pieces: impl Iterator<Item = usize>) -> bool {
+        let link = &mut self.links[at];
+        let (complete, near) = (link.complete, u8::from(link.near));
+        let mut news = false;
+        for piece in pieces {
+            if !complete && link.have.insert(piece) {
+                self.rarity[piece] += 1;
+                self.near_rarity[piece] += near;
             }
-            return;
+            let flying = self.fetch.as_ref().is_none_or(|fetch| fetch.flying.has(piece));
+            news |= !flying && !self.have.has(piece);
         }
-        let changed = if has { link.have.insert(piece) } else { link.have.remove(piece) };
-        if !changed {
-            return;
+        if !complete && link.have.is_full() {
+            self.uncount(at);
+            self.links[at].complete = true;
         }
-        let near = u8::from(link.near);
-        let (rarity, near_rarity) = (&mut self.rarity[piece], &mut self.near_rarity[piece]);
-        if has {
-            (*rarity, *near_rarity) = (*rarity + 1, *near_rarity + near);
-        } else {
-            (*rarity, *near_rarity) = (*rarity - 1, *near_rarity - near);
+        news
+    }
+
+    /// A neighbour has this piece after all.
+    pub(super) fn restore_piece(&mut self, peer: PeerIx, piece: usize) {
+        if let Some(at) = self.links.iter().position(|link| link.peer == peer) {
+            self.add_pieces(at, std::iter::once(piece));
         }
     }
 
-    /// Sees whether a neighbour has become complete.
-    pub(super) fn check_complete(&mut self, peer: PeerIx) {
-        let full = |link: &&Link| link.peer == peer && !link.complete && link.have.is_full();
-        if let Some(link) = self.links.iter().find(full) {
-            self.set_pieces(peer, link.have.clone());
+    /// A neighbour has one piece less than it told.
+    pub(super) fn take_piece(&mut self, peer: PeerIx, piece: usize) {
+        let Some(link) = self.links.iter_mut().find(|link| link.peer == peer) else { return };
+        if link.complete {
+            let mut have = link.have.clone();
+            have.remove(piece);
+            self.set_pieces(peer, have);
+        } else if link.have.remove(piece) {
+            self.rarity[piece] -= 1;
+            self.near_rarity[piece] -= u8::from(link.near);
         }
     }
 
@@ -250,22 +259,23 @@ impl Blob {
 
     /// The pieces that fall to this node: of its near neighbours none has a lesser hash of node and
     /// piece. A fraction of them may have come near meanwhile.
-    pub(super) fn mine(&mut self, own: &NodeId, id_of: impl Fn(PeerIx) -> NodeId) -> &Bits {
-        let pieces = self.pieces();
-        if self.mine.is_none() {
-            let near = self.links.iter().filter(|link| link.near && link.up && !link.complete);
-            let rivals: Vec<u64> = near.map(|link| salt_of(&id_of(link.peer))).collect();
-            let own = salt_of(own);
-            let mut mine = Bits::new(pieces);
-            for piece in 0..pieces {
-                let rank = |salt: &u64| (mix(*salt, piece as u64), *salt);
-                if rivals.iter().all(|rival| rank(&own) <= rank(rival)) {
-                    mine.insert(piece);
-                }
+    pub(super) fn share_out(&mut self, own: &NodeId, id_of: impl Fn(PeerIx) -> NodeId) {
+        let near = self.links.iter().filter(|link| link.near && link.up && !link.complete);
+        let rivals: Vec<u64> = near.map(|link| salt_of(&id_of(link.peer))).collect();
+        let own = salt_of(own);
+        let mut mine = Bits::new(self.pieces());
+        for piece in 0..self.pieces() {
+            let rank = |salt: &u64| (mix(*salt, piece as u64), *salt);
+            if rivals.iter().all(|rival| rank(&own) <= rank(rival)) {
+                mine.insert(piece);
             }
-            self.mine = Some(mine);
         }
-        self.mine.get_or_insert_with(|| Bits::new(pieces))
+        self.mine = Some(mine);
+    }
+
+    /// Whether it has to be seen which pieces fall to this node.
+    pub(super) fn wants_share(&self) -> bool {
+        self.mine.is_none() && self.up().any(|link| !link.near)
     }
 
     /// Pieces of `range` that no neighbour of the own zone gives: all of them, or those that fall to

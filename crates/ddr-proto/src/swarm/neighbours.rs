@@ -116,12 +116,15 @@ impl Swarm {
             }
             return;
         };
-        self.touch(ix);
+        if !matches!(body, SwarmBody::Have { .. }) {
+            self.touch(ix);
+        }
         match body {
+            // The most frequent: it changes no timer of its own.
+            SwarmBody::Have { pieces, load } => self.on_have(ix, &from.id, &pieces, load),
             SwarmBody::Hello { size, have, chooses, load, reply } => {
                 self.on_hello(ix, from, Hello { size, have, chooses, load, reply });
             }
-            SwarmBody::Have { pieces, load } => self.on_have(ix, &from.id, &pieces, load),
             SwarmBody::Holders { holders } => {
                 if self.linked(ix, &from.id).is_some() {
                     self.hear_of(ix, holders);
@@ -273,27 +276,26 @@ impl Swarm {
     }
 
     fn on_have(&mut self, ix: BlobIx, from: &NodeId, pieces: &[u16], load: u16) {
-        let Some(peer) = self.linked(ix, from) else { return };
+        let Some(peer) = self.peers.find(from) else { return };
         let blob = self.blob_mut(ix);
+        let Some(at) = blob.links.iter().position(|link| link.peer == peer) else { return };
         let count = blob.pieces();
         if pieces.iter().any(|piece| usize::from(*piece) >= count) {
             return self.strike(peer, Blame::BadMap);
         }
-        if !blob.link(peer).is_some_and(|link| link.up) {
+        if !blob.links[at].up {
             return;
         }
-        let mut news = false;
-        for piece in pieces.iter().map(|piece| usize::from(*piece)) {
-            blob.change_piece(peer, piece, true);
-            let flying = blob.fetch.as_ref().is_none_or(|fetch| fetch.flying.has(piece));
-            news |= !flying && !blob.have.has(piece);
-        }
-        blob.check_complete(peer);
+        let news = blob.add_pieces(at, pieces.iter().map(|piece| usize::from(*piece)));
+        let useless = blob.is_complete() && blob.links[at].complete;
         self.peers.get_mut(peer).load = load;
-        self.drop_if_useless(ix, peer);
+        if useless {
+            self.unlink(ix, peer);
+        }
         if self.blob(ix).claims.wants_more() {
             // It may have had nothing, and so no chain, before.
             self.ask_for_chains(ix);
+            self.touch(ix);
         }
         if news {
             self.stir_if_hungry(ix);

@@ -43,7 +43,11 @@ impl Choice<'_> {
         for at in range.start / WORD..end.div_ceil(WORD) {
             for bit in ones(self.word(at) & within(at, range.start, end)) {
                 let piece = at * WORD + bit;
-                let rank = (self.rarity[piece], mix(salt, piece as u64));
+                let rarity = self.rarity[piece];
+                if best.is_some_and(|best| rarity > best.rank.0) {
+                    continue;
+                }
+                let rank = (rarity, mix(salt, piece as u64));
                 if best.is_none_or(|best| rank < best.rank) {
                     best = Some(Pick { piece, rank });
                 }
