@@ -141,7 +141,7 @@ impl Swarm {
         self.share_out(group);
         let limit = self.per_neighbour(group);
         let salt = self.chance.number();
-        let mut queue = BinaryHeap::from(self.ranked(group, limit, salt));
+        let mut queue = BinaryHeap::from(self.ranked(group, limit, reach, salt));
         let mut asked = 0;
         while asked < room
             && let Some(mut best) = queue.peek_mut()
@@ -178,14 +178,22 @@ impl Swarm {
         self.cfg.per_neighbour.max(self.window(group) / 8).min(MAX_UPLOADS_PER_NODE - 1)
     }
 
-    /// The neighbours that may be asked and have something, each once.
-    fn ranked(&self, group: GroupId, limit: usize, salt: u64) -> Vec<Reverse<(Rank, PeerIx)>> {
+    /// The neighbours that may be asked and have something within reach, each once.
+    fn ranked(
+        &self,
+        group: GroupId,
+        limit: usize,
+        reach: Reach,
+        salt: u64,
+    ) -> Vec<Reverse<(Rank, PeerIx)>> {
         let mut ranked: Vec<Reverse<(Rank, PeerIx)>> = Vec::new();
+        let mut ahead = self.cfg.look_ahead;
         let several = self.groups[&group].blobs.len() > 1;
         for ix in self.row(group) {
             let blob = self.blob(ix);
-            let Some(open) = blob.open_pieces() else { continue };
-            for link in blob.up().filter(|link| link.have.meets(&open)) {
+            let Some(open) = blob.open_within(reach, ahead) else { continue };
+            ahead = ahead.saturating_sub(blob.pieces() - blob.count);
+            for link in blob.up().filter(|link| link.chooses || open.meets(&link.have)) {
                 let Some(rank) = self.rank(link, limit, salt) else { continue };
                 let same = |entry: &&mut Reverse<(Rank, PeerIx)>| entry.0.1 == link.peer;
                 match ranked.iter_mut().find(|entry| several && same(entry)) {
@@ -440,11 +448,17 @@ impl Blob {
         fetch.wanted.is_full() && self.pieces() - self.count > fetch.flying.count()
     }
 
-    /// The pieces that may be asked for, if there are any.
-    fn open_pieces(&self) -> Option<Bits> {
-        let fetch = self.fetch.as_ref().filter(|_| self.may_ask())?;
-        let open = fetch.wanted.without(&self.have).without(&fetch.flying);
-        (!open.is_empty()).then_some(open)
+    /// The pieces to ask for, in the windows or past them; `None` when it is not the time.
+    fn open_within(&self, reach: Reach, ahead: usize) -> Option<Bits> {
+        let fetch = self.fetch.as_ref().filter(|_| self.is_fetching() && self.may_ask())?;
+        let mut open = self.open_pieces(fetch);
+        let mut windows = Bits::new(self.pieces());
+        fetch.windows(&self.have, ahead).for_each(|window| windows.insert_range(window));
+        match reach {
+            Reach::Window => open.keep_all(&windows),
+            Reach::All => open.remove_all(&windows),
+        }
+        Some(open)
     }
 
     /// The rarest piece of a neighbour that it may be asked for.

@@ -61,6 +61,8 @@ pub(super) struct Fetch {
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) contact: Arc<Contact>,
+    /// Of its ID: told apart by this at one glance.
+    pub(super) salt: u64,
     pub(super) complete: bool,
     pub(super) near: bool,
     pub(super) rtt_us: u32,
@@ -82,6 +84,8 @@ pub(super) struct Blob {
     /// Neighbours without all pieces that have each piece, and those of them that are near.
     pub(super) rarity: Vec<u8>,
     near_rarity: Vec<u8>,
+    /// Pieces that are counted at least once.
+    counted: Bits,
     /// The pieces that this node may ask of other zones, while it is known.
     mine: Option<Bits>,
     /// Pieces that were not told yet.
@@ -115,6 +119,7 @@ impl Blob {
             claims: Claims::default(),
             rarity: vec![0; pieces],
             near_rarity: vec![0; pieces],
+            counted: Bits::new(pieces),
             mine: None,
             news: Vec::new(),
             told_at: Timestamp::default(),
@@ -201,6 +206,7 @@ impl Blob {
         for piece in link.have.iter() {
             self.rarity[piece] += 1;
             self.near_rarity[piece] += u8::from(link.near);
+            self.counted.insert(piece);
         }
     }
 
@@ -214,6 +220,7 @@ impl Blob {
             if !complete && link.have.insert(piece) {
                 self.rarity[piece] += 1;
                 self.near_rarity[piece] += near;
+                self.counted.insert(piece);
             }
             let flying = self.fetch.as_ref().is_none_or(|fetch| fetch.flying.has(piece));
             news |= !flying && !self.have.has(piece);
@@ -240,21 +247,39 @@ impl Blob {
             have.remove(piece);
             self.set_pieces(peer, have);
         } else if link.have.remove(piece) {
-            self.rarity[piece] -= 1;
-            self.near_rarity[piece] -= u8::from(link.near);
+            let near = link.near;
+            self.uncount_piece(piece, near);
         }
     }
 
     /// Takes what a neighbour has out of the counts.
     fn uncount(&mut self, at: usize) {
-        let link = &self.links[at];
+        let link = &mut self.links[at];
         if link.complete {
             return;
         }
-        for piece in link.have.iter() {
-            self.rarity[piece] -= 1;
-            self.near_rarity[piece] -= u8::from(link.near);
+        let (near, have) = (link.near, std::mem::take(&mut link.have));
+        have.iter().for_each(|piece| self.uncount_piece(piece, near));
+        self.links[at].have = have;
+    }
+
+    fn uncount_piece(&mut self, piece: usize, near: bool) {
+        self.rarity[piece] -= 1;
+        self.near_rarity[piece] -= u8::from(near);
+        if self.rarity[piece] == 0 {
+            self.counted.remove(piece);
         }
+    }
+
+    /// The pieces that may be asked for and that a neighbour has.
+    pub(super) fn open_pieces(&self, fetch: &Fetch) -> Bits {
+        let mut open = fetch.wanted.clone();
+        open.remove_all(&self.have);
+        open.remove_all(&fetch.flying);
+        if !self.up().any(|link| link.complete) {
+            open.keep_all(&self.counted);
+        }
+        open
     }
 
     /// The pieces that fall to this node: of its near neighbours none has a lesser hash of node and
@@ -296,8 +321,10 @@ impl Blob {
 
     /// Remembers a holder; one that is known as such is brought up to date.
     pub(super) fn add_candidate(&mut self, candidate: Candidate) -> bool {
-        let id = candidate.contact.id;
-        if let Some(known) = self.candidates.iter_mut().find(|known| known.contact.id == id) {
+        let same = |known: &&mut Candidate| {
+            known.salt == candidate.salt && known.contact.id == candidate.contact.id
+        };
+        if let Some(known) = self.candidates.iter_mut().find(same) {
             known.complete |= candidate.complete;
             known.rtt_us = known.rtt_us.max(candidate.rtt_us);
             return false;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::bits::Bits;
-use super::blob::{BlobIx, Candidate, Link};
+use super::blob::{BlobIx, Candidate, Link, salt_of};
 use super::io::{Blame, Output};
 use super::peers::PeerIx;
 use super::{EVICT_MS, LOOK_MS, MAX_LOOK_MS, MAX_SHRINKS, SHED_NEIGHBOURS, Swarm, TOLD_HOLDERS};
@@ -46,7 +46,8 @@ impl Swarm {
             return;
         }
         let near = contact.zone == self.own.zone;
-        self.blob_mut(ix).add_candidate(Candidate { contact, complete, near, rtt_us });
+        let salt = salt_of(&contact.id);
+        self.blob_mut(ix).add_candidate(Candidate { contact, salt, complete, near, rtt_us });
     }
 
     /// Others told of holders.

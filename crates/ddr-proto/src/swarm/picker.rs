@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::bits::{Bits, WORD, ones};
+use super::bits::{Bits, WORD, ones, within};
 
 /// What is known about the pieces of one blob, as one neighbour's turn comes.
 #[derive(Copy, Clone, Debug)]
@@ -61,14 +61,6 @@ impl Choice<'_> {
         let due = self.wanted.word(at) & !self.have.word(at) & !self.flying.word(at);
         due & self.theirs.word(at) & self.only.map_or(u64::MAX, |only| only.word(at))
     }
-}
-
-/// The bits of word `at` that stand for numbers of `start..end`.
-fn within(at: usize, start: usize, end: usize) -> u64 {
-    let first = start.saturating_sub(at * WORD).min(WORD);
-    let last = end.saturating_sub(at * WORD).min(WORD);
-    let below = |bits: usize| if bits == WORD { u64::MAX } else { (1 << bits) - 1 };
-    below(last) & !below(first)
 }
 
 /// A number that looks random, from two numbers (the finaliser of SplitMix64).
