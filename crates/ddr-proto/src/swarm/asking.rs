@@ -16,8 +16,8 @@ use super::pace::Pace;
 use super::peers::PeerIx;
 use super::picker::{Choice, Pick, mix};
 use super::{
-    CROSS_ZONE_MS, ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_WINDOW, LEFT_BEHIND,
-    MAX_NEIGHBOURS, MAX_UPLOADS_PER_NODE, Swarm,
+    ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_CROSS_MS, LEAST_WINDOW, LEFT_BEHIND,
+    MAX_CROSS_MS, MAX_NEIGHBOURS, MAX_UPLOADS_PER_NODE, Swarm,
 };
 use crate::time::Timestamp;
 
@@ -59,16 +59,6 @@ type Rank = (u8, usize, u32);
 enum Target {
     Piece(BlobIx, usize),
     Any(BlobIx),
-}
-
-/// Which pieces a neighbour may be asked for.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-enum Which {
-    All,
-    /// Those that no neighbour of the own zone has.
-    Far,
-    /// Those of them that fall to this node.
-    Mine,
 }
 
 /// How far to look for pieces.
@@ -138,7 +128,7 @@ impl Swarm {
 
     /// Asks neighbours in the order of their queue; returns how many asks were made.
     fn ask_in_order(&mut self, group: GroupId, room: usize, reach: Reach) -> usize {
-        self.share_out(group);
+        self.refresh_crossing(group);
         let limit = self.per_neighbour(group);
         let salt = self.chance.number();
         let mut queue = BinaryHeap::from(self.ranked(group, limit, reach, salt));
@@ -160,16 +150,16 @@ impl Swarm {
         asked
     }
 
-    /// Sees which pieces of other zones fall to this node, where that is not known.
-    fn share_out(&mut self, group: GroupId) {
-        let unknown = |ix: &BlobIx| self.blob(*ix).wants_share();
-        let unknown: Vec<BlobIx> = self.row(group).filter(unknown).collect();
-        let (own, peers) = (self.own.id, &self.peers);
-        for ix in unknown {
-            if let Some(blob) = self.blobs[ix].as_mut() {
-                blob.share_out(&own, |peer| peers.get(peer).contact.id);
-            }
-        }
+    /// Sees which pieces may be asked of other zones.
+    fn refresh_crossing(&mut self, group: GroupId) {
+        let median_ms = self.groups[&group].pace.median_ms();
+        // Time for a piece to come here, and for the zone to hear of it.
+        let step_ms = 2 * (median_ms + self.cfg.have_delay_ms);
+        let step_ms = step_ms.clamp(LEAST_CROSS_MS, MAX_CROSS_MS);
+        let now = self.now;
+        let spread = |ix: &BlobIx| self.blob(*ix).crossing.is_some();
+        let spread: Vec<BlobIx> = self.row(group).filter(spread).collect();
+        spread.into_iter().for_each(|ix| self.blob_mut(ix).refresh_crossing(now, step_ms));
     }
 
     /// Asks that may be under way to one neighbour.
@@ -225,8 +215,6 @@ impl Swarm {
     fn target(&self, group: GroupId, peer: PeerIx, reach: Reach, salt: u64) -> Option<Target> {
         let mut ahead = self.cfg.look_ahead;
         let mut best: Option<(BlobIx, Pick)> = None;
-        let hungry = self.groups[&group].hungry_since;
-        let any_zone = hungry.is_some_and(|since| self.now.since_ms(since) >= CROSS_ZONE_MS);
         for ix in self.row(group) {
             let blob = self.blob(ix);
             if !blob.is_fetching() || !blob.may_ask() {
@@ -239,12 +227,7 @@ impl Swarm {
             if link.chooses && link.named_until <= self.now && blob.wants_any() {
                 return Some(self.of_source(ix));
             }
-            let which = match (link.near, any_zone) {
-                (true, _) => Which::All,
-                (false, true) => Which::Far,
-                (false, false) => Which::Mine,
-            };
-            let pick = blob.pick(link, which, (reach, ahead), salt);
+            let pick = blob.pick(link, (reach, ahead), salt);
             if let Some(pick) = pick
                 && best.is_none_or(|(_, best)| pick.rank < best.rank)
             {
@@ -303,7 +286,10 @@ impl Swarm {
             let id = &self.peers.get(peer).contact.id;
             disputed && !blob.claims.is_signer(id)
         };
+        // What the zone has does not cross once more.
+        let near = blob.up().any(|link| link.near && link.have.has(piece) && !link.chooses);
         let able = blob.up().filter(|link| link.have.has(piece) && !asked(link.peer));
+        let able = able.filter(|link| disputed || link.near || !near);
         let ranked = able.filter_map(|link| {
             let rank = self.rank(link, limit + 1, salt)?;
             Some((stranger(link.peer), rank, link.peer))
@@ -462,36 +448,26 @@ impl Blob {
     }
 
     /// The rarest piece of a neighbour that it may be asked for.
-    fn pick(
-        &self,
-        link: &Link,
-        which: Which,
-        (reach, ahead): (Reach, usize),
-        salt: u64,
-    ) -> Option<Pick> {
+    fn pick(&self, link: &Link, (reach, ahead): (Reach, usize), salt: u64) -> Option<Pick> {
         match reach {
             Reach::Window => {
                 let mut windows = self.fetch.as_ref()?.windows(&self.have, ahead);
-                windows.find_map(|range| self.rarest(link, range, which, salt))
+                windows.find_map(|range| self.rarest(link, range, salt))
             }
-            Reach::All => self.rarest(link, 0..self.pieces(), which, salt),
+            Reach::All => self.rarest(link, 0..self.pieces(), salt),
         }
     }
 
     /// The rarest piece in `range` that this neighbour can give and may be asked for.
-    fn rarest(&self, link: &Link, range: Range<usize>, which: Which, salt: u64) -> Option<Pick> {
+    fn rarest(&self, link: &Link, range: Range<usize>, salt: u64) -> Option<Pick> {
         let fetch = self.fetch.as_ref()?;
-        let only = match which {
-            Which::All => None,
-            Which::Far => Some(self.far_pieces(&range, false)),
-            Which::Mine => Some(self.far_pieces(&range, true)),
-        };
+        let crossing = self.crossing.as_ref().filter(|_| !link.near);
         let choice = Choice {
             theirs: &link.have,
             have: &self.have,
             flying: &fetch.flying,
             wanted: &fetch.wanted,
-            only: only.as_ref(),
+            only: crossing.map(|crossing| crossing.due()),
             rarity: &self.rarity,
         };
         choice.pick(range, salt)

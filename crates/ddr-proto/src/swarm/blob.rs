@@ -7,10 +7,10 @@ use ddr_oci::PieceChain;
 
 use super::bits::Bits;
 use super::claims::Claims;
+use super::crossing::Crossing;
 use super::io::{Class, GroupId, Wanted};
 use super::limits::{LOOK_MS, MAX_CANDIDATES, MAX_RANGES, MAX_READERS};
 use super::peers::PeerIx;
-use super::picker::mix;
 use super::source::Source;
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
@@ -86,8 +86,8 @@ pub(super) struct Blob {
     near_rarity: Vec<u8>,
     /// Pieces that are counted at least once.
     counted: Bits,
-    /// The pieces that this node may ask of other zones, while it is known.
-    mine: Option<Bits>,
+    /// Who of the zone asks other zones for what; from the first neighbour there on.
+    pub(super) crossing: Option<Box<Crossing>>,
     /// Pieces that were not told yet.
     pub(super) news: Vec<u16>,
     pub(super) told_at: Timestamp,
@@ -120,7 +120,7 @@ impl Blob {
             rarity: vec![0; pieces],
             near_rarity: vec![0; pieces],
             counted: Bits::new(pieces),
-            mine: None,
+            crossing: None,
             news: Vec::new(),
             told_at: Timestamp::default(),
             evicted_at: Timestamp::default(),
@@ -179,14 +179,12 @@ impl Blob {
             suspect: false,
             since: now,
         });
-        self.mine = None;
     }
 
     pub(super) fn remove_link(&mut self, peer: PeerIx) -> bool {
         let Some(at) = self.links.iter().position(|link| link.peer == peer) else { return false };
         self.uncount(at);
         self.links.swap_remove(at);
-        self.mine = None;
         true
     }
 
@@ -195,9 +193,6 @@ impl Blob {
         let Some(at) = self.links.iter().position(|link| link.peer == peer) else { return };
         self.uncount(at);
         let link = &mut self.links[at];
-        if !link.up {
-            self.mine = None;
-        }
         (link.up, link.complete) = (true, have.is_full());
         link.have = have;
         if link.complete {
@@ -282,41 +277,23 @@ impl Blob {
         open
     }
 
-    /// The pieces that fall to this node: of its near neighbours none has a lesser hash of node and
-    /// piece. A fraction of them may have come near meanwhile.
-    pub(super) fn share_out(&mut self, own: &NodeId, id_of: impl Fn(PeerIx) -> NodeId) {
-        let near = self.links.iter().filter(|link| link.near && link.up && !link.complete);
-        let rivals: Vec<u64> = near.map(|link| salt_of(&id_of(link.peer))).collect();
-        let own = salt_of(own);
-        let mut mine = Bits::new(self.pieces());
-        for piece in 0..self.pieces() {
-            let rank = |salt: &u64| (mix(*salt, piece as u64), *salt);
-            if rivals.iter().all(|rival| rank(&own) <= rank(rival)) {
-                mine.insert(piece);
-            }
-        }
-        self.mine = Some(mine);
+    /// Sees which pieces may be asked of other zones: of those that are open the ones that nobody of the
+    /// own zone gives. A source that chooses gives what it likes, so it does not count.
+    pub(super) fn refresh_crossing(&mut self, now: Timestamp, step_ms: u64) {
+        let Some(fetch) = &self.fetch else { return };
+        let Some(mut crossing) = self.crossing.take() else { return };
+        let near = self.up().any(|link| link.near && link.complete && !link.chooses);
+        let open = self.open_pieces(fetch);
+        let missing = open.iter().filter(|piece| !near && self.near_rarity[*piece] == 0);
+        crossing.refresh(missing, now, step_ms);
+        self.crossing = Some(crossing);
     }
 
-    /// Whether it has to be seen which pieces fall to this node.
-    pub(super) fn wants_share(&self) -> bool {
-        self.mine.is_none() && self.up().any(|link| !link.near)
-    }
-
-    /// Pieces of `range` that no neighbour of the own zone gives: all of them, or those that fall to
-    /// this node. A source that chooses gives what it likes, so it does not count.
-    pub(super) fn far_pieces(&self, range: &Range<usize>, only_mine: bool) -> Bits {
-        let mut pieces = Bits::new(self.pieces());
-        if self.up().any(|link| link.near && link.complete && !link.chooses) {
-            return pieces;
+    /// A node of the own zone does not fetch the blob any more, or cannot be reached.
+    pub(super) fn remove_rival(&mut self, node: &NodeId) {
+        if let Some(crossing) = &mut self.crossing {
+            crossing.remove_rival(salt_of(node));
         }
-        let mine = self.mine.as_ref().filter(|_| only_mine);
-        for piece in range.start..range.end.min(self.pieces()) {
-            if self.near_rarity[piece] == 0 && mine.is_none_or(|mine| mine.has(piece)) {
-                pieces.insert(piece);
-            }
-        }
-        pieces
     }
 
     /// Remembers a holder; one that is known as such is brought up to date.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bits::Bits;
 use super::blob::{BlobIx, Candidate, Link, salt_of};
+use super::crossing::Crossing;
 use super::io::{Blame, Output};
 use super::peers::PeerIx;
 use super::{EVICT_MS, LOOK_MS, MAX_LOOK_MS, MAX_SHRINKS, SHED_NEIGHBOURS, Swarm, TOLD_HOLDERS};
@@ -47,6 +48,9 @@ impl Swarm {
         }
         let near = contact.zone == self.own.zone;
         let salt = salt_of(&contact.id);
+        if let (true, false, Some(crossing)) = (near, complete, &mut self.blob_mut(ix).crossing) {
+            crossing.add_rival(salt);
+        }
         self.blob_mut(ix).add_candidate(Candidate { contact, salt, complete, near, rtt_us });
     }
 
@@ -162,6 +166,7 @@ impl Swarm {
         if let Some(link) = self.blob_mut(ix).link_mut(peer) {
             link.chooses = hello.chooses && link.complete;
         }
+        self.heed_zone(ix, peer);
         self.peers.get_mut(peer).load = hello.load;
         if hello.reply {
             self.say_hello(ix, peer, false);
@@ -173,6 +178,35 @@ impl Swarm {
         }
         self.drop_if_useless(ix, peer);
         self.stir(ix);
+    }
+
+    /// A neighbour told what it has: that counts for who of the own zone asks another zone for what.
+    fn heed_zone(&mut self, ix: BlobIx, peer: PeerIx) {
+        let (own, now, node) = (self.own.id, self.now, self.peers.get(peer).contact.id);
+        let blob = self.blob_mut(ix);
+        let Some(link) = blob.link(peer) else { return };
+        let (near, fetches) = (link.near, !link.complete);
+        let told = (!near && !link.chooses).then(|| link.have.clone());
+        if !near && blob.crossing.is_none() {
+            self.begin_crossing(ix, salt_of(&own));
+        }
+        let Some(crossing) = &mut self.blob_mut(ix).crossing else { return };
+        if near && fetches {
+            crossing.add_rival(salt_of(&node));
+        }
+        told.iter().flat_map(Bits::iter).for_each(|piece| crossing.see(piece, now));
+    }
+
+    /// The first neighbour of another zone: from now on it matters who fetches the blob in the own one.
+    fn begin_crossing(&mut self, ix: BlobIx, own: u64) {
+        let blob = self.blob(ix);
+        let mut crossing = Crossing::new(blob.pieces(), own);
+        let links = blob.up().filter(|link| link.near && !link.complete);
+        let links = links.map(|link| salt_of(&self.peers.get(link.peer).contact.id));
+        let candidates = blob.candidates.iter().filter(|known| known.near && !known.complete);
+        let candidates = candidates.map(|candidate| candidate.salt);
+        links.chain(candidates).for_each(|salt| crossing.add_rival(salt));
+        self.blob_mut(ix).crossing = Some(Box::new(crossing));
     }
 
     /// Takes a node that said `Hello` first, and has so many pieces, as a neighbour if there is room.
@@ -278,6 +312,7 @@ impl Swarm {
 
     fn on_have(&mut self, ix: BlobIx, from: &NodeId, pieces: &[u16], load: u16) {
         let Some(peer) = self.peers.find(from) else { return };
+        let now = self.now;
         let blob = self.blob_mut(ix);
         let Some(at) = blob.links.iter().position(|link| link.peer == peer) else { return };
         let count = blob.pieces();
@@ -287,7 +322,11 @@ impl Swarm {
         if !blob.links[at].up {
             return;
         }
-        let news = blob.add_pieces(at, pieces.iter().map(|piece| usize::from(*piece)));
+        let told = || pieces.iter().map(|piece| usize::from(*piece));
+        let news = blob.add_pieces(at, told());
+        if let (false, Some(crossing)) = (blob.links[at].near, &mut blob.crossing) {
+            told().for_each(|piece| crossing.see(piece, now));
+        }
         let useless = blob.is_complete() && blob.links[at].complete;
         self.peers.get_mut(peer).load = load;
         if useless {
@@ -368,8 +407,10 @@ impl Swarm {
             .copied()
             .filter(|ix| self.blob(*ix).link(peer).is_some())
             .collect();
+        let node = self.peers.get(peer).contact.id;
         for ix in linked {
             self.unlink(ix, peer);
+            self.blob_mut(ix).remove_rival(&node);
             self.greet(ix);
             self.stir(ix);
         }
