@@ -64,7 +64,7 @@ impl Swarm {
 
     /// Says `Hello` to holders until there are enough neighbours.
     pub(super) fn greet(&mut self, ix: BlobIx) {
-        while self.blob(ix).is_fetching() && self.blob(ix).links.len() < self.cfg.degree {
+        while self.blob(ix).is_fetching() {
             let Some(candidate) = self.next_candidate(ix) else { return };
             let zone = &self.own.zone;
             let Some(peer) = self.peers.admit(&candidate.contact, zone) else { return };
@@ -79,18 +79,23 @@ impl Swarm {
         }
     }
 
-    /// A holder to greet: of the own zone for one half of the neighbours, else any, at random.
+    /// A holder to greet: of the own zone for one half of the neighbours, else any, at random. With enough
+    /// neighbours only one of the own zone, while those of other zones take the places of such.
     fn next_candidate(&mut self, ix: BlobIx) -> Option<Candidate> {
-        let (now, half) = (self.now, self.cfg.degree / 2);
+        let (now, degree) = (self.now, self.cfg.degree);
         let peers = &self.peers;
         let blob = self.blobs[ix].as_mut()?;
-        blob.candidates.retain(|candidate| !peers.is_avoided(&candidate.contact.id, now));
         let near_links = blob.links.iter().filter(|link| link.near).count();
-        let near = blob.candidates.iter().filter(|candidate| candidate.near).count();
-        if blob.candidates.is_empty() {
+        let enough = blob.links.len() >= degree;
+        if near_links >= degree || blob.candidates.is_empty() {
             return None;
         }
-        if near_links < half && near > 0 {
+        blob.candidates.retain(|candidate| !peers.is_avoided(&candidate.contact.id, now));
+        let near = blob.candidates.iter().filter(|candidate| candidate.near).count();
+        if blob.candidates.is_empty() || enough && near == 0 {
+            return None;
+        }
+        if (enough || near_links < degree / 2) && near > 0 {
             let drawn = self.chance.below(near as u64) as usize;
             let places = blob.candidates.iter().enumerate().filter(|(_, c)| c.near);
             let at = places.map(|(at, _)| at).nth(drawn)?;
