@@ -154,7 +154,7 @@ impl Swarm {
     fn refresh_crossing(&mut self, group: GroupId) {
         let median_ms = self.groups[&group].pace.median_ms();
         // Time for a piece to come here, and for the zone to hear of it.
-        let step_ms = 2 * (median_ms + self.cfg.have_delay_ms);
+        let step_ms = 4 * (median_ms + self.cfg.have_delay_ms);
         let step_ms = step_ms.clamp(LEAST_CROSS_MS, MAX_CROSS_MS);
         let now = self.now;
         let spread = |ix: &BlobIx| self.blob(*ix).crossing.is_some();

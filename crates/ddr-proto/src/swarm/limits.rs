@@ -89,7 +89,7 @@ pub const IDLE_HOLD_MS: u64 = 60_000;
 /// Nodes of the own zone that are known to fetch one blob, for who asks other zones for which piece.
 pub const MAX_RIVALS: usize = 1_024;
 /// A piece that only other zones have falls to the next node of the zone after this at the latest...
-pub const MAX_CROSS_MS: u64 = 500;
+pub const MAX_CROSS_MS: u64 = 1_000;
 /// ... and not before this.
 pub const LEAST_CROSS_MS: u64 = 100;
 /// After so many of these steps it falls to everybody.
