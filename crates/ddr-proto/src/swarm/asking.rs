@@ -182,8 +182,9 @@ impl Swarm {
         for ix in self.row(group) {
             let blob = self.blob(ix);
             let Some(open) = blob.open_within(reach, ahead) else { continue };
+            let open = open.parts();
             ahead = ahead.saturating_sub(blob.pieces() - blob.count);
-            for link in blob.up().filter(|link| link.chooses || open.meets(&link.have)) {
+            for link in blob.up().filter(|link| link.chooses || link.have.meets(&open)) {
                 let Some(rank) = self.rank(link, limit, salt) else { continue };
                 let same = |entry: &&mut Reverse<(Rank, PeerIx)>| entry.0.1 == link.peer;
                 match ranked.iter_mut().find(|entry| several && same(entry)) {
