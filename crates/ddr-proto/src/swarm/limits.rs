@@ -92,7 +92,7 @@ pub const MAX_RIVALS: usize = 1_024;
 pub const MAX_CROSS_MS: u64 = 1_000;
 /// ... and not before this.
 pub const LEAST_CROSS_MS: u64 = 100;
-/// After so many of these steps it falls to everybody.
+/// After so many such steps it falls to everybody.
 pub const MAX_CROSS_STEPS: u64 = 4;
 /// A node that was asked for its chain is not waited for longer.
 pub const CHAIN_MS: u64 = 2_000;
