@@ -14,6 +14,7 @@ mod bits;
 mod blob;
 mod claims;
 mod config;
+mod crossing;
 mod fetching;
 mod io;
 mod limits;

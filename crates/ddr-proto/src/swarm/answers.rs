@@ -146,7 +146,7 @@ impl Swarm {
     /// A neighbour has not what it was asked for.
     fn not_there(&mut self, ix: BlobIx, peer: PeerIx, piece: Option<usize>) {
         match (piece, self.blob_mut(ix).link_mut(peer)) {
-            (Some(piece), _) => self.blob_mut(ix).change_piece(peer, piece, false),
+            (Some(piece), _) => self.blob_mut(ix).take_piece(peer, piece),
             (None, Some(link)) => link.chooses = false,
             (None, None) => {}
         }

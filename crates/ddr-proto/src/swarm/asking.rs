@@ -4,16 +4,20 @@
 //! that is due. Must never ask for what is here, under way, or not wanted, and never ask more of
 //! one neighbour or in one group than the limits say.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::ops::Range;
 
+use super::bits::Bits;
 use super::blob::{Blob, BlobIx, Link, salt_of};
 use super::io::{AskId, Class, GroupId, Output};
 use super::pace::Pace;
 use super::peers::PeerIx;
 use super::picker::{Choice, Pick, mix};
 use super::{
-    CROSS_ZONE_MS, ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_WINDOW, LEFT_BEHIND,
-    MAX_NEIGHBOURS, MAX_UPLOADS_PER_NODE, Swarm,
+    ENDGAME_PIECES, HEDGE_BUDGET, HEDGE_FLOOR_MS, LEAST_CROSS_MS, LEAST_WINDOW, LEFT_BEHIND,
+    MAX_CROSS_MS, MAX_NEIGHBOURS, MAX_UPLOADS_PER_NODE, Swarm,
 };
 use crate::time::Timestamp;
 
@@ -55,16 +59,6 @@ type Rank = (u8, usize, u32);
 enum Target {
     Piece(BlobIx, usize),
     Any(BlobIx),
-}
-
-/// Which pieces a neighbour may be asked for.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-enum Which {
-    All,
-    /// Those that no neighbour of the own zone has.
-    Far,
-    /// Those of them that fall to this node.
-    Mine,
 }
 
 /// How far to look for pieces.
@@ -134,26 +128,38 @@ impl Swarm {
 
     /// Asks neighbours in the order of their queue; returns how many asks were made.
     fn ask_in_order(&mut self, group: GroupId, room: usize, reach: Reach) -> usize {
+        self.refresh_crossing(group);
         let limit = self.per_neighbour(group);
         let salt = self.chance.number();
-        let mut ranked = self.ranked(group, limit, salt);
+        let mut queue = BinaryHeap::from(self.ranked(group, limit, reach, salt));
         let mut asked = 0;
-        while asked < room {
-            let best = ranked.iter().enumerate().min_by_key(|(_, (rank, _))| *rank);
-            let Some((at, (_, peer))) = best.map(|(at, entry)| (at, *entry)) else { break };
-            let Some(target) = self.target(group, peer, reach, salt.wrapping_add(asked as u64))
-            else {
-                ranked.swap_remove(at);
-                continue;
-            };
-            self.ask(group, peer, target);
-            asked += 1;
-            ranked[at].0.1 += OWN_ASK;
-            if self.peers.get(peer).asks >= limit {
-                ranked.swap_remove(at);
+        while asked < room
+            && let Some(mut best) = queue.peek_mut()
+        {
+            let Reverse((rank, peer)) = &mut *best;
+            let target = self.target(group, *peer, reach, salt.wrapping_add(asked as u64));
+            if let Some(target) = target {
+                self.ask(group, *peer, target);
+                asked += 1;
+                rank.1 += OWN_ASK;
+            }
+            if target.is_none() || self.peers.get(*peer).asks >= limit {
+                PeekMut::pop(best);
             }
         }
         asked
+    }
+
+    /// Sees which pieces may be asked of other zones.
+    fn refresh_crossing(&mut self, group: GroupId) {
+        let median_ms = self.groups[&group].pace.median_ms();
+        // Time for a piece to come here, and for the zone to hear of it.
+        let step_ms = 4 * (median_ms + self.cfg.have_delay_ms);
+        let step_ms = step_ms.clamp(LEAST_CROSS_MS, MAX_CROSS_MS);
+        let now = self.now;
+        let spread = |ix: &BlobIx| self.blob(*ix).crossing.is_some();
+        let spread: Vec<BlobIx> = self.row(group).filter(spread).collect();
+        spread.into_iter().for_each(|ix| self.blob_mut(ix).refresh_crossing(now, step_ms));
     }
 
     /// Asks that may be under way to one neighbour.
@@ -162,17 +168,28 @@ impl Swarm {
         self.cfg.per_neighbour.max(self.window(group) / 8).min(MAX_UPLOADS_PER_NODE - 1)
     }
 
-    /// The neighbours that may be asked, each once.
-    fn ranked(&self, group: GroupId, limit: usize, salt: u64) -> Vec<(Rank, PeerIx)> {
-        let mut ranked: Vec<(Rank, PeerIx)> = Vec::with_capacity(self.cfg.max_neighbours);
+    /// The neighbours that may be asked and have something within reach, each once.
+    fn ranked(
+        &self,
+        group: GroupId,
+        limit: usize,
+        reach: Reach,
+        salt: u64,
+    ) -> Vec<Reverse<(Rank, PeerIx)>> {
+        let mut ranked: Vec<Reverse<(Rank, PeerIx)>> = Vec::new();
+        let mut ahead = self.cfg.look_ahead;
         let several = self.groups[&group].blobs.len() > 1;
         for ix in self.row(group) {
-            for link in self.blob(ix).up() {
+            let blob = self.blob(ix);
+            let Some(open) = blob.open_within(reach, ahead) else { continue };
+            let open = open.parts();
+            ahead = ahead.saturating_sub(blob.pieces() - blob.count);
+            for link in blob.up().filter(|link| link.chooses || link.have.meets(&open)) {
                 let Some(rank) = self.rank(link, limit, salt) else { continue };
-                let same = |entry: &&mut (Rank, PeerIx)| entry.1 == link.peer;
+                let same = |entry: &&mut Reverse<(Rank, PeerIx)>| entry.0.1 == link.peer;
                 match ranked.iter_mut().find(|entry| several && same(entry)) {
-                    Some(known) => known.0 = known.0.min(rank),
-                    None => ranked.push((rank, link.peer)),
+                    Some(Reverse(known)) => known.0 = known.0.min(rank),
+                    None => ranked.push(Reverse((rank, link.peer))),
                 }
             }
         }
@@ -196,13 +213,10 @@ impl Swarm {
     }
 
     /// What to ask this neighbour for.
-    fn target(&mut self, group: GroupId, peer: PeerIx, reach: Reach, salt: u64) -> Option<Target> {
+    fn target(&self, group: GroupId, peer: PeerIx, reach: Reach, salt: u64) -> Option<Target> {
         let mut ahead = self.cfg.look_ahead;
         let mut best: Option<(BlobIx, Pick)> = None;
-        let hungry = self.groups[&group].hungry_since;
-        let any_zone = hungry.is_some_and(|since| self.now.since_ms(since) >= CROSS_ZONE_MS);
-        let row: Vec<BlobIx> = self.row(group).collect();
-        for ix in row {
+        for ix in self.row(group) {
             let blob = self.blob(ix);
             if !blob.is_fetching() || !blob.may_ask() {
                 continue;
@@ -214,18 +228,12 @@ impl Swarm {
             if link.chooses && link.named_until <= self.now && blob.wants_any() {
                 return Some(self.of_source(ix));
             }
-            let which = match (link.near, any_zone) {
-                (true, _) => Which::All,
-                (false, true) => Which::Far,
-                (false, false) => Which::Mine,
-            };
-            let pick = self.pick(ix, peer, which, (reach, ahead), salt);
+            let pick = blob.pick(link, (reach, ahead), salt);
             if let Some(pick) = pick
                 && best.is_none_or(|(_, best)| pick.rank < best.rank)
             {
                 best = Some((ix, pick));
             }
-            let blob = self.blob(ix);
             ahead = ahead.saturating_sub(blob.pieces() - blob.count);
             if ahead == 0 && reach == Reach::Window {
                 break;
@@ -247,30 +255,6 @@ impl Swarm {
             (open && draw < left_behind).then_some(gap)
         });
         gap.map_or(Target::Any(ix), |gap| Target::Piece(ix, gap))
-    }
-
-    /// The rarest piece of a neighbour in one blob.
-    fn pick(
-        &mut self,
-        ix: BlobIx,
-        peer: PeerIx,
-        which: Which,
-        (reach, ahead): (Reach, usize),
-        salt: u64,
-    ) -> Option<Pick> {
-        let own = self.own.id;
-        let peers = &self.peers;
-        let blob = self.blobs[ix].as_mut()?;
-        if which == Which::Mine {
-            blob.mine(&own, |peer| peers.get(peer).contact.id);
-        }
-        let blob = self.blob(ix);
-        let fetch = blob.fetch.as_ref()?;
-        let ranges: Vec<Range<usize>> = match reach {
-            Reach::Window => fetch.windows(&blob.have, ahead).collect(),
-            Reach::All => std::iter::once(0..blob.pieces()).collect(),
-        };
-        ranges.into_iter().find_map(|range| blob.rarest(peer, range, which, salt))
     }
 
     /// Pieces that decide between two chains come before all others.
@@ -303,7 +287,10 @@ impl Swarm {
             let id = &self.peers.get(peer).contact.id;
             disputed && !blob.claims.is_signer(id)
         };
+        // What the zone has does not cross once more.
+        let near = blob.up().any(|link| link.near && link.have.has(piece) && !link.chooses);
         let able = blob.up().filter(|link| link.have.has(piece) && !asked(link.peer));
+        let able = able.filter(|link| disputed || link.near || !near);
         let ranked = able.filter_map(|link| {
             let rank = self.rank(link, limit + 1, salt)?;
             Some((stranger(link.peer), rank, link.peer))
@@ -448,20 +435,40 @@ impl Blob {
         fetch.wanted.is_full() && self.pieces() - self.count > fetch.flying.count()
     }
 
+    /// The pieces to ask for, in the windows or past them; `None` when it is not the time.
+    fn open_within(&self, reach: Reach, ahead: usize) -> Option<Bits> {
+        let fetch = self.fetch.as_ref().filter(|_| self.is_fetching() && self.may_ask())?;
+        let mut open = self.open_pieces(fetch);
+        let mut windows = Bits::new(self.pieces());
+        fetch.windows(&self.have, ahead).for_each(|window| windows.insert_range(window));
+        match reach {
+            Reach::Window => open.keep_all(&windows),
+            Reach::All => open.remove_all(&windows),
+        }
+        Some(open)
+    }
+
+    /// The rarest piece of a neighbour that it may be asked for.
+    fn pick(&self, link: &Link, (reach, ahead): (Reach, usize), salt: u64) -> Option<Pick> {
+        match reach {
+            Reach::Window => {
+                let mut windows = self.fetch.as_ref()?.windows(&self.have, ahead);
+                windows.find_map(|range| self.rarest(link, range, salt))
+            }
+            Reach::All => self.rarest(link, 0..self.pieces(), salt),
+        }
+    }
+
     /// The rarest piece in `range` that this neighbour can give and may be asked for.
-    fn rarest(&self, peer: PeerIx, range: Range<usize>, which: Which, salt: u64) -> Option<Pick> {
-        let (link, fetch) = (self.link(peer)?, self.fetch.as_ref()?);
-        let only = match which {
-            Which::All => None,
-            Which::Far => Some(self.far_pieces(&range, false)),
-            Which::Mine => Some(self.far_pieces(&range, true)),
-        };
+    fn rarest(&self, link: &Link, range: Range<usize>, salt: u64) -> Option<Pick> {
+        let fetch = self.fetch.as_ref()?;
+        let crossing = self.crossing.as_ref().filter(|_| !link.near);
         let choice = Choice {
             theirs: &link.have,
             have: &self.have,
             flying: &fetch.flying,
             wanted: &fetch.wanted,
-            only: only.as_ref(),
+            only: crossing.map(|crossing| crossing.due()),
             rarity: &self.rarity,
         };
         choice.pick(range, salt)

@@ -1,7 +1,9 @@
 //! A set of pieces as bits.
 
+use std::ops::Range;
+
 /// A set of the numbers below a fixed length.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Bits {
     len: usize,
     words: Box<[u64]>,
@@ -69,7 +71,12 @@ impl Bits {
     /// Whether every number below the length is in it.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.count() == self.len
+        let rest = self.len % WORD;
+        let last = if rest == 0 { u64::MAX } else { (1 << rest) - 1 };
+        // The end is what most sets lack.
+        let (end, others) = self.words.split_last().unzip();
+        let whole = |words: &[u64]| words.iter().all(|word| *word == u64::MAX);
+        end.is_none_or(|end| *end == last) && others.is_none_or(whole)
     }
 
     /// How many numbers are in it.
@@ -108,6 +115,34 @@ impl Bits {
         self.words.iter().zip(&other.words).all(|(mine, other)| other & !mine == 0)
     }
 
+    /// Puts these numbers in; those past the length are ignored.
+    pub fn insert_range(&mut self, range: Range<usize>) {
+        let end = range.end.min(self.len);
+        for at in range.start / WORD..end.div_ceil(WORD) {
+            self.words[at] |= within(at, range.start, end);
+        }
+    }
+
+    /// Takes the numbers of `other`, of the same length, out.
+    pub fn remove_all(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(mine, other)| *mine &= !other);
+    }
+
+    /// Takes all out that are not in `other`, of the same length.
+    pub fn keep_all(&mut self, other: &Self) {
+        self.words.iter_mut().zip(&other.words).for_each(|(mine, other)| *mine &= other);
+    }
+
+    /// The words in which there is a number, each with its place.
+    pub(super) fn parts(&self) -> Vec<(usize, u64)> {
+        self.words.iter().copied().enumerate().filter(|(_, word)| *word != 0).collect()
+    }
+
+    /// Whether one of the numbers is in it of which `parts` are the [`Self::parts`].
+    pub(super) fn meets(&self, parts: &[(usize, u64)]) -> bool {
+        parts.iter().any(|(at, word)| self.word(*at) & word != 0)
+    }
+
     /// How many of its numbers are not in `other`, of the same length.
     #[must_use]
     pub fn count_without(&self, other: &Self) -> usize {
@@ -137,6 +172,14 @@ impl Bits {
     pub(super) fn word(&self, at: usize) -> u64 {
         self.words.get(at).copied().unwrap_or(0)
     }
+}
+
+/// The bits of word `at` that stand for numbers of `start..end`.
+pub(super) fn within(at: usize, start: usize, end: usize) -> u64 {
+    let first = start.saturating_sub(at * WORD).min(WORD);
+    let last = end.saturating_sub(at * WORD).min(WORD);
+    let below = |bits: usize| if bits == WORD { u64::MAX } else { (1 << bits) - 1 };
+    below(last) & !below(first)
 }
 
 /// The places of the bits that are set, lowest first.
@@ -181,11 +224,27 @@ mod tests {
             prop_assert_eq!(set.first_missing(&Bits::full(len), from), missing);
             prop_assert_eq!(Bits::from_bytes(&set.to_bytes(), len), Some(set.clone()));
             prop_assert!(Bits::full(len).contains_all(&set));
+            prop_assert_eq!(set.meets(&set.parts()), !inside.is_empty());
+            let mut rest = Bits::full(len);
+            rest.remove_all(&set);
+            prop_assert_eq!(rest.count(), len - inside.len());
+            prop_assert!(!set.meets(&rest.parts()));
             let mut other = set.clone();
             if let Some(member) = inside.first() {
                 prop_assert!(other.remove(*member) && !other.remove(*member));
+                prop_assert_eq!(other.meets(&set.parts()), inside.len() > 1);
+                let mut both = set.clone();
+                both.keep_all(&other);
+                prop_assert_eq!(&both, &other);
                 prop_assert!(!other.contains_all(&set) && set.contains_all(&other));
             }
+        }
+
+        #[test]
+        fn a_range_is_its_numbers(len in 1_usize..300, start in 0_usize..320, count in 0_usize..320) {
+            let mut set = Bits::new(len);
+            set.insert_range(start..start + count);
+            prop_assert!(set.iter().eq((start..start + count).filter(|number| *number < len)));
         }
 
         #[test]

@@ -7,10 +7,10 @@ use ddr_oci::PieceChain;
 
 use super::bits::Bits;
 use super::claims::Claims;
+use super::crossing::Crossing;
 use super::io::{Class, GroupId, Wanted};
 use super::limits::{LOOK_MS, MAX_CANDIDATES, MAX_RANGES, MAX_READERS};
 use super::peers::PeerIx;
-use super::picker::mix;
 use super::source::Source;
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
@@ -61,6 +61,8 @@ pub(super) struct Fetch {
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) contact: Arc<Contact>,
+    /// Of its ID: told apart by this at one glance.
+    pub(super) salt: u64,
     pub(super) complete: bool,
     pub(super) near: bool,
     pub(super) rtt_us: u32,
@@ -82,8 +84,10 @@ pub(super) struct Blob {
     /// Neighbours without all pieces that have each piece, and those of them that are near.
     pub(super) rarity: Vec<u8>,
     near_rarity: Vec<u8>,
-    /// The pieces that this node may ask of other zones, while it is known.
-    mine: Option<Bits>,
+    /// Pieces that are counted at least once.
+    counted: Bits,
+    /// Who of the zone asks other zones for what; from the first neighbour there on.
+    pub(super) crossing: Option<Box<Crossing>>,
     /// Pieces that were not told yet.
     pub(super) news: Vec<u16>,
     pub(super) told_at: Timestamp,
@@ -115,7 +119,8 @@ impl Blob {
             claims: Claims::default(),
             rarity: vec![0; pieces],
             near_rarity: vec![0; pieces],
-            mine: None,
+            counted: Bits::new(pieces),
+            crossing: None,
             news: Vec::new(),
             told_at: Timestamp::default(),
             evicted_at: Timestamp::default(),
@@ -174,14 +179,12 @@ impl Blob {
             suspect: false,
             since: now,
         });
-        self.mine = None;
     }
 
     pub(super) fn remove_link(&mut self, peer: PeerIx) -> bool {
         let Some(at) = self.links.iter().position(|link| link.peer == peer) else { return false };
         self.uncount(at);
         self.links.swap_remove(at);
-        self.mine = None;
         true
     }
 
@@ -190,9 +193,6 @@ impl Blob {
         let Some(at) = self.links.iter().position(|link| link.peer == peer) else { return };
         self.uncount(at);
         let link = &mut self.links[at];
-        if !link.up {
-            self.mine = None;
-        }
         (link.up, link.complete) = (true, have.is_full());
         link.have = have;
         if link.complete {
@@ -201,93 +201,107 @@ impl Blob {
         for piece in link.have.iter() {
             self.rarity[piece] += 1;
             self.near_rarity[piece] += u8::from(link.near);
+            self.counted.insert(piece);
         }
     }
 
-    /// A neighbour has one more piece, or one less.
-    pub(super) fn change_piece(&mut self, peer: PeerIx, piece: usize, has: bool) {
+    /// The neighbour at this place has these pieces too. Returns whether one of them is news: neither
+    /// here nor under way.
+    pub(super) fn add_pieces(&mut self, at: usize, pieces: impl Iterator<Item = usize>) -> bool {
+        let link = &mut self.links[at];
+        let (complete, near) = (link.complete, u8::from(link.near));
+        let mut news = false;
+        for piece in pieces {
+            if !complete && link.have.insert(piece) {
+                self.rarity[piece] += 1;
+                self.near_rarity[piece] += near;
+                self.counted.insert(piece);
+            }
+            let flying = self.fetch.as_ref().is_none_or(|fetch| fetch.flying.has(piece));
+            news |= !flying && !self.have.has(piece);
+        }
+        if !complete && link.have.is_full() {
+            self.uncount(at);
+            self.links[at].complete = true;
+        }
+        news
+    }
+
+    /// A neighbour has this piece after all.
+    pub(super) fn restore_piece(&mut self, peer: PeerIx, piece: usize) {
+        if let Some(at) = self.links.iter().position(|link| link.peer == peer) {
+            self.add_pieces(at, std::iter::once(piece));
+        }
+    }
+
+    /// A neighbour has one piece less than it told.
+    pub(super) fn take_piece(&mut self, peer: PeerIx, piece: usize) {
         let Some(link) = self.links.iter_mut().find(|link| link.peer == peer) else { return };
         if link.complete {
-            if !has {
-                let mut have = link.have.clone();
-                have.remove(piece);
-                self.set_pieces(peer, have);
-            }
-            return;
-        }
-        let changed = if has { link.have.insert(piece) } else { link.have.remove(piece) };
-        if !changed {
-            return;
-        }
-        let near = u8::from(link.near);
-        let (rarity, near_rarity) = (&mut self.rarity[piece], &mut self.near_rarity[piece]);
-        if has {
-            (*rarity, *near_rarity) = (*rarity + 1, *near_rarity + near);
-        } else {
-            (*rarity, *near_rarity) = (*rarity - 1, *near_rarity - near);
-        }
-    }
-
-    /// Sees whether a neighbour has become complete.
-    pub(super) fn check_complete(&mut self, peer: PeerIx) {
-        let full = |link: &&Link| link.peer == peer && !link.complete && link.have.is_full();
-        if let Some(link) = self.links.iter().find(full) {
-            self.set_pieces(peer, link.have.clone());
+            let mut have = link.have.clone();
+            have.remove(piece);
+            self.set_pieces(peer, have);
+        } else if link.have.remove(piece) {
+            let near = link.near;
+            self.uncount_piece(piece, near);
         }
     }
 
     /// Takes what a neighbour has out of the counts.
     fn uncount(&mut self, at: usize) {
-        let link = &self.links[at];
+        let link = &mut self.links[at];
         if link.complete {
             return;
         }
-        for piece in link.have.iter() {
-            self.rarity[piece] -= 1;
-            self.near_rarity[piece] -= u8::from(link.near);
+        let (near, have) = (link.near, std::mem::take(&mut link.have));
+        have.iter().for_each(|piece| self.uncount_piece(piece, near));
+        self.links[at].have = have;
+    }
+
+    fn uncount_piece(&mut self, piece: usize, near: bool) {
+        self.rarity[piece] -= 1;
+        self.near_rarity[piece] -= u8::from(near);
+        if self.rarity[piece] == 0 {
+            self.counted.remove(piece);
         }
     }
 
-    /// The pieces that fall to this node: of its near neighbours none has a lesser hash of node and
-    /// piece. A fraction of them may have come near meanwhile.
-    pub(super) fn mine(&mut self, own: &NodeId, id_of: impl Fn(PeerIx) -> NodeId) -> &Bits {
-        let pieces = self.pieces();
-        if self.mine.is_none() {
-            let near = self.links.iter().filter(|link| link.near && link.up && !link.complete);
-            let rivals: Vec<u64> = near.map(|link| salt_of(&id_of(link.peer))).collect();
-            let own = salt_of(own);
-            let mut mine = Bits::new(pieces);
-            for piece in 0..pieces {
-                let rank = |salt: &u64| (mix(*salt, piece as u64), *salt);
-                if rivals.iter().all(|rival| rank(&own) <= rank(rival)) {
-                    mine.insert(piece);
-                }
-            }
-            self.mine = Some(mine);
+    /// The pieces that may be asked for and that a neighbour has.
+    pub(super) fn open_pieces(&self, fetch: &Fetch) -> Bits {
+        let mut open = fetch.wanted.clone();
+        open.remove_all(&self.have);
+        open.remove_all(&fetch.flying);
+        if !self.up().any(|link| link.complete) {
+            open.keep_all(&self.counted);
         }
-        self.mine.get_or_insert_with(|| Bits::new(pieces))
+        open
     }
 
-    /// Pieces of `range` that no neighbour of the own zone gives: all of them, or those that fall to
-    /// this node. A source that chooses gives what it likes, so it does not count.
-    pub(super) fn far_pieces(&self, range: &Range<usize>, only_mine: bool) -> Bits {
-        let mut pieces = Bits::new(self.pieces());
-        if self.up().any(|link| link.near && link.complete && !link.chooses) {
-            return pieces;
+    /// Sees which pieces may be asked of other zones: of those that are open the ones that nobody of the
+    /// own zone gives. A source that chooses gives what it likes, so it does not count.
+    pub(super) fn refresh_crossing(&mut self, now: Timestamp, step_ms: u64) {
+        let Some(fetch) = &self.fetch else { return };
+        let Some(mut crossing) = self.crossing.take() else { return };
+        let near = self.up().any(|link| link.near && link.complete && !link.chooses);
+        let open = self.open_pieces(fetch);
+        let missing = open.iter().filter(|piece| !near && self.near_rarity[*piece] == 0);
+        crossing.refresh(missing, now, step_ms);
+        self.crossing = Some(crossing);
+    }
+
+    /// A node of the own zone does not fetch the blob any more, or cannot be reached.
+    pub(super) fn remove_rival(&mut self, node: &NodeId) {
+        if let Some(crossing) = &mut self.crossing {
+            crossing.remove_rival(salt_of(node));
         }
-        let mine = self.mine.as_ref().filter(|_| only_mine);
-        for piece in range.start..range.end.min(self.pieces()) {
-            if self.near_rarity[piece] == 0 && mine.is_none_or(|mine| mine.has(piece)) {
-                pieces.insert(piece);
-            }
-        }
-        pieces
     }
 
     /// Remembers a holder; one that is known as such is brought up to date.
     pub(super) fn add_candidate(&mut self, candidate: Candidate) -> bool {
-        let id = candidate.contact.id;
-        if let Some(known) = self.candidates.iter_mut().find(|known| known.contact.id == id) {
+        let same = |known: &&mut Candidate| {
+            known.salt == candidate.salt && known.contact.id == candidate.contact.id
+        };
+        if let Some(known) = self.candidates.iter_mut().find(same) {
             known.complete |= candidate.complete;
             known.rtt_us = known.rtt_us.max(candidate.rtt_us);
             return false;

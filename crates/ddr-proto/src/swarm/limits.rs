@@ -86,9 +86,14 @@ pub const LOOK_MS: u64 = 500;
 pub const MAX_LOOK_MS: u64 = 16_000;
 /// A held blob without neighbours, requests or news for so long is forgotten.
 pub const IDLE_HOLD_MS: u64 = 60_000;
-/// A piece that only other zones have is fetched from there by a node that it does not fall to, after
-/// so long.
-pub const CROSS_ZONE_MS: u64 = 500;
+/// Nodes of the own zone that are known to fetch one blob, for who asks other zones for which piece.
+pub const MAX_RIVALS: usize = 1_024;
+/// A piece that only other zones have falls to the next node of the zone after this at the latest...
+pub const MAX_CROSS_MS: u64 = 1_000;
+/// ... and not before this.
+pub const LEAST_CROSS_MS: u64 = 100;
+/// After so many such steps it falls to everybody.
+pub const MAX_CROSS_STEPS: u64 = 4;
 /// A node that was asked for its chain is not waited for longer.
 pub const CHAIN_MS: u64 = 2_000;
 /// Nodes that are asked for their chain of one blob, until one chain gives way to another; one more for

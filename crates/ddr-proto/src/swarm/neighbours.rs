@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::bits::Bits;
-use super::blob::{BlobIx, Candidate, Link};
+use super::blob::{BlobIx, Candidate, Link, salt_of};
+use super::crossing::Crossing;
 use super::io::{Blame, Output};
 use super::peers::PeerIx;
 use super::{EVICT_MS, LOOK_MS, MAX_LOOK_MS, MAX_SHRINKS, SHED_NEIGHBOURS, Swarm, TOLD_HOLDERS};
@@ -46,7 +47,11 @@ impl Swarm {
             return;
         }
         let near = contact.zone == self.own.zone;
-        self.blob_mut(ix).add_candidate(Candidate { contact, complete, near, rtt_us });
+        let salt = salt_of(&contact.id);
+        if let (true, false, Some(crossing)) = (near, complete, &mut self.blob_mut(ix).crossing) {
+            crossing.add_rival(salt);
+        }
+        self.blob_mut(ix).add_candidate(Candidate { contact, salt, complete, near, rtt_us });
     }
 
     /// Others told of holders.
@@ -59,7 +64,7 @@ impl Swarm {
 
     /// Says `Hello` to holders until there are enough neighbours.
     pub(super) fn greet(&mut self, ix: BlobIx) {
-        while self.blob(ix).is_fetching() && self.blob(ix).links.len() < self.cfg.degree {
+        while self.blob(ix).is_fetching() {
             let Some(candidate) = self.next_candidate(ix) else { return };
             let zone = &self.own.zone;
             let Some(peer) = self.peers.admit(&candidate.contact, zone) else { return };
@@ -74,18 +79,23 @@ impl Swarm {
         }
     }
 
-    /// A holder to greet: of the own zone for one half of the neighbours, else any, at random.
+    /// A holder to greet: of the own zone for one half of the neighbours, else any, at random. With enough
+    /// neighbours only one of the own zone, while those of other zones take the places of such.
     fn next_candidate(&mut self, ix: BlobIx) -> Option<Candidate> {
-        let (now, half) = (self.now, self.cfg.degree / 2);
+        let (now, degree) = (self.now, self.cfg.degree);
         let peers = &self.peers;
         let blob = self.blobs[ix].as_mut()?;
-        blob.candidates.retain(|candidate| !peers.is_avoided(&candidate.contact.id, now));
         let near_links = blob.links.iter().filter(|link| link.near).count();
-        let near = blob.candidates.iter().filter(|candidate| candidate.near).count();
-        if blob.candidates.is_empty() {
+        let enough = blob.links.len() >= degree;
+        if near_links >= degree || blob.candidates.is_empty() {
             return None;
         }
-        if near_links < half && near > 0 {
+        blob.candidates.retain(|candidate| !peers.is_avoided(&candidate.contact.id, now));
+        let near = blob.candidates.iter().filter(|candidate| candidate.near).count();
+        if blob.candidates.is_empty() || enough && near == 0 {
+            return None;
+        }
+        if (enough || near_links < degree / 2) && near > 0 {
             let drawn = self.chance.below(near as u64) as usize;
             let places = blob.candidates.iter().enumerate().filter(|(_, c)| c.near);
             let at = places.map(|(at, _)| at).nth(drawn)?;
@@ -116,12 +126,15 @@ impl Swarm {
             }
             return;
         };
-        self.touch(ix);
+        if !matches!(body, SwarmBody::Have { .. }) {
+            self.touch(ix);
+        }
         match body {
+            // The most frequent: it changes no timer of its own.
+            SwarmBody::Have { pieces, load } => self.on_have(ix, &from.id, &pieces, load),
             SwarmBody::Hello { size, have, chooses, load, reply } => {
                 self.on_hello(ix, from, Hello { size, have, chooses, load, reply });
             }
-            SwarmBody::Have { pieces, load } => self.on_have(ix, &from.id, &pieces, load),
             SwarmBody::Holders { holders } => {
                 if self.linked(ix, &from.id).is_some() {
                     self.hear_of(ix, holders);
@@ -158,6 +171,7 @@ impl Swarm {
         if let Some(link) = self.blob_mut(ix).link_mut(peer) {
             link.chooses = hello.chooses && link.complete;
         }
+        self.heed_zone(ix, peer);
         self.peers.get_mut(peer).load = hello.load;
         if hello.reply {
             self.say_hello(ix, peer, false);
@@ -169,6 +183,35 @@ impl Swarm {
         }
         self.drop_if_useless(ix, peer);
         self.stir(ix);
+    }
+
+    /// A neighbour told what it has: that counts for who of the own zone asks another zone for what.
+    fn heed_zone(&mut self, ix: BlobIx, peer: PeerIx) {
+        let (own, now, node) = (self.own.id, self.now, self.peers.get(peer).contact.id);
+        let blob = self.blob_mut(ix);
+        let Some(link) = blob.link(peer) else { return };
+        let (near, fetches) = (link.near, !link.complete);
+        let told = (!near && !link.chooses).then(|| link.have.clone());
+        if !near && blob.crossing.is_none() {
+            self.begin_crossing(ix, salt_of(&own));
+        }
+        let Some(crossing) = &mut self.blob_mut(ix).crossing else { return };
+        if near && fetches {
+            crossing.add_rival(salt_of(&node));
+        }
+        told.iter().flat_map(Bits::iter).for_each(|piece| crossing.see(piece, now));
+    }
+
+    /// The first neighbour of another zone: from now on it matters who fetches the blob in the own one.
+    fn begin_crossing(&mut self, ix: BlobIx, own: u64) {
+        let blob = self.blob(ix);
+        let mut crossing = Crossing::new(blob.pieces(), own);
+        let links = blob.up().filter(|link| link.near && !link.complete);
+        let links = links.map(|link| salt_of(&self.peers.get(link.peer).contact.id));
+        let candidates = blob.candidates.iter().filter(|known| known.near && !known.complete);
+        let candidates = candidates.map(|candidate| candidate.salt);
+        links.chain(candidates).for_each(|salt| crossing.add_rival(salt));
+        self.blob_mut(ix).crossing = Some(Box::new(crossing));
     }
 
     /// Takes a node that said `Hello` first, and has so many pieces, as a neighbour if there is room.
@@ -273,27 +316,31 @@ impl Swarm {
     }
 
     fn on_have(&mut self, ix: BlobIx, from: &NodeId, pieces: &[u16], load: u16) {
-        let Some(peer) = self.linked(ix, from) else { return };
+        let Some(peer) = self.peers.find(from) else { return };
+        let now = self.now;
         let blob = self.blob_mut(ix);
+        let Some(at) = blob.links.iter().position(|link| link.peer == peer) else { return };
         let count = blob.pieces();
         if pieces.iter().any(|piece| usize::from(*piece) >= count) {
             return self.strike(peer, Blame::BadMap);
         }
-        if !blob.link(peer).is_some_and(|link| link.up) {
+        if !blob.links[at].up {
             return;
         }
-        let mut news = false;
-        for piece in pieces.iter().map(|piece| usize::from(*piece)) {
-            blob.change_piece(peer, piece, true);
-            let flying = blob.fetch.as_ref().is_none_or(|fetch| fetch.flying.has(piece));
-            news |= !flying && !blob.have.has(piece);
+        let told = || pieces.iter().map(|piece| usize::from(*piece));
+        let news = blob.add_pieces(at, told());
+        if let (false, Some(crossing)) = (blob.links[at].near, &mut blob.crossing) {
+            told().for_each(|piece| crossing.see(piece, now));
         }
-        blob.check_complete(peer);
+        let useless = blob.is_complete() && blob.links[at].complete;
         self.peers.get_mut(peer).load = load;
-        self.drop_if_useless(ix, peer);
+        if useless {
+            self.unlink(ix, peer);
+        }
         if self.blob(ix).claims.wants_more() {
             // It may have had nothing, and so no chain, before.
             self.ask_for_chains(ix);
+            self.touch(ix);
         }
         if news {
             self.stir_if_hungry(ix);
@@ -365,8 +412,10 @@ impl Swarm {
             .copied()
             .filter(|ix| self.blob(*ix).link(peer).is_some())
             .collect();
+        let node = self.peers.get(peer).contact.id;
         for ix in linked {
             self.unlink(ix, peer);
+            self.blob_mut(ix).remove_rival(&node);
             self.greet(ix);
             self.stir(ix);
         }

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::bits::{Bits, WORD, ones};
+use super::bits::{Bits, WORD, ones, within};
 
 /// What is known about the pieces of one blob, as one neighbour's turn comes.
 #[derive(Copy, Clone, Debug)]
@@ -43,7 +43,11 @@ impl Choice<'_> {
         for at in range.start / WORD..end.div_ceil(WORD) {
             for bit in ones(self.word(at) & within(at, range.start, end)) {
                 let piece = at * WORD + bit;
-                let rank = (self.rarity[piece], mix(salt, piece as u64));
+                let rarity = self.rarity[piece];
+                if best.is_some_and(|best| rarity > best.rank.0) {
+                    continue;
+                }
+                let rank = (rarity, mix(salt, piece as u64));
                 if best.is_none_or(|best| rank < best.rank) {
                     best = Some(Pick { piece, rank });
                 }
@@ -57,14 +61,6 @@ impl Choice<'_> {
         let due = self.wanted.word(at) & !self.have.word(at) & !self.flying.word(at);
         due & self.theirs.word(at) & self.only.map_or(u64::MAX, |only| only.word(at))
     }
-}
-
-/// The bits of word `at` that stand for numbers of `start..end`.
-fn within(at: usize, start: usize, end: usize) -> u64 {
-    let first = start.saturating_sub(at * WORD).min(WORD);
-    let last = end.saturating_sub(at * WORD).min(WORD);
-    let below = |bits: usize| if bits == WORD { u64::MAX } else { (1 << bits) - 1 };
-    below(last) & !below(first)
 }
 
 /// A number that looks random, from two numbers (the finaliser of SplitMix64).

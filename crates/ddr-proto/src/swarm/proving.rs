@@ -182,8 +182,7 @@ impl Swarm {
             let Some(peer) = self.peers.find(node) else { continue };
             let still = kept.iter().any(|(_, other)| other == node);
             let blob = self.blob_mut(ix);
-            blob.change_piece(peer, *piece, true);
-            blob.check_complete(peer);
+            blob.restore_piece(peer, *piece);
             if let Some(link) = blob.link_mut(peer) {
                 link.suspect = still;
             }
@@ -219,7 +218,7 @@ impl Swarm {
             link.suspect = true;
         }
         // It has not got that one, whatever it says.
-        blob.change_piece(ask.peer, piece, false);
+        blob.take_piece(ask.peer, piece);
         let claims = &mut blob.claims;
         let known = claims.suspects.contains(&(piece, node));
         let others = claims.suspects.iter().filter(|(other, who)| *other == piece && *who != node);

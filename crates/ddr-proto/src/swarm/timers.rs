@@ -3,7 +3,7 @@
 use super::asking::Group;
 use super::blob::{Blob, BlobIx};
 use super::peers::PeerIx;
-use super::{CROSS_ZONE_MS, HELLO_MS, IDLE_HOLD_MS, Swarm};
+use super::{HELLO_MS, IDLE_HOLD_MS, Swarm};
 use crate::time::Timestamp;
 
 const NEVER: Timestamp = Timestamp(u64::MAX);
@@ -61,6 +61,7 @@ impl Swarm {
             let id = self.peers.get(peer).contact.id;
             self.unlink(ix, peer);
             self.peers.lost(id, self.now);
+            self.blob_mut(ix).remove_rival(&id);
         }
     }
 
@@ -107,11 +108,10 @@ impl Swarm {
 
     /// When a group that has room may find something to ask for.
     fn wake_of_group(&self, group: &Group, blob: &Blob) -> Option<Timestamp> {
-        let hungry_since = group.hungry_since?;
+        group.hungry_since?;
         let peers = blob.up().map(|link| self.peers.get(link.peer).busy_until);
         let free = peers.filter(|until| *until > self.now).min();
-        let cross = blob.links.iter().any(|link| !link.near);
-        let cross = cross.then(|| hungry_since.after_ms(CROSS_ZONE_MS));
+        let cross = blob.crossing.as_ref().and_then(|crossing| crossing.next_at());
         free.into_iter().chain(cross.filter(|at| *at > self.now)).min()
     }
 }

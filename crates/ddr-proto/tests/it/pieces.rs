@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ddr_proto::swarm::{
-    Blame, ClaimId, Class, Failure, GroupId, Input, MAX_CHAIN_ASKS, MAX_NEIGHBOURS, MAX_SHRINKS,
-    Output, STALL_MS, UploadId, WINDOW, Wanted,
+    Blame, ClaimId, Class, DEGREE, Failure, GroupId, Input, MAX_CHAIN_ASKS, MAX_NEIGHBOURS,
+    MAX_SHRINKS, Output, STALL_MS, UploadId, WINDOW, Wanted,
 };
 use ddr_proto::wire::{BusyAnswer, HaveMap, Holder, SwarmBody};
 use ddr_proto::{Key, NodeId};
@@ -413,6 +413,40 @@ fn another_zone_is_asked_only_for_what_the_own_one_has_not_and_what_falls_to_thi
         bench.asks().iter().any(|ask| ask.node == node(30)),
         "it waits for the others for ever"
     );
+}
+
+/// In the endgame too, when everything that is missing is asked for twice.
+#[test]
+fn what_the_own_zone_has_never_crosses() {
+    let mut bench = Bench::fetching(Wanted::All);
+    (1..=3).for_each(|number| bench.hello(number, map(0..PIECES - 1)));
+    bench.hello(4, map([PIECES - 1]));
+    bench.say_in(&contact_in(30, "b"), BLOB, hello(HaveMap::All));
+    bench.settle();
+    let (mut got, mut open) = (0, bench.asks());
+    while let Some(asked) = open.pop() {
+        assert_ne!(asked.node, node(30), "piece {:?}", asked.piece);
+        bench.arrive(asked.ask, asked.piece.expect("named"));
+        got += 1;
+        let cancelled = bench.cancels();
+        open.retain(|other| !cancelled.contains(&other.ask));
+        open.extend(bench.asks());
+    }
+    assert_eq!(got, PIECES);
+}
+
+#[test]
+fn neighbours_of_the_own_zone_are_looked_for_however_many_others_there_are() {
+    let mut bench = Bench::fetching(Wanted::All);
+    let mut greeted = |from: u32, zone: &str| {
+        for number in from..from + 25 {
+            let (contact, complete) = (contact_in(number, zone), false);
+            bench.input(Input::Neighbour { blob: BLOB, contact, complete, rtt_us: 0 });
+        }
+        (from..from + 25).filter(|number| !bench.sent(*number).is_empty()).count()
+    };
+    assert_eq!(greeted(100, "b"), DEGREE);
+    assert_eq!(greeted(200, ""), DEGREE);
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl<M, T: Clone> Fabric<M, T> {
 
     /// Sends a message; it arrives after the latency.
     pub(super) fn message(&mut self, to: usize, message: M) {
-        self.later(to, self.latency, message);
+        self.queue.push_in_order(self.now + self.latency, Event::Message(to, message));
     }
 
     /// A message that arrives after this time.
