@@ -11,6 +11,7 @@ mod cosign;
 mod crane;
 mod debian;
 mod docker;
+mod dockers;
 mod go_client;
 mod helm;
 mod http;
@@ -45,6 +46,7 @@ use crate::torture;
 use crate::workspace::{Workspace, cargo};
 
 pub(crate) use docker::Dockerd;
+pub(crate) use images::{LARGE_LAYERS, large as large_image};
 pub(crate) use random::Random;
 
 /// The suites, by the client they use.
@@ -52,6 +54,8 @@ pub(crate) use random::Random;
 pub(crate) enum Suite {
     /// docker with a daemon of its own: build, push, pull, run
     Docker,
+    /// five docker daemons on shaped links pull one image at once; copies that the source gives
+    Dockers,
     /// ctr with a hosts.toml: import, push, pull, run
     Containerd,
     /// podman on runc: push, pull, run
@@ -120,7 +124,7 @@ pub(crate) struct Setup {
     pub(crate) images: images::Images,
     /// Seed of every random choice.
     pub(crate) seed: u64,
-    /// Ten times the work in the suite with 64 daemons.
+    /// Ten times the work in the suite with 64 daemons, larger content in others.
     pub(crate) long: bool,
 }
 
@@ -175,6 +179,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
     let result =
         fs::create_dir_all(&dir).context("cannot create directory").and_then(|()| match suite {
             Suite::Docker => docker::suite(context, &dir, checks),
+            Suite::Dockers => dockers::suite(context, &dir, checks),
             Suite::Containerd => containerd::suite(context, &dir, checks),
             Suite::Podman => podman::suite(context, &dir, checks),
             Suite::Buildah => buildah::suite(context, &dir, checks),
