@@ -12,6 +12,7 @@ mod crane;
 mod debian;
 mod docker;
 mod dockers;
+mod full_disk;
 mod go_client;
 mod helm;
 mod http;
@@ -82,6 +83,8 @@ pub(crate) enum Suite {
     Conformance,
     /// two daemons on a LAN of network namespaces, which find each other by multicast DNS
     Mdns,
+    /// plain sockets: the disk of a node fills up in the middle of a fetch, and grows
+    FullDisk,
     /// curl and 64 daemons: random pulls, the time of a 404, a third killed at once
     Swarm64,
     /// kill -9 of a node at random moments, every promise checked after each restart
@@ -193,6 +196,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Readme => readme::suite(context, &dir, checks),
             Suite::Conformance => conformance::suite(context, &dir, checks),
             Suite::Mdns => mdns::suite(context, &dir, checks),
+            Suite::FullDisk => full_disk::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
             Suite::Torture => torture::suite(context, &dir, checks),
         });

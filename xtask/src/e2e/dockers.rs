@@ -116,9 +116,5 @@ fn image_id(docker: &Dockerd, reference: &str) -> Result<String> {
 
 /// Content bytes that a node has sent to others.
 fn served_bytes(host: &Host, node: &Node) -> Result<u64> {
-    let url = format!("http://{}/metrics", node.admin);
-    let answer = host.enter(|| http::request(&url, &[])?.expect(200))?;
-    // A counter that has not counted is not shown.
-    let value = answer.body.lines().find_map(|line| line.strip_prefix(SERVED_BYTES));
-    value.map_or(Ok(0), |value| value.trim().parse().context("not a count"))
+    host.enter(|| http::metric(&node.admin, SERVED_BYTES))
 }
