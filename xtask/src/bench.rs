@@ -18,8 +18,7 @@ pub(crate) use connections::connections;
 pub(crate) use copies::copies;
 pub(crate) use overlay::overlay;
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,15 +30,13 @@ use anyhow::{Context, Result, ensure};
 use servers::Server;
 
 use crate::PullArgs;
-use crate::e2e::{self, Dockerd, Random};
+use crate::e2e::{self, Dockerd, LARGE_LAYERS};
 use crate::run;
 use crate::sandbox;
 use crate::swarm::{Memory, Node};
 use crate::tools::{self, REGISTRY, SKOPEO};
 use crate::workspace::{Workspace, cargo};
 
-const LAYERS: u64 = 4;
-const MIB: u64 = 1 << 20;
 const IMAGE: &str = "bench/image:1.0";
 
 /// Between two looks at a daemon's memory.
@@ -58,7 +55,7 @@ pub(crate) fn pull(workspace: &Workspace, args: &PullArgs) -> Result<bool> {
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     let (runs, size_mib) = if args.long { (7, 4096) } else { (args.runs, args.size_mib) };
-    ensure!(runs > 0 && size_mib >= LAYERS, "nothing to measure");
+    ensure!(runs > 0 && size_mib >= LARGE_LAYERS, "nothing to measure");
     sandbox::mask()?;
     let bench = Bench::prepare(workspace, dir, size_mib)?;
     let mut swarm = Vec::new();
@@ -88,7 +85,7 @@ impl Bench {
         a.wait_ready()?;
         let registry = Server::registry(Path::new(REGISTRY), &dir.join("docker-registry"))?;
         let source = dir.join("image");
-        make_image(&source, size_mib)?;
+        e2e::large_image(&source, size_mib)?;
         let reference = format!("{}/{IMAGE}", a.registry);
         docker.build(&source, &reference)?;
         let start = Instant::now();
@@ -146,23 +143,6 @@ fn forget(docker: &Dockerd) -> Result<()> {
     Ok(())
 }
 
-/// A source from `scratch` with layers that no compressor makes smaller.
-fn make_image(source: &Path, size_mib: u64) -> Result<()> {
-    fs::create_dir_all(source)?;
-    let mut dockerfile = String::from("FROM scratch\n");
-    for layer in 0..LAYERS {
-        let mut file = File::create(source.join(format!("layer{layer}")))?;
-        let mut random = Random::new(layer);
-        for _ in 0..size_mib / LAYERS {
-            file.write_all(&random.bytes(usize::try_from(MIB)?))?;
-        }
-        dockerfile.push_str(&format!("COPY layer{layer} /\n"));
-    }
-    dockerfile.push_str("CMD [\"/none\"]\n");
-    fs::write(source.join("Dockerfile"), dockerfile)?;
-    Ok(())
-}
-
 /// What was written before must not be written during a measurement.
 fn settle() -> Result<()> {
     run::output(&mut Command::new("sync")).map(drop)
@@ -194,7 +174,7 @@ fn with_samples(
 fn report(swarm: &mut [f64], registry: &mut [f64], size_mib: u64) -> bool {
     let (ours, theirs) = (median(swarm), median(registry));
     let rate = |seconds: f64| size_mib as f64 / seconds;
-    println!("median of {} pulls of {size_mib} MiB in {LAYERS} layers:", swarm.len());
+    println!("median of {} pulls of {size_mib} MiB in {LARGE_LAYERS} layers:", swarm.len());
     println!("  through the swarm     {ours:.2} s  {:.0} MiB/s", rate(ours));
     println!("  from docker-registry  {theirs:.2} s  {:.0} MiB/s", rate(theirs));
     println!("  ratio {:.2} (goal: at most {GOAL})", ours / theirs);

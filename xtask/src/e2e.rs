@@ -11,6 +11,8 @@ mod cosign;
 mod crane;
 mod debian;
 mod docker;
+mod dockers;
+mod full_disk;
 mod go_client;
 mod helm;
 mod http;
@@ -46,6 +48,7 @@ use crate::torture;
 use crate::workspace::{Workspace, cargo};
 
 pub(crate) use docker::Dockerd;
+pub(crate) use images::{LARGE_LAYERS, large as large_image};
 pub(crate) use random::Random;
 
 /// The suites, by the client they use.
@@ -53,6 +56,8 @@ pub(crate) use random::Random;
 pub(crate) enum Suite {
     /// docker with a daemon of its own: build, push, pull, run
     Docker,
+    /// five docker daemons on shaped links pull one image at once; copies that the source gives
+    Dockers,
     /// ctr with a hosts.toml: import, push, pull, run
     Containerd,
     /// podman on runc: push, pull, run
@@ -79,6 +84,8 @@ pub(crate) enum Suite {
     Conformance,
     /// two daemons on a LAN of network namespaces, which find each other by multicast DNS
     Mdns,
+    /// plain sockets: the disk of a node fills up in the middle of a fetch, and grows
+    FullDisk,
     /// curl and 64 daemons: random pulls, the time of a 404, a third killed at once
     Swarm64,
     /// kill -9 of a node at random moments, every promise checked after each restart
@@ -123,7 +130,7 @@ pub(crate) struct Setup {
     pub(crate) images: images::Images,
     /// Seed of every random choice.
     pub(crate) seed: u64,
-    /// Ten times the work in the suite with 64 daemons.
+    /// Ten times the work in the suite with 64 daemons, larger content in others.
     pub(crate) long: bool,
 }
 
@@ -178,6 +185,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
     let result =
         fs::create_dir_all(&dir).context("cannot create directory").and_then(|()| match suite {
             Suite::Docker => docker::suite(context, &dir, checks),
+            Suite::Dockers => dockers::suite(context, &dir, checks),
             Suite::Containerd => containerd::suite(context, &dir, checks),
             Suite::Podman => podman::suite(context, &dir, checks),
             Suite::Buildah => buildah::suite(context, &dir, checks),
@@ -191,6 +199,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Readme => readme::suite(context, &dir, checks),
             Suite::Conformance => conformance::suite(context, &dir, checks),
             Suite::Mdns => mdns::suite(context, &dir, checks),
+            Suite::FullDisk => full_disk::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
             Suite::Torture => torture::suite(context, &dir, checks),
             Suite::Burn => burn::suite(context, &dir, checks),

@@ -64,7 +64,7 @@ pub(crate) struct E2eArgs {
     /// Run only this suite (may be given more than once)
     #[arg(long, value_name = "NAME")]
     only: Vec<e2e::Suite>,
-    /// Ten times the pulls in the suite with 64 daemons
+    /// Ten times the pulls in the suite with 64 daemons, larger content in the suites that say so
     #[arg(long)]
     long: bool,
     /// Seed of every random choice; without it the clock gives one, which is printed

@@ -3,6 +3,8 @@
 //! The names of the namespaces lie in the `/run` of [`crate::sandbox`] and go with it, and the
 //! interfaces go with the namespaces: nothing is left behind however a run ends.
 
+mod lab;
+
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -15,6 +17,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::run;
 use crate::tools::{IP, TC};
+
+pub(crate) use lab::{Lab, MAX_NODES, address};
 
 /// Where `ip` keeps the names of namespaces.
 const NAMES: &str = "/run/netns";

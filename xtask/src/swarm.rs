@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::netns::{self, Host, Lab};
 use crate::run;
 use crate::wire::Connection;
 
@@ -22,6 +23,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// How much of a daemon's log is shown when something fails. Bytes.
 const MAX_LOG_SHOWN: usize = 4000;
+
+/// Where a daemon on a machine of its own listens for others.
+const PEER_PORT: u16 = 5001;
 
 /// A port that the system chooses.
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -268,6 +272,31 @@ pub(crate) fn wait_whole(nodes: &[Node], limit: Duration) -> Result<()> {
         }
         Ok(Some(()))
     })
+}
+
+/// Starts a node on each machine, all in one swarm, the first on the source; returns when all are
+/// ready. Each listens on its machine's loopback for clients. What is pushed to one stays there alone: what
+/// is looked at is how the others get it.
+pub(crate) fn start_in(lab: &Lab, daemon: &Path, dir: &Path) -> Result<Vec<Node>> {
+    let flags = ["--copies=1".to_owned(), "--durability=local".to_owned()];
+    let start = |number: usize, host: &Host, join: Option<&Path>| {
+        let peers = format!("{}:{PEER_PORT}", netns::address(number));
+        host.enter(|| Node::start_at(daemon, dir, &name(number), &peers, join, &flags))
+    };
+    let mut nodes = vec![start(0, lab.source(), None)?];
+    let token = nodes[0].token_file()?;
+    for (number, host) in lab.hosts().iter().enumerate().skip(1) {
+        nodes.push(start(number, host, Some(&token))?);
+    }
+    for (host, node) in lab.hosts().iter().zip(&nodes) {
+        host.enter(|| node.wait_ready())?;
+    }
+    Ok(nodes)
+}
+
+/// The name of node `number` of [`start_in`].
+pub(crate) fn name(number: usize) -> String {
+    format!("n{number}")
 }
 
 /// The three lines that a serving daemon prints, or `None` while one is missing.

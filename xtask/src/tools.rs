@@ -75,6 +75,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/sbin/debootstrap", "debootstrap"),
     ("/usr/bin/curl", "curl"),
     (IP, "iproute2"),
+    (TC, "iproute2"),
     ("/usr/bin/unshare", "util-linux"),
     SETPRIV,
     ("/usr/bin/mount", "mount"),

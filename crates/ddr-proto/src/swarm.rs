@@ -187,6 +187,11 @@ impl Swarm {
             missing: blob.fetch.as_ref().map_or(0, |fetch| fetch.missing(&blob.have)),
             neighbours: blob.up().map(|link| (id(link.peer), link.complete)).collect(),
             asks: self.asks.values().filter(|ask| ask.blob == ix).count(),
+            group_asks: blob
+                .fetch
+                .as_ref()
+                .and_then(|fetch| self.groups.get(&fetch.group))
+                .map_or(0, |group| group.asks),
             fetching: blob.is_fetching(),
         }
     }

@@ -7,7 +7,6 @@
 
 mod daemons;
 mod figures;
-mod lab;
 mod liars;
 mod pull;
 mod scenario;
@@ -25,13 +24,13 @@ use super::servers::Server;
 use super::settle;
 use crate::SwarmArgs;
 use crate::e2e::{self, Random};
+use crate::netns::{Lab, MAX_NODES, address};
 use crate::run;
 use crate::sandbox;
 use crate::tools::{self, REGISTRY};
 use crate::workspace::{Workspace, cargo};
 use daemons::Daemons;
 use figures::{Row, Totals};
-use lab::Lab;
 use pull::{Client, Wanted};
 use scenario::Plan;
 
@@ -54,7 +53,7 @@ pub(crate) fn swarm(workspace: &Workspace, args: &SwarmArgs) -> Result<bool> {
         }
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
-    ensure!((2..=lab::MAX_NODES).contains(&args.nodes), "2 to {} nodes", lab::MAX_NODES);
+    ensure!((2..=MAX_NODES).contains(&args.nodes), "2 to {} nodes", MAX_NODES);
     ensure!(args.link >= 10 && args.blob > 0, "a blob of 1 MiB and links of 10 Mbit/s at least");
     sandbox::mask()?;
     let seed = args.seed.map_or_else(e2e::seed_of_clock, Ok)?;
@@ -136,7 +135,7 @@ impl Bench<'_> {
     /// Every client pulls from docker-registry on the source's machine.
     fn registry(&self, dir: &Path, plan: &Plan, wanted: &Wanted<'_>) -> Result<Vec<Row>> {
         let lab = Lab::new(plan.delays.len(), self.args.link, &plan.slow)?;
-        let address = SocketAddr::new(lab::address(0), REGISTRY_PORT).to_string();
+        let address = SocketAddr::new(address(0), REGISTRY_PORT).to_string();
         let server = lab.source().enter(|| {
             let server = Server::registry_at(Path::new(REGISTRY), dir, address.clone())?;
             client::push_image(&address, REPOSITORY, TAG, wanted.blobs)?;

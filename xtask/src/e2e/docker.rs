@@ -25,6 +25,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Dockerd {
     dir: PathBuf,
+    /// Its socket, in the run's own `/run`, so the name can be short.
+    socket: String,
     child: Child,
 }
 
@@ -36,18 +38,25 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
 }
 
 impl Dockerd {
-    /// Starts it and waits until it answers.
+    /// Starts it and waits until it answers. The last part of `dir` is its name, which no other that
+    /// runs may have.
     pub(crate) fn start(dir: &Path, cgroup: &str) -> Result<Self> {
         fs::create_dir_all(dir)?;
         fs::write(dir.join("daemon.json"), "{}")?;
         let log = File::create(dir.join("log"))?;
+        let name = dir.file_name().context("a daemon without a name")?;
+        let place = Path::new("/run").join(name);
+        let socket = format!("unix://{}", place.with_extension("sock").display());
         let child = Command::new(DOCKERD)
             .arg("--config-file")
             .arg(dir.join("daemon.json"))
             .arg("--data-root")
             .arg(dir.join("data"))
-            .args(["--exec-root", "/run/docker", "--pidfile", "/run/docker.pid"])
-            .args(["--host", SOCKET, "--storage-driver=overlay2"])
+            .arg("--exec-root")
+            .arg(&place)
+            .arg("--pidfile")
+            .arg(place.with_extension("pid"))
+            .args(["--host", &socket, "--storage-driver=overlay2"])
             .args(["--iptables=false", "--bridge=none", "--ip-forward=false", "--ip-masq=false"])
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", cgroup])
             .stdin(Stdio::null())
@@ -55,7 +64,7 @@ impl Dockerd {
             .stderr(log)
             .spawn()
             .context("cannot start dockerd")?;
-        let docker = Self { dir: dir.to_path_buf(), child };
+        let docker = Self { dir: dir.to_path_buf(), socket, child };
         run::wait_for("dockerd answers", START_LIMIT, || {
             Ok(run::output(docker.command().arg("version")).is_ok().then_some(()))
         })
@@ -67,7 +76,7 @@ impl Dockerd {
     pub(crate) fn command(&self) -> Command {
         let mut command = run::client(DOCKER);
         command.env("DOCKER_CONFIG", self.dir.join("client")).env("DOCKER_BUILDKIT", "0");
-        command.args(["--host", SOCKET]);
+        command.args(["--host", &self.socket]);
         command
     }
 
@@ -83,9 +92,6 @@ impl Dockerd {
         format!("log of dockerd:\n{}", run::tail(&log, 3000))
     }
 }
-
-/// Inside the run's own `/run`, so the name can be short.
-const SOCKET: &str = "unix:///run/docker.sock";
 
 impl Client for Dockerd {
     fn name(&self) -> &'static str {

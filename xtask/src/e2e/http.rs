@@ -95,6 +95,17 @@ pub(crate) fn absent(registry: &str, repository: &str, reference: &str) -> Resul
     Ok(())
 }
 
+/// The value of a counter of a daemon, all its labels together.
+pub(crate) fn metric(admin: &str, name: &str) -> Result<u64> {
+    let answer = request(&format!("http://{admin}/metrics"), &[])?.expect(200)?;
+    // One that has not counted is not shown.
+    let values = answer.body.lines().filter_map(|line| {
+        let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        (labels.is_empty() || labels.starts_with('{')).then_some(value)
+    });
+    values.map(|value| value.parse::<u64>().with_context(|| format!("{name} {value}"))).sum()
+}
+
 /// `sha256:…` of each file, in order.
 pub(crate) fn digests<P: AsRef<Path>>(files: &[P]) -> Result<Vec<String>> {
     let mut command = Command::new("sha256sum");

@@ -1,17 +1,22 @@
 //! Image sources: for each a directory with a Dockerfile, and the same image as an OCI archive.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
-use super::buildah;
+use super::{Random, buildah};
 use crate::run;
 use crate::tools;
 
 /// Prints the content of a small image; the same in all of them.
 pub(crate) const PRINT: &[&str] = &["/bin/busybox", "cat", "/motd"];
+
+/// Layers of a [`large`] image.
+pub(crate) const LARGE_LAYERS: u64 = 4;
+const MIB: usize = 1 << 20;
 
 /// One image source.
 #[derive(Debug, Clone)]
@@ -61,5 +66,22 @@ pub(super) fn small(dir: &Path, content: &str) -> Result<()> {
     fs::write(dir.join("Dockerfile"), dockerfile)?;
     fs::write(dir.join("motd"), content)?;
     run::output(Command::new("cp").arg(tools::BUSYBOX).arg(dir.join("busybox")))?;
+    Ok(())
+}
+
+/// A source from `scratch` with layers that no compressor makes smaller.
+pub(crate) fn large(source: &Path, size_mib: u64) -> Result<()> {
+    fs::create_dir_all(source)?;
+    let mut dockerfile = String::from("FROM scratch\n");
+    for layer in 0..LARGE_LAYERS {
+        let mut file = File::create(source.join(format!("layer{layer}")))?;
+        let mut random = Random::new(layer);
+        for _ in 0..size_mib / LARGE_LAYERS {
+            file.write_all(&random.bytes(MIB))?;
+        }
+        dockerfile.push_str(&format!("COPY layer{layer} /\n"));
+    }
+    dockerfile.push_str("CMD [\"/none\"]\n");
+    fs::write(source.join("Dockerfile"), dockerfile)?;
     Ok(())
 }

@@ -52,7 +52,7 @@ pub(super) fn all(client: &dyn Client, nodes: &[Node; 3], setup: &Setup, checks:
 }
 
 /// Adds the nodes' logs to an error.
-pub(super) fn explain(nodes: &[Node], result: Result<()>) -> Result<()> {
+pub(super) fn explain<T>(nodes: &[Node], result: Result<T>) -> Result<T> {
     result.map_err(|error| {
         let logs: Vec<String> = nodes.iter().map(Node::log).collect();
         anyhow!("{error:#}\n{}", logs.join("\n"))
@@ -115,8 +115,8 @@ fn same_digest(nodes: &[Node; 3], repository: &str) -> Result<String> {
 
 /// A layer in a manifest.
 #[derive(Debug, Deserialize)]
-struct Layer {
-    size: u64,
+pub(super) struct Layer {
+    pub(super) size: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -124,7 +124,8 @@ struct Manifest {
     layers: Vec<Layer>,
 }
 
-fn layers_of(node: &Node, repository: &str) -> Result<Vec<Layer>> {
+/// The layers of the image under [`TAG`].
+pub(super) fn layers_of(node: &Node, repository: &str) -> Result<Vec<Layer>> {
     let url = format!("http://{}/v2/{repository}/manifests/{TAG}", node.registry);
     let answer = http::request(&url, &["--header", http::ACCEPT])?.expect(200)?;
     let manifest: Manifest = serde_json::from_str(&answer.body).context("not a manifest")?;

@@ -76,16 +76,8 @@ enum Leg {
 
 /// Runs the fetch of `slot` to its end and publishes that.
 pub(crate) async fn run(shared: Arc<Shared>, slot: Arc<Slot>, repository: RepositoryName) {
-    let phase = match probe::first_size(&shared, &repository, &slot.digest, None).await {
-        First::Absent => Phase::Absent,
-        First::Size(size) if pieces::fits(size) && size <= shared.limits.max_blob_bytes => {
-            match pieces::run(&shared, &slot, &repository, size).await {
-                Ok(phase) => phase,
-                Err(_) => in_order(&shared, &slot, repository).await,
-            }
-        }
-        First::Size(_) | First::Unknown => in_order(&shared, &slot, repository).await,
-    };
+    let first = probe::first_size(&shared, &repository, &slot.digest, None).await;
+    let phase = bring(&shared, &slot, &repository, &first).await;
     if matches!(phase, Phase::Left) {
         tracing::info!(digest = %slot.digest, "nobody reads a part of it any more");
     }
@@ -94,7 +86,32 @@ pub(crate) async fn run(shared: Arc<Shared>, slot: Arc<Slot>, repository: Reposi
         metrics::counter!(crate::metrics::FETCHES_FAILED).increment(1);
         tracing::warn!(digest = %slot.digest, %why, "a fetch failed");
     }
+    let proven = slot.progress().size.filter(|_| matches!(phase, Phase::Committed));
     slot.end(phase);
+    if let (First::Size(told, teller), Some(size)) = (first, proven)
+        && told != size
+    {
+        probe::blame(&shared, (&repository, &slot.digest), size, &teller).await;
+    }
+}
+
+/// Brings the blob here, in the way that fits the size that a holder told first.
+async fn bring(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    repository: &RepositoryName,
+    first: &First,
+) -> Phase {
+    match first {
+        First::Absent => return Phase::Absent,
+        First::Size(size, _) if pieces::fits(*size) && *size <= shared.limits.max_blob_bytes => {
+            if let Ok(phase) = pieces::run(shared, slot, repository, *size).await {
+                return phase;
+            }
+        }
+        First::Size(..) | First::Unknown => {}
+    }
+    in_order(shared, slot, repository.clone()).await
 }
 
 /// The whole blob from one peer at a time.
@@ -388,7 +405,7 @@ impl Job {
     /// The digest is proven, so whoever told another size was wrong.
     fn blame_sizes(&self) {
         for (node, addr) in &self.dissenters {
-            self.shared.peers.strike(*node, *addr, "the size it told was wrong");
+            self.shared.peers.strike(*node, *addr, probe::WRONG_SIZE);
         }
     }
 

@@ -55,8 +55,8 @@ pub(super) async fn run(
     }
     // Nobody could fill that size: others may tell another one.
     match probe::first_size(shared, repository, &slot.digest, Some(size)).await {
-        probe::First::Size(other) if !fits(other) => Err(other),
-        probe::First::Size(other) => match attempt(shared, slot, repository, other).await {
+        probe::First::Size(other, _) if !fits(other) => Err(other),
+        probe::First::Size(other, _) => match attempt(shared, slot, repository, other).await {
             Ok(()) => Ok(Phase::Committed),
             Err(Why::Left) => Ok(Phase::Left),
             Err(Why::Failed(why)) => Ok(Phase::Failed(why)),

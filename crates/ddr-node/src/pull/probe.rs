@@ -39,9 +39,13 @@ pub(super) async fn size(
     Ok(None)
 }
 
+/// Why a peer is struck whose size was wrong.
+pub(super) const WRONG_SIZE: &str = "the size it told was wrong";
+
 /// What [`first_size`] found.
 pub(super) enum First {
-    Size(u64),
+    /// In bytes, and who told it.
+    Size(u64, Contact),
     /// Nobody has it.
     Absent,
     /// Somebody has it, and nobody told a usable size.
@@ -62,13 +66,28 @@ pub(super) async fn first_size(
     while failed < MAX_FAILED {
         let Some(peer) = sources.next().await else { break };
         match ask(shared, &path, &peer).await {
-            Answer::Size(size) if Some(size) != but => return First::Size(size),
+            Answer::Size(size) if Some(size) != but => return First::Size(size, peer),
             Answer::Size(_) => sources.give_up(&peer.id),
             Answer::Absent => sources.dismiss(&peer.id),
             Answer::Failed => failed += 1,
         }
     }
     if sources.any_failed() { First::Unknown } else { First::Absent }
+}
+
+/// The digest is proven, and with it the size: who told another one is struck if it says that it has
+/// all of the blob. With a part of it, it was misled itself.
+pub(super) async fn blame(
+    shared: &Shared,
+    (repository, digest): (&RepositoryName, &Digest),
+    size: u64,
+    teller: &Contact,
+) {
+    let path = ddr_net::blob_path(digest, Some(repository));
+    let Answer::Size(told) = ask(shared, &path, teller).await else { return };
+    if let Some(addr) = teller.addrs.first().filter(|_| told != size) {
+        shared.peers.strike(teller.id, *addr, WRONG_SIZE);
+    }
 }
 
 /// How one peer answered.

@@ -1,5 +1,8 @@
 //! The loop itself; see [`crate::swarm`].
 
+mod outputs;
+mod results;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,24 +10,21 @@ use std::time::Duration;
 use ddr_net::Client;
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::{Key, NodeId};
-use ddr_proto::swarm::{
-    AskId, Blame, GroupId, Input, Output, Refusal, Swarm, SwarmConfig, UploadId,
-};
-use ddr_proto::wire::{Contact, SwarmMessage, SwarmPost};
+use ddr_proto::swarm::{AskId, GroupId, Input, Swarm, SwarmConfig, UploadId};
+use ddr_proto::wire::{Contact, SwarmPost};
 use ddr_store::PartialError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::entry::{Course, Entry};
-use super::errands::{Answer, Ask, ChainAnswer, Errands, MAX_CHECKS};
+use super::entry::Entry;
+use super::errands::{Answer, ChainAnswer, Errands, MAX_CHECKS};
 use super::gathering::{End, Gathering};
 use super::known::Known;
 use super::outbox::{Outbox, Topic};
 use super::paths::Paths;
 use super::{
-    Command, Interest, MAX_COMMANDS, Notice, PieceRequest, Running, SwarmHandle, Upload, Verdict,
-    lock,
+    Command, Interest, MAX_COMMANDS, Notice, PieceRequest, Running, SwarmHandle, Verdict, lock,
 };
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -55,34 +55,10 @@ pub(crate) struct Parts {
 pub(crate) fn spawn(parts: Parts) -> SwarmHandle {
     let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
     let (notices, heard) = mpsc::unbounded_channel();
-    let own = Arc::new(parts.own.clone());
-    let errands = Errands {
-        client: parts.client,
-        peers: parts.peers,
-        traffic: parts.traffic,
-        locator: parts.locator,
-        buffers: parts.buffers,
-        throttles: parts.throttles,
-        checks: Semaphore::new(MAX_CHECKS),
-        own: parts.own,
-        notices: notices.clone(),
-    };
     let running = Running::default();
-    let driver = Driver {
-        running: Arc::clone(&running),
-        core: Swarm::new(SwarmConfig::default(), own, parts.seed),
-        clock: parts.clock,
-        errands: Arc::new(errands),
-        entries: BTreeMap::new(),
-        known: Known::default(),
-        asks: BTreeMap::new(),
-        uploads: BTreeMap::new(),
-        outbox: Outbox::default(),
-        paths: Paths::default(),
-        tasks: JoinSet::new(),
-        next_id: 0,
-    };
-    tokio::spawn(driver.run(inbox, heard, parts.stopped));
+    let stopped = parts.stopped.clone();
+    let driver = Driver::new(parts, notices.clone(), Arc::clone(&running));
+    tokio::spawn(driver.run(inbox, heard, stopped));
     SwarmHandle { commands, notices, running }
 }
 
@@ -112,6 +88,35 @@ struct Driver {
 }
 
 impl Driver {
+    fn new(parts: Parts, notices: mpsc::UnboundedSender<Notice>, running: Running) -> Self {
+        let own = Arc::new(parts.own.clone());
+        let errands = Errands {
+            client: parts.client,
+            peers: parts.peers,
+            traffic: parts.traffic,
+            locator: parts.locator,
+            buffers: parts.buffers,
+            throttles: parts.throttles,
+            checks: Semaphore::new(MAX_CHECKS),
+            own: parts.own,
+            notices,
+        };
+        Self {
+            running,
+            core: Swarm::new(SwarmConfig::default(), own, parts.seed),
+            clock: parts.clock,
+            errands: Arc::new(errands),
+            entries: BTreeMap::new(),
+            known: Known::default(),
+            asks: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            outbox: Outbox::default(),
+            paths: Paths::default(),
+            tasks: JoinSet::new(),
+            next_id: 0,
+        }
+    }
+
     async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Command>,
@@ -271,234 +276,50 @@ impl Driver {
             self.post(topic, messages);
         }
     }
+}
 
-    fn output(&mut self, output: Output) {
-        match output {
-            Output::Ask { ask, node, blob, piece, class } => {
-                self.ask(Ask { id: ask, piece, class }, node, &blob);
-            }
-            Output::Cancel { ask } => {
-                if let Some(task) = self.asks.remove(&ask) {
-                    task.abort();
-                }
-            }
-            Output::AskChain { blob, node } => self.ask_chain(blob, node),
-            Output::UseChain { blob, claim, settled, vouched } => {
-                let gathering = self.entries.get(&blob).map(|entry| Arc::clone(&entry.gathering));
-                if let Some(gathering) = gathering
-                    && gathering.use_chain(claim, (settled, vouched))
-                {
-                    self.tasks.spawn(async move {
-                        let applied = crate::blocking(move || gathering.apply()).await;
-                        let void = applied.map_err(PartialError::Io).and_then(|applied| applied);
-                        Done::Applied { key: blob, void }
-                    });
-                }
-            }
-            Output::Doubt { blob, piece, other } => {
-                if let Some(entry) = self.entries.get(&blob) {
-                    entry.gathering.doubt(piece, other);
-                }
-            }
-            Output::Send { to, message } => self.send(to, message),
-            Output::Serve { upload, blob: _, piece } => {
-                let notices = self.errands.notices.clone();
-                let guard = Upload { id: upload, is_whole: false, notices };
-                if let Some(verdict) = self.uploads.remove(&upload) {
-                    // Who is gone meanwhile drops the guard.
-                    let _ = verdict.send(Verdict::Serve(piece, guard));
-                }
-            }
-            Output::Refuse { upload, refusal } => self.refuse(upload, refusal),
-            Output::WantHolders { blob } => self.look_up(blob),
-            Output::Struck { node, blame, .. } => self.struck(node, blame),
-            Output::Complete { blob } => {
-                if let Some(entry) = self.entries.get(&blob) {
-                    entry.gathering.end(End::Complete);
-                }
-            }
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use ddr_net::{ClientLimits, MemoryNetwork};
+    use ddr_proto::swarm::MAX_BLOBS;
 
-    fn refuse(&mut self, upload: UploadId, refusal: Refusal) {
-        if let Some(verdict) = self.uploads.remove(&upload) {
-            let _ = verdict.send(Verdict::Refuse(refusal));
-        }
-    }
+    use super::*;
+    use crate::Bandwidth;
+    use crate::overlay::OverlayHandle;
 
-    fn contact(&self, node: &NodeId) -> Option<Arc<Contact>> {
-        self.core.contact(node).or_else(|| self.known.contact(node)).cloned()
-    }
-
-    fn ask(&mut self, ask: Ask, node: NodeId, blob: &Key) {
-        let contact = self.contact(&node);
-        let entry = self.entries.get_mut(blob);
-        let (Some(entry), Some(contact)) = (entry, contact) else {
-            // The fetch was given up a moment ago.
-            return;
+    fn driver() -> Driver {
+        let own = Contact {
+            id: NodeId([1; 32]),
+            addrs: vec![([10, 0, 0, 1], 5_001).into()],
+            zone: String::new(),
         };
-        entry.is_busy(Instant::now());
-        let (errands, gathering) = (Arc::clone(&self.errands), Arc::clone(&entry.gathering));
-        let (met, id) = (Arc::clone(&contact), ask.id);
-        let task = self.tasks.spawn(async move {
-            let answer = errands.ask(&gathering, &contact, ask).await;
-            Done::Asked { ask: id, contact, answer }
-        });
-        self.asks.insert(id, task);
-        self.known.meet(&met);
-    }
-
-    fn ask_chain(&mut self, key: Key, from: NodeId) {
-        let (Some(entry), Some(contact)) = (self.entries.get(&key), self.contact(&from)) else {
-            return;
+        let carrier = MemoryNetwork::new().carrier(own.addrs[0], own.id);
+        let clock = Clock::start();
+        let parts = Parts {
+            client: Client::new(Arc::new(carrier), ClientLimits::default()),
+            peers: Arc::new(Peers::new(clock)),
+            traffic: Arc::default(),
+            locator: Locator::new(OverlayHandle::to_nobody()),
+            buffers: Budget::new(0),
+            throttles: Arc::new(Throttles::new(Bandwidth::default())),
+            own,
+            clock,
+            seed: 1,
+            stopped: watch::channel(false).1,
         };
-        let (errands, gathering) = (Arc::clone(&self.errands), Arc::clone(&entry.gathering));
-        self.tasks.spawn(async move {
-            let answer = errands.chain(&gathering, &contact).await;
-            Done::Chain { key, from, answer }
-        });
+        Driver::new(parts, mpsc::unbounded_channel().0, Running::default())
     }
 
-    fn send(&mut self, to: NodeId, message: Arc<SwarmMessage>) {
-        let key = message.blob;
-        if !self.outbox.push(to, message) {
-            tracing::debug!(peer = %to, ?key, "a peer hears too slowly");
+    #[tokio::test]
+    async fn nobody_is_looked_for_when_there_is_no_room_for_the_blob() {
+        let mut driver = driver();
+        let digest = |number: usize| Digest::sha256(&number.to_le_bytes());
+        for number in 0..MAX_BLOBS {
+            driver.hold(digest(number), Some(1));
+            driver.hold(digest(number), Some(1));
+            assert_eq!(driver.tasks.len(), number + 1, "one lookup for each");
         }
-    }
-
-    fn post(&mut self, topic: Topic, messages: Vec<SwarmMessage>) {
-        let (to, key) = topic;
-        let of_entry = || {
-            let gathering = &self.entries.get(&key)?.gathering;
-            Some((gathering.digest, gathering.repository.clone()))
-        };
-        let name = self.known.name(&topic).or_else(of_entry);
-        let (Some(name), Some(contact)) = (name, self.contact(&to)) else {
-            return self.outbox.posted(&topic, false);
-        };
-        let errands = Arc::clone(&self.errands);
-        self.tasks.spawn(async move {
-            let reached = errands.post(&contact, name, messages).await;
-            Done::Posted { topic, reached }
-        });
-    }
-
-    fn look_up(&mut self, key: Key) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        let Some(anew) = entry.begin_lookup() else { return };
-        let digest = entry.gathering.digest;
-        let errands = Arc::clone(&self.errands);
-        self.tasks.spawn(async move {
-            errands.look_up(&digest, anew).await;
-            Done::LookedUp { key }
-        });
-    }
-
-    fn done(&mut self, done: Done) {
-        match done {
-            Done::Asked { ask, contact, answer } => self.asked(ask, contact, answer),
-            Done::Chain { key, from, answer } => self.chain_came(key, from, answer),
-            Done::Posted { topic, reached } => {
-                self.outbox.posted(&topic, reached);
-                // Also says what waited meanwhile.
-                self.input(match reached {
-                    true => Input::Tick,
-                    false => Input::Lost { node: topic.0 },
-                });
-            }
-            Done::LookedUp { key } => {
-                if let Some(entry) = self.entries.get_mut(&key) {
-                    entry.looked_up();
-                }
-                self.judge(key);
-            }
-            Done::Sources { hold, blob } => {
-                if self.core.view(&blob).is_some() && !self.entries.contains_key(&blob) {
-                    self.input(hold);
-                }
-            }
-            Done::Applied { key, void: Ok(pieces) } => {
-                self.input(Input::Void { blob: key, pieces });
-            }
-            Done::Applied { key, void: Err(error) } => {
-                if let Some(entry) = self.entries.get(&key) {
-                    entry.gathering.end(End::Failed(error.to_string().into()));
-                }
-            }
-        }
-    }
-
-    fn asked(&mut self, ask: AskId, contact: Arc<Contact>, answer: Answer) {
-        if self.asks.remove(&ask).is_none() {
-            return;
-        }
-        let Answer { blob, input, head_us } = answer;
-        let node = contact.id;
-        match head_us {
-            Some(head_us) => {
-                let rtt_us = self.paths.heard(node, head_us);
-                self.input(Input::Neighbour { blob, contact, complete: false, rtt_us });
-                self.input(input);
-            }
-            None => {
-                self.input(input);
-                self.input(Input::Lost { node });
-            }
-        }
-    }
-
-    fn chain_came(&mut self, key: Key, from: NodeId, answer: ChainAnswer) {
-        let Some(entry) = self.entries.get(&key) else { return };
-        let wrong = match answer {
-            ChainAnswer::Signed { signer, signed } => match entry.gathering.hear(*signed) {
-                Some((claim, differs)) => {
-                    let blob = key;
-                    return self.input(Input::Chain { blob, from, signer, claim, differs });
-                }
-                None => true,
-            },
-            ChainAnswer::Wrong => true,
-            ChainAnswer::None => false,
-        };
-        self.input(Input::NoChain { blob: key, from, wrong });
-    }
-
-    fn struck(&self, node: NodeId, blame: Blame) {
-        let why = match blame {
-            Blame::WrongPiece => "a piece that it gave was wrong",
-            Blame::WrongChain => "a piece chain that it signed was wrong",
-            Blame::Nonsense => "it answered a request for a piece with something else",
-            Blame::BadMap => "what it said about its pieces was wrong",
-            // Slow, or too eager, is no lie: only the core leaves it alone.
-            Blame::Stalled | Blame::Greedy => {
-                return tracing::debug!(peer = %node, ?blame, "a peer is left alone");
-            }
-        };
-        let addr = self.contact(&node).and_then(|contact| contact.addrs.first().copied());
-        if let Some(addr) = addr {
-            self.errands.peers.strike(node, addr, why);
-        }
-    }
-
-    /// Looks whether fetches get on.
-    fn sweep(&mut self) {
-        let keys: Vec<Key> = self.entries.keys().copied().collect();
-        for key in keys {
-            self.judge(key);
-        }
-    }
-
-    fn judge(&mut self, key: Key) {
-        let (Some(entry), Some(view)) = (self.entries.get_mut(&key), self.core.view(&key)) else {
-            return;
-        };
-        entry.gathering.tally.has_neighbours(view.neighbours.len());
-        match entry.course(&view, Instant::now()) {
-            Course::Fine => {}
-            Course::Lost => self.look_up(key),
-            Course::Failed => {
-                entry.gathering.end(End::Failed("no holder is left".into()));
-            }
-        }
+        driver.hold(digest(MAX_BLOBS), Some(1));
+        assert_eq!(driver.tasks.len(), MAX_BLOBS);
     }
 }

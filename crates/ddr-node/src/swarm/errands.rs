@@ -63,6 +63,8 @@ pub(super) struct Answer {
     /// Microseconds until the head of the answer came; 0 when none was waited for, `None` when the peer
     /// cannot be reached.
     pub(super) head_us: Option<u32>,
+    /// Nobody was asked: this node is short of memory or bandwidth.
+    pub(super) is_put_off: bool,
 }
 
 /// How a request ended that brought nothing.
@@ -77,6 +79,7 @@ impl Errands {
     pub(super) async fn ask(&self, gathering: &Arc<Gathering>, peer: &Contact, ask: Ask) -> Answer {
         let blob = gathering.key;
         let failed = |failure| Input::Failed { ask: ask.id, failure };
+        let answer = |input, head_us| Answer { blob, input, head_us, is_put_off: false };
         let len = gathering.piece_range(ask.piece.unwrap_or(0));
         let len = usize::try_from(len.end - len.start).unwrap_or(usize::MAX);
         let both = async {
@@ -86,7 +89,8 @@ impl Errands {
         let granted = tokio::time::timeout(LEAVE_WAIT, both).await;
         // This node is short of memory or bandwidth, which is nobody's fault: asked again later.
         let Ok((leave, granted)) = granted else {
-            return Answer { blob, input: failed(Failure::Unchecked), head_us: Some(0) };
+            let later = answer(failed(Failure::Unchecked), Some(0));
+            return Answer { is_put_off: true, ..later };
         };
         let sent = Instant::now();
         let opened = self.open(gathering, peer, &ask).await;
@@ -96,12 +100,10 @@ impl Errands {
                 leave.spend();
                 let body = (addr, body, peer.zone != self.own.zone);
                 let input = self.take(gathering, &ask, body, granted).await;
-                Answer { blob, input, head_us }
+                answer(input, head_us)
             }
-            Err(Nothing::Said(input)) => Answer { blob, input, head_us },
-            Err(Nothing::Unreachable) => {
-                Answer { blob, input: failed(Failure::Broken), head_us: None }
-            }
+            Err(Nothing::Said(input)) => answer(input, head_us),
+            Err(Nothing::Unreachable) => answer(failed(Failure::Broken), None),
         }
     }
 

@@ -354,7 +354,7 @@ pub(super) mod tests {
     use super::*;
 
     const PIECE: usize = 64 * 1024;
-    const LEN: usize = 3 * PIECE + 5;
+    pub(in crate::swarm) const LEN: usize = 3 * PIECE + 5;
 
     /// A blob on its way into a store of its own.
     pub(in crate::swarm) struct Bench {

@@ -128,6 +128,28 @@ impl Bed {
         }
         nodes
     }
+
+    /// A node that holds `bytes` and can be asked for all of them, and a machine whose node was killed
+    /// when `part` bytes of them had come.
+    pub(crate) async fn killed_in_mid_fetch(
+        &self,
+        name: &RepositoryName,
+        bytes: &Bytes,
+        part: usize,
+    ) -> (Digest, (Machine, Node), Machine) {
+        let mut nodes = self.swarm(2).await;
+        let (machine, reader) = nodes.pop().expect("two nodes");
+        let (holder, node) = nodes.pop().expect("two nodes");
+        let digest = push_blob(&node, name, bytes).await;
+        announced(&reader, &digest, 1).await;
+        holder.gate.close_after(part);
+        let blob = within(reader.open_blob(name, &digest)).await.expect("read").expect("there");
+        within(holder.gate.reached()).await;
+        self.network.kill(machine.addr);
+        drop((reader, blob));
+        holder.gate.open();
+        (digest, (holder, node), machine)
+    }
 }
 
 impl Machine {

@@ -2,11 +2,12 @@
 
 use futures_util::StreamExt;
 
-use ddr_node::{PutManifestError, ReadError};
+use ddr_node::{Node, PutManifestError, ReadError};
 use ddr_oci::media_type;
 
 use crate::bed::{
-    Bed, announced, by_tag, content, drain, eventually, image, pull, push_blob, repository, within,
+    Bed, Machine, announced, by_tag, content, drain, eventually, image, pull, push_blob,
+    repository, within,
 };
 
 /// Bytes that a holder sends before it holds its breath: more than is held back.
@@ -142,16 +143,21 @@ async fn no_client_sees_a_wrong_byte_or_the_end_of_a_lie() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_dies_after_telling_a_wrong_size_does_not_spoil_the_fetch() {
-    let bed = Bed::new();
+/// A liar, an honest node, and a reader that asks the liar first, because it is of its zone.
+async fn with_a_liar(bed: &Bed) -> [(Machine, Node); 3] {
     let (mut liar, honest, mut reader) = (bed.machine(1), bed.machine(2), bed.machine(3));
-    // Peers of the own zone are asked first, so the liar is.
     liar.zone = "here".into();
     reader.zone = "here".into();
     let a = bed.start(&liar, &[]).await;
     let b = bed.start(&honest, &[&liar]).await;
     let c = bed.start(&reader, &[&liar, &honest]).await;
+    [(liar, a), (honest, b), (reader, c)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_after_telling_a_wrong_size_does_not_spoil_the_fetch() {
+    let bed = Bed::new();
+    let [(liar, a), (honest, b), (_reader, c)] = with_a_liar(&bed).await;
     let name = repository("two-sizes");
     let bytes = content(60, 60_000);
     let digest = push_blob(&a, &name, &bytes).await;
@@ -171,6 +177,26 @@ async fn who_dies_after_telling_a_wrong_size_does_not_spoil_the_fetch() {
     assert_eq!(honest.map(|source| source.strikes), Some(0));
     assert_eq!(status.traffic.fetches, 1, "one fetch, started over");
     assert_eq!(status.traffic.takeovers, 0, "not gone on with");
+}
+
+/// The liar tells the size that is asked for first, and gives its pieces as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_told_a_wrong_size_of_a_blob_in_pieces_is_struck_when_the_true_one_is_proven() {
+    let bed = Bed::new();
+    let [(liar, a), (_honest, b), (_reader, c)] = with_a_liar(&bed).await;
+    let name = repository("two-sizes-in-pieces");
+    let bytes = content(62, 600_000);
+    let digest = push_blob(&a, &name, &bytes).await;
+    push_blob(&b, &name, &bytes).await;
+    announced(&c, &digest, 2).await;
+    liar.gate.lie("content-length: 600000\r\n", "content-length: 500000\r\n");
+    assert!(pull(&c, &name, &digest).await == bytes);
+    let avoided = async || {
+        let peers = c.peers().await;
+        peers.into_iter().filter(|peer| peer.avoided).map(|peer| peer.node_id).collect::<Vec<_>>()
+    };
+    eventually("somebody is struck", async || !avoided().await.is_empty()).await;
+    assert_eq!(avoided().await, [liar.id()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,13 +225,7 @@ async fn a_holder_that_fails_is_not_a_no() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_lie_is_repaired_before_the_client_sees_it() {
     let bed = Bed::new();
-    let (mut liar, honest, mut reader) = (bed.machine(1), bed.machine(2), bed.machine(3));
-    // Peers of the own zone are asked first, so the liar is.
-    liar.zone = "here".into();
-    reader.zone = "here".into();
-    let a = bed.start(&liar, &[]).await;
-    let b = bed.start(&honest, &[&liar]).await;
-    let c = bed.start(&reader, &[&liar]).await;
+    let [(liar, a), (honest, b), (_reader, c)] = with_a_liar(&bed).await;
     let name = repository("repair");
     let bytes = content(50, 20_000);
     let digest = push_blob(&a, &name, &bytes).await;
@@ -231,21 +251,9 @@ async fn a_small_lie_is_repaired_before_the_client_sees_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stops_in_mid_fetch_leaves_nothing() {
     let bed = Bed::new();
-    let nodes = bed.swarm(2).await;
     let name = repository("crash");
     let bytes = content(6, 3_000_000);
-    let digest = push_blob(&nodes[0].1, &name, &bytes).await;
-    announced(&nodes[1].1, &digest, 1).await;
-    nodes[0].0.gate.close_after(PART);
-    let blob = within(nodes[1].1.open_blob(&name, &digest)).await.expect("read").expect("there");
-    within(nodes[0].0.gate.reached()).await;
-    bed.network.kill(nodes[1].0.addr);
-    let mut nodes = nodes.into_iter();
-    let (holder, _node) = nodes.next().expect("two nodes");
-    let (machine, reader) = nodes.next().expect("two nodes");
-    drop((reader, blob));
-
-    holder.gate.open();
+    let (digest, (holder, _node), machine) = bed.killed_in_mid_fetch(&name, &bytes, PART).await;
     let reader = bed.start(&machine, &[&holder]).await;
     assert_eq!(machine.fetch_files(), 0);
     assert_eq!(reader.status().await.blobs, 0);

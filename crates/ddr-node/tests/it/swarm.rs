@@ -8,7 +8,7 @@ use ddr_proto::wire::SignedChain;
 use futures_util::StreamExt;
 
 use crate::bed::{
-    Bed, Machine, announced, content, eventually, pull, push_blob, repository, within,
+    Bed, Machine, announced, content, drain, eventually, pull, push_blob, repository, within,
 };
 
 const PIECE: usize = 64 * 1024;
@@ -181,21 +181,10 @@ async fn who_gives_wrong_pieces_is_struck_and_no_client_sees_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_goes_on_after_a_restart() {
     let bed = Bed::new();
-    let nodes = bed.swarm(2).await;
     let name = repository("resume");
     let bytes = content(74, 8 << 20);
-    let digest = push_blob(&nodes[0].1, &name, &bytes).await;
-    announced(&nodes[1].1, &digest, 1).await;
-    nodes[0].0.gate.close_after(bytes.len() / 2);
-    let blob = within(nodes[1].1.open_blob(&name, &digest)).await.expect("read").expect("there");
-    within(nodes[0].0.gate.reached()).await;
-    bed.network.kill(nodes[1].0.addr);
-    let mut nodes = nodes.into_iter();
-    let (holder, _node) = nodes.next().expect("two nodes");
-    let (machine, reader) = nodes.next().expect("two nodes");
-    drop((reader, blob));
-
-    holder.gate.open();
+    let part = bytes.len() / 2;
+    let (digest, (holder, _node), machine) = bed.killed_in_mid_fetch(&name, &bytes, part).await;
     let reader = bed.start(&machine, &[&holder]).await;
     announced(&reader, &digest, 1).await;
     assert!(pull(&reader, &name, &digest).await == bytes);
@@ -302,5 +291,28 @@ async fn limits_of_bandwidth_hold_back_and_can_be_lifted() {
         assert!(within(pulling).await.expect("no panic") == bytes, "{limit:?}");
         let strikes = reader.status().await.sources.iter().map(|s| s.strikes).sum::<u32>();
         assert_eq!(strikes, 0, "a limit is nobody's fault");
+    }
+}
+
+/// The first blob takes up the window of both for longer than a fetch waits for which nothing is under
+/// way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_waits_for_those_of_its_repository_that_came_before() {
+    let nodes = Bed::new().swarm(2).await;
+    let (holder, reader) = (&nodes[0].1, &nodes[1].1);
+    let name = repository("row");
+    let (first, second) = (content(78, 32 << 20), content(79, 20 << 20));
+    let digests = [push_blob(holder, &name, &first).await, push_blob(holder, &name, &second).await];
+    for digest in &digests {
+        announced(reader, digest, 1).await;
+    }
+    reader.set_bandwidth(Bandwidth { upload: None, download: Some(4 << 20) });
+    let opened = within(reader.open_blob(&name, &digests[0])).await.expect("read").expect("there");
+    let then =
+        within(reader.open_blob(&name, &digests[1])).await.expect("it waits").expect("there");
+    reader.set_bandwidth(Bandwidth::default());
+    for (blob, bytes) in [(opened, first), (then, second)] {
+        let (got, error) = drain(&blob).await;
+        assert!(error.is_none() && got == bytes, "{error:?}");
     }
 }

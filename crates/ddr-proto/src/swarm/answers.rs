@@ -128,6 +128,8 @@ impl Swarm {
         for peer in complete {
             self.part_from(ix, peer, Vec::new());
         }
+        let liars = std::mem::take(&mut self.blob_mut(ix).dissenters);
+        self.strike_all(&liars, Blame::BadMap);
     }
 
     pub(super) fn on_failed(&mut self, id: AskId, failure: Failure) {

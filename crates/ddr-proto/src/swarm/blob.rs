@@ -81,6 +81,8 @@ pub(super) struct Blob {
     pub(super) links: Vec<Link>,
     pub(super) candidates: Vec<Candidate>,
     pub(super) claims: Claims,
+    /// Nodes that said to have the whole blob, of another size.
+    pub(super) dissenters: Vec<NodeId>,
     /// Neighbours without all pieces that have each piece, and those of them that are near.
     pub(super) rarity: Vec<u8>,
     near_rarity: Vec<u8>,
@@ -117,6 +119,7 @@ impl Blob {
             links: Vec::new(),
             candidates: Vec::new(),
             claims: Claims::default(),
+            dissenters: Vec::new(),
             rarity: vec![0; pieces],
             near_rarity: vec![0; pieces],
             counted: Bits::new(pieces),

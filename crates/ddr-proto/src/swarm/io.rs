@@ -68,7 +68,8 @@ pub enum Blame {
     Nonsense,
     /// It took a request and gave no piece for [`super::STALL_MS`] or longer.
     Stalled,
-    /// Its have-map does not fit the blob, took pieces back, or named a piece that is not there.
+    /// Its have-map does not fit the blob, took pieces back, or named a piece that is not there; or it
+    /// said to have all of the blob, and the size that it told was wrong.
     BadMap,
     /// It asked for more than [`super::MAX_UPLOADS_PER_NODE`] pieces at once, again and again.
     Greedy,
@@ -375,6 +376,8 @@ pub struct BlobView {
     pub missing: usize,
     /// Requests that are under way.
     pub asks: usize,
+    /// The same for all blobs of its group.
+    pub group_asks: usize,
     /// Whether it is being fetched.
     pub fetching: bool,
 }

@@ -52,6 +52,9 @@ pub const MAX_ASK_MS: u64 = 60_000;
 /// A neighbour may so often tell fewer pieces than before, as after a crash.
 pub const MAX_SHRINKS: u32 = 3;
 
+/// Most nodes of one blob that told another size, and are struck when the size is proven.
+pub const MAX_DISSENTERS: usize = 64;
+
 /// New pieces are told when there are so many of them...
 pub const HAVE_BATCH: usize = 4;
 /// ... or after this time.

@@ -7,7 +7,10 @@ use super::blob::{BlobIx, Candidate, Link, salt_of};
 use super::crossing::Crossing;
 use super::io::{Blame, Output};
 use super::peers::PeerIx;
-use super::{EVICT_MS, LOOK_MS, MAX_LOOK_MS, MAX_SHRINKS, SHED_NEIGHBOURS, Swarm, TOLD_HOLDERS};
+use super::{
+    EVICT_MS, LOOK_MS, MAX_DISSENTERS, MAX_LOOK_MS, MAX_SHRINKS, SHED_NEIGHBOURS, Swarm,
+    TOLD_HOLDERS,
+};
 use crate::id::{Key, NodeId};
 use crate::wire::{Contact, HaveMap, Holder, SwarmBody, SwarmMessage};
 
@@ -153,7 +156,7 @@ impl Swarm {
     fn on_hello(&mut self, ix: BlobIx, from: &Arc<Contact>, hello: Hello) {
         let pieces = self.blob(ix).pieces();
         if hello.size != self.blob(ix).size {
-            return self.refuse_neighbour(ix, from.id);
+            return self.on_other_size(ix, from, &hello.have);
         }
         let have = match hello.have {
             HaveMap::All => Some(Bits::full(pieces)),
@@ -212,6 +215,20 @@ impl Swarm {
         let candidates = candidates.map(|candidate| candidate.salt);
         links.chain(candidates).for_each(|salt| crossing.add_rival(salt));
         self.blob_mut(ix).crossing = Some(Box::new(crossing));
+    }
+
+    /// A node told another size. With the whole blob it knows better or lies, which the end of the chain
+    /// proves; with less it may have been misled itself.
+    fn on_other_size(&mut self, ix: BlobIx, from: &Arc<Contact>, have: &HaveMap) {
+        let blob = self.blob_mut(ix);
+        if *have == HaveMap::All && blob.is_complete() && blob.fetch.is_none() {
+            return self.strike_node(from, Blame::BadMap);
+        }
+        let room = blob.dissenters.len() < MAX_DISSENTERS;
+        if *have == HaveMap::All && room && !blob.dissenters.contains(&from.id) {
+            blob.dissenters.push(from.id);
+        }
+        self.refuse_neighbour(ix, from.id);
     }
 
     /// Takes a node that said `Hello` first, and has so many pieces, as a neighbour if there is room.

@@ -69,7 +69,7 @@ impl Swarm {
                 self.blob_mut(ix).claims.settled = false;
                 self.outputs.push_back(Output::Doubt { blob: *key, piece, other });
             }
-            News::Wrong(signers) => self.convict_signers(&signers),
+            News::Wrong(signers) => self.strike_all(&signers, Blame::WrongChain),
         }
         if let Some(ix) = self.find(key) {
             self.ask_for_chains(ix);
@@ -170,7 +170,7 @@ impl Swarm {
         } else {
             self.use_chain(ix, enough);
         }
-        self.convict_signers(&liars);
+        self.strike_all(&liars, Blame::WrongChain);
         self.ask_for_chains(ix);
     }
 
@@ -190,11 +190,12 @@ impl Swarm {
         self.blob_mut(ix).claims.suspects = kept;
     }
 
-    fn convict_signers(&mut self, signers: &[NodeId]) {
-        for signer in signers {
-            match self.peers.find(signer) {
-                Some(peer) => self.strike(peer, Blame::WrongChain),
-                None => self.strike_unknown(*signer, Blame::WrongChain),
+    /// Leaves nodes alone for a time, neighbours or not.
+    pub(super) fn strike_all(&mut self, nodes: &[NodeId], blame: Blame) {
+        for node in nodes {
+            match self.peers.find(node) {
+                Some(peer) => self.strike(peer, blame),
+                None => self.strike_unknown(*node, blame),
             }
         }
     }
@@ -305,12 +306,7 @@ impl Swarm {
         }
         claims.struck.extend(&liars);
         claims.struck.truncate(MAX_SUSPECTS);
-        for liar in liars {
-            match self.peers.find(&liar) {
-                Some(peer) => self.strike(peer, Blame::WrongPiece),
-                None => self.strike_unknown(liar, Blame::WrongPiece),
-            }
-        }
+        self.strike_all(&liars, Blame::WrongPiece);
     }
 
     /// Leaves a node alone for a time.
@@ -321,10 +317,7 @@ impl Swarm {
     }
 
     pub(super) fn strike_node(&mut self, contact: &Arc<Contact>, blame: Blame) {
-        match self.peers.find(&contact.id) {
-            Some(peer) => self.strike(peer, blame),
-            None => self.strike_unknown(contact.id, blame),
-        }
+        self.strike_all(&[contact.id], blame);
     }
 
     fn strike_unknown(&mut self, node: NodeId, blame: Blame) {

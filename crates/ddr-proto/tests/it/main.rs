@@ -15,6 +15,7 @@ mod puzzles;
 mod restore;
 mod serve;
 mod sets;
+mod sizes;
 mod solo;
 mod swarm;
 mod sync;

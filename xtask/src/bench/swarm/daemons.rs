@@ -7,16 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::super::client::{self, Content};
-use super::lab::{self, Lab};
 use super::pull::{Client, Running};
 use super::scenario::Fault;
-use crate::netns::{Host, SentBytes};
+use crate::netns::{Lab, SentBytes};
 use crate::run;
-use crate::swarm::Node;
+use crate::swarm::{self, Node};
 use crate::wire::Connection;
 
-/// Where each daemon listens for others.
-const PEER_PORT: u16 = 5001;
 /// From the push to the moment when another node finds what was pushed.
 const FIND_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at what the source has sent.
@@ -29,26 +26,12 @@ pub(super) struct Daemons(Vec<Node>);
 impl Daemons {
     /// Starts them and waits until all are ready.
     pub(super) fn start(lab: &Lab, daemon: &Path, dir: &Path) -> Result<Self> {
-        // One copy at the source: what is measured is how the others get it.
-        let flags = ["--copies=1".to_owned(), "--durability=local".to_owned()];
-        let start = |number: usize, host: &Host, join: Option<&Path>| {
-            let peers = format!("{}:{PEER_PORT}", lab::address(number));
-            host.enter(|| Node::start_at(daemon, dir, &name(number), &peers, join, &flags))
-        };
-        let mut nodes = vec![start(0, lab.source(), None)?];
-        let token = nodes[0].token_file()?;
-        for (number, host) in lab.hosts().iter().enumerate().skip(1) {
-            nodes.push(start(number, host, Some(&token))?);
-        }
-        for (host, node) in lab.hosts().iter().zip(&nodes) {
-            host.enter(|| node.wait_ready())?;
-        }
-        Ok(Self(nodes))
+        swarm::start_in(lab, daemon, dir).map(Self)
     }
 
     /// What node `number` keeps, if `dir` is that of all.
     pub(super) fn data(dir: &Path, number: usize) -> PathBuf {
-        dir.join(name(number)).join("data")
+        dir.join(swarm::name(number)).join("data")
     }
 
     /// Pushes an image to the source; returns when the first of the others finds its layers.
@@ -130,10 +113,6 @@ impl Daemons {
         let memory = self.0[1..].iter().filter_map(|node| node.memory_kib().ok());
         memory.map(|memory| memory.peak).max().context("all were killed")
     }
-}
-
-fn name(number: usize) -> String {
-    format!("n{number}")
 }
 
 /// How many holders a lookup names.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::daemons::Daemons;
-use super::lab::Lab;
 use super::pull::{self, Wanted};
+use crate::netns::Lab;
 
 /// One byte is changed in so many: no piece is as small.
 const STRIDE_BYTES: u64 = 16 * 1024;
