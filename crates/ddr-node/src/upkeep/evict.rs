@@ -161,6 +161,14 @@ impl Upkeep {
                 None => {
                     let report = self.evict(wanted, settings).await?;
                     usage = self.usage().await?;
+                    if report.spared_bytes == 0
+                        && usage.over(CacheSettings { size: None, ..settings }) > 0
+                    {
+                        // Downloads that were broken off can begin anew.
+                        let store = self.shared.store.clone();
+                        blocking(move || store.drop_idle_partials(0)).await.map_err(text)?;
+                        usage = self.usage().await?;
+                    }
                     (report.spared_bytes == 0).then(|| what_is_left(&report))
                 }
             };

@@ -112,7 +112,7 @@ proptest! {
     ) {
         let disk = FaultyDisk::new();
         let store = open(&disk);
-        let other = repository("other");
+        let (own, other) = (app(), repository("other"));
         let (mut model, mut pins, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for (seed, (len, reason, is_shared)) in blobs.into_iter().enumerate() {
             let digest = push(&store, &app(), &content(seed as u64, len)).unwrap();
@@ -140,7 +140,7 @@ proptest! {
             let which = which.index(model.len());
             let blob = &mut model[which];
             next_ms();
-            store.touch(if elsewhere { &other } else { &app() }, &blob.digest);
+            store.touch(if elsewhere { &other } else { &own }, &blob.digest);
             // A use of a repository that does not link it says nothing about it.
             if !elsewhere || store.is_linked(&other, &blob.digest).unwrap() {
                 blob.used_ms = now_ms();
