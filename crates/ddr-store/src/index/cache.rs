@@ -114,7 +114,8 @@ where
         }
         let names = self.linking(key)?;
         let mut last_ms = self.used_ms(rules, NO_REPOSITORY, key)?;
-        let mut is_young = rules.is_young(last_ms, false);
+        // Fetched content has no repository before it has its link.
+        let mut is_young = rules.is_young(last_ms, !names.is_empty());
         for name in &names {
             let used_ms = self.used_ms(rules, name, key)?;
             let is_referred = is_referred(&self.references, name, key)?

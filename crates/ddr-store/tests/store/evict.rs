@@ -1,7 +1,7 @@
 //! What makes room when the disk is full, and what must not; what an operator has pinned.
 
 use crate::gc::gc_now;
-use crate::support::{check_sound, content, manifest, names, open, push, repository, tag};
+use crate::support::{check_sound, content, fetch, manifest, names, open, push, repository, tag};
 use ddr_oci::{Digest, RepositoryName};
 use ddr_store::disk::FaultyDisk;
 use ddr_store::{
@@ -105,7 +105,7 @@ proptest! {
     /// The oldest go, no more than are needed, and never what something keeps.
     #[test]
     fn eviction_is_as_the_model_says(
-        blobs in prop::collection::vec((1..3000_usize, reason(), any::<bool>()), 1..14),
+        blobs in prop::collection::vec((1..3000_usize, reason(), any::<[bool; 2]>()), 1..14),
         uses in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..20),
         cut in any::<prop::sample::Index>(),
         wanted in 0..20_000_u64,
@@ -114,8 +114,15 @@ proptest! {
         let store = open(&disk);
         let (own, other) = (app(), repository("other"));
         let (mut model, mut pins, mut times) = (Vec::new(), Vec::new(), Vec::new());
-        for (seed, (len, reason, is_shared)) in blobs.into_iter().enumerate() {
-            let digest = push(&store, &app(), &content(seed as u64, len)).unwrap();
+        for (seed, (len, reason, [is_shared, is_fetched])) in blobs.into_iter().enumerate() {
+            let bytes = content(seed as u64, len);
+            let digest = if is_fetched {
+                let digest = fetch(&store, &bytes).unwrap();
+                store.link(&own, &digest).unwrap();
+                digest
+            } else {
+                push(&store, &own, &bytes).unwrap()
+            };
             let is_loose = reason == Reason::Loose;
             if !is_loose {
                 store.put_manifest(&app(), &image(digest), &[]).unwrap();
