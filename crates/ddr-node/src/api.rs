@@ -215,6 +215,8 @@ pub struct Status {
     pub swarms: Vec<SwarmStatus>,
     /// Content that this node keeps for its swarm.
     pub copies: crate::CopiesStatus,
+    /// How full the disk is, and what has made room.
+    pub cache: crate::CacheStatus,
     /// Uploads and fetches of content from peers since start.
     pub traffic: Traffic,
     /// Who served this node since start, most bytes first. At most

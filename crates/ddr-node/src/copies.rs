@@ -28,6 +28,7 @@ use ddr_proto::wire::Contact;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+pub(crate) use audit::is_adopted;
 pub use report::CopiesStatus;
 
 use crate::caller::Caller;

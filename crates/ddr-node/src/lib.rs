@@ -30,6 +30,7 @@ mod names;
 mod node;
 mod overlay;
 mod peers;
+mod pins;
 mod preheat;
 mod pull;
 mod push;
@@ -56,10 +57,13 @@ pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use job::{JobBusy, JobKind, JobState, JobStatus};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
 pub use node::{Bandwidth, Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
+pub use pins::{PinError, PinStatus};
 pub use preheat::{PullNodes, PullNodesError, PullRequest};
 pub use push::Upload;
 pub use throttle::MIN_RATE;
-pub use upkeep::{GcRequest, UpkeepSettings, VerifyRequest};
+pub use upkeep::{
+    CACHE_HIGH, CACHE_LOW, CacheSettings, CacheStatus, GcRequest, UpkeepSettings, VerifyRequest,
+};
 
 /// Runs disk work where it may block. The error is of the task itself: it panicked.
 pub(crate) async fn blocking<T: Send + 'static>(

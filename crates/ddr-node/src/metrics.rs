@@ -56,6 +56,12 @@ pub const COPIES_SOLE: &str = "ddr_copies_sole";
 pub const COPIES_MENDED: &str = "ddr_copies_mended_total";
 /// Bytes of these.
 pub const COPIES_MENDED_BYTES: &str = "ddr_copies_mended_bytes_total";
+/// Blobs that made room for others.
+pub const EVICTED_BLOBS: &str = "ddr_cache_evicted_blobs_total";
+/// Bytes of these.
+pub const EVICTED_BYTES: &str = "ddr_cache_evicted_bytes_total";
+/// Bytes by which the store is over its mark with nothing left that may go.
+pub const CACHE_OVER_BYTES: &str = "ddr_cache_over_bytes";
 /// Nodes in the routing table.
 pub const PEERS: &str = "ddr_peers";
 
@@ -93,6 +99,12 @@ pub fn describe() {
     describe_gauge!(COPIES_SOLE, "Manifests and blobs of which this node has the only copy");
     describe_counter!(COPIES_MENDED, "Copies made on other nodes in the place of lost ones");
     describe_counter!(COPIES_MENDED_BYTES, "Bytes of these");
+    describe_counter!(EVICTED_BLOBS, "Blobs that made room for others");
+    describe_counter!(EVICTED_BYTES, "Bytes of these");
+    describe_gauge!(
+        CACHE_OVER_BYTES,
+        "Bytes by which the store is over its mark with nothing left that may go"
+    );
     describe_gauge!(PEERS, "Nodes in the routing table");
     ddr_net::metrics::describe();
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_net::{Carrier, Identity, Swarm};
-use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use ddr_oci::{Descriptor, Digest, ImageReference, Reference, RepositoryName, Tag};
 use ddr_proto::id::NodeId;
 use ddr_store::{Store, UploadError};
 use tokio::sync::watch;
@@ -32,8 +32,8 @@ use crate::tokens::Tokens;
 use crate::upkeep::{GcRequest, Upkeep, UpkeepSettings, VerifyRequest};
 use crate::{
     Blob, Budget, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
-    PutManifest, PutManifestError, ReadError, StartError, Status, SwarmStatus, TokenError,
-    TokenInfo, Upload, blocking, images, lists,
+    PinError, PinStatus, PutManifest, PutManifestError, ReadError, StartError, Status, SwarmStatus,
+    TokenError, TokenInfo, Upload, blocking, images, lists, pins,
 };
 
 /// Largest blob that is fetched from a peer unless configured otherwise: 1 TiB.
@@ -362,6 +362,7 @@ impl Node {
             fetches_running: inner.pull.running(),
             swarms: inner.pull.swarms(),
             copies: inner.copies.status(),
+            cache: inner.upkeep.cache(),
             traffic: inner.shared.traffic.read(),
             sources: inner.peers.sources(MAX_SOURCES),
             images: inner.peers.images(MAX_SOURCES),
@@ -393,6 +394,22 @@ impl Node {
     /// blobs, without a client that reads them. One run at a time.
     pub async fn start_pull(&self, request: PullRequest) -> Result<JobStatus, JobBusy> {
         self.inner.preheat.start(request).await
+    }
+
+    /// Pins an image that is on this disk: its manifests and blobs stay until it is unpinned or deleted,
+    /// whatever is collected or makes room.
+    pub async fn pin(&self, image: &ImageReference) -> Result<PinStatus, PinError> {
+        pins::pin(&self.inner, image).await
+    }
+
+    /// Ends the pins of an image, named by its digest or as when it was pinned; which they were.
+    pub async fn unpin(&self, image: ImageReference) -> Result<Vec<PinStatus>, ReadError> {
+        pins::unpin(self.store(), image).await
+    }
+
+    /// The images that are pinned.
+    pub async fn pins(&self) -> Result<Vec<PinStatus>, ReadError> {
+        pins::pins(self.store()).await
     }
 
     /// Begins to verify the store, and to bring back from peers what was lost. One run at a time;

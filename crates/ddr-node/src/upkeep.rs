@@ -1,12 +1,14 @@
 //! Upkeep: garbage is collected and the store verified, in the background and when asked.
 //!
 //! Decides when a run begins, how fast it goes, and what happens to what it finds: removed content
-//! is no longer announced, lost content is fetched again from whoever has it. One run of a kind at
+//! is no longer announced, lost content is fetched again from whoever has it. Pulled content makes room where
+//! the disk gets full. One run of a kind at
 //! a time; one that an operator asks for takes the place of one in the background. It must never
 //! hold up clients: every step is short and runs where it may block.
 
 mod ask;
 mod collect;
+mod evict;
 mod scrub;
 
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 use ddr_store::Store;
 use tokio::sync::watch;
+
+pub use evict::{CACHE_HIGH, CACHE_LOW, CacheSettings, CacheStatus};
 
 use crate::blocking;
 use crate::job::{Board, JobBusy, JobKind, JobStatus};
@@ -46,11 +50,18 @@ pub struct UpkeepSettings {
     /// Bytes that the background verifies in a second; 0: nothing; `None`: as many as it takes to
     /// read everything in [`SCRUB_PASS`].
     pub scrub_rate: Option<u64>,
+    /// When pulled content makes room.
+    pub cache: CacheSettings,
 }
 
 impl Default for UpkeepSettings {
     fn default() -> Self {
-        Self { gc_interval: GC_INTERVAL, gc_grace: GC_GRACE, scrub_rate: None }
+        Self {
+            gc_interval: GC_INTERVAL,
+            gc_grace: GC_GRACE,
+            scrub_rate: None,
+            cache: CacheSettings::default(),
+        }
     }
 }
 
@@ -80,6 +91,7 @@ pub(crate) struct Upkeep {
     shared: Arc<Shared>,
     pull: Arc<Pull>,
     overlay: OverlayHandle,
+    room: Arc<evict::Room>,
     /// Where collections are noted.
     pub(crate) collections: Arc<Board>,
     /// Where verifications are noted.
@@ -90,7 +102,8 @@ impl Upkeep {
     pub(crate) fn new(shared: Arc<Shared>, pull: Arc<Pull>, overlay: OverlayHandle) -> Self {
         let collections = Arc::new(Board::new(JobKind::Gc));
         let verifications = Arc::new(Board::new(JobKind::Verify));
-        Self { shared, pull, overlay, collections, verifications }
+        let room = Arc::new(evict::Room::default());
+        Self { shared, pull, overlay, room, collections, verifications }
     }
 
     /// Begins to collect garbage.
@@ -115,6 +128,7 @@ impl Upkeep {
             keep_touches(self.shared.store.clone(), stop.clone()),
             until(stop.clone(), self.collect_regularly(settings)),
             until(stop.clone(), self.ask_regularly()),
+            until(stop.clone(), self.evict_regularly(settings.cache)),
             until(stop, self.scrub_for_ever(settings)),
         );
     }

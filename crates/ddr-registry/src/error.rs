@@ -21,6 +21,8 @@ use crate::respond::{self, Reply};
 const UNAVAILABLE: &str = "UNAVAILABLE";
 /// Code for a fault of this node, as other registries use it.
 const UNKNOWN: &str = "UNKNOWN";
+/// What a client is told when the disk is full.
+const FULL: &str = "the disk of this node is full: push to another node, or give this one room (ddr status says what fills it) and push again";
 
 /// An error answer before it is sent.
 #[derive(Debug)]
@@ -62,9 +64,9 @@ impl ApiError {
             .header(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))
     }
 
-    /// The disk of this node is full.
-    fn no_space(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, UNAVAILABLE, message)
+    /// The disk of this node is full. An upload session stays: the push may be said again.
+    fn no_space() -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, UNAVAILABLE, FULL)
     }
 
     /// A fault of this node. `cause` is for the log only.
@@ -239,7 +241,7 @@ impl From<PutManifestError> for ApiError {
                     .detail(json!({ "digests": digests }))
             }
             PutManifestError::Unavailable(message) => Self::unavailable(message),
-            PutManifestError::NoSpace => Self::no_space("the disk of this node is full"),
+            PutManifestError::NoSpace => Self::no_space(),
             PutManifestError::Store(_) => Self::internal(&message),
         }
     }
@@ -258,9 +260,7 @@ impl From<UploadError> for ApiError {
                 ErrorCode::BlobUploadInvalid,
                 "another request is writing to this upload session",
             ),
-            UploadError::NoSpace => {
-                Self::no_space("the disk of this node is full; the upload session is kept")
-            }
+            UploadError::NoSpace => Self::no_space(),
             UploadError::Unavailable(why) => Self::unavailable(why),
             UploadError::TooManyUploads => Self::too_many("too many open upload sessions"),
             UploadError::DigestMismatch => Self::oci(

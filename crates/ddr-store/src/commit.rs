@@ -14,6 +14,7 @@
 
 use crate::disk::{DiskFile, OpenMode};
 use crate::error::{IndexError, UploadError};
+use crate::index::Removed;
 use crate::staged::Staged;
 use crate::store::{Inner, Store, lock, now_ms};
 use ddr_oci::digest::Digest;
@@ -206,6 +207,18 @@ impl Inner {
     pub(crate) fn remove_blob_files(&self, digest: &Digest) -> io::Result<()> {
         self.remove_if_there(&self.layout.blob(digest))?;
         self.remove_if_there(&self.layout.chain(digest))
+    }
+
+    /// The same for many; how many failed. The caller holds their digests.
+    pub(crate) fn remove_files_of(&self, removed: &Removed) -> u64 {
+        let mut left = 0;
+        for (digest, _) in &removed.blobs {
+            if let Err(error) = self.remove_blob_files(digest) {
+                tracing::warn!(%error, %digest, "a removed blob's files go at the next start");
+                left += 1;
+            }
+        }
+        left
     }
 
     pub(crate) fn remove_if_there(&self, path: &Path) -> io::Result<()> {

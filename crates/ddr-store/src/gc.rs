@@ -269,15 +269,8 @@ impl Gc {
             true => inner.index.remove_links(&free, self.rules())?,
             false => inner.index.remove_orphans(&free, self.rules())?,
         };
-        let mut files_left = 0;
-        for (digest, _) in &removed.blobs {
-            if let Err(error) = inner.remove_blob_files(digest) {
-                tracing::warn!(%error, %digest, "a collected blob's files go at the next start");
-                files_left += 1;
-            }
-        }
+        self.report.files_left += inner.remove_files_of(&removed);
         self.report.kept_by_lease += busy;
-        self.report.files_left += files_left;
         self.report.links_removed += if is_links { removed.rows as u64 } else { 0 };
         self.report.blobs_removed += removed.blobs.len() as u64;
         self.report.bytes_freed += removed.blobs.iter().map(|(_, bytes)| bytes).sum::<u64>();

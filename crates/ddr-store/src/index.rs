@@ -8,6 +8,7 @@
 
 mod audit;
 mod backend;
+mod cache;
 mod cached;
 mod content;
 mod garbage;
@@ -15,15 +16,18 @@ mod group;
 mod keys;
 mod manifests;
 mod names;
+mod pins;
 mod reach;
 mod replicas;
 mod sets;
 mod untagged;
 
 pub(crate) use audit::AuditTable;
+pub(crate) use cache::{CacheRules, Candidate};
 pub(crate) use garbage::{Cursor, Looked, Removed, Rules};
 pub use manifests::{ManifestEntry, StoredManifest};
 pub use names::{MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, NamePage};
+pub use pins::{MAX_PIN_LABEL_BYTES, MAX_PINNED_PARTS, MAX_PINS, PinnedImage};
 pub use replicas::{MAX_REPLICA_RECORD_BYTES, ReplicaRecord};
 pub use sets::{Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, Outcome, SetPage, SetRows};
 
@@ -81,7 +85,7 @@ const SETS: TableDefinition<'_, Place, Ranked> = TableDefinition::new("sets");
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 
 /// How many tables there are.
-const TABLES: usize = 14 + reach::REACH_TABLES + replicas::REPLICA_TABLES;
+const TABLES: usize = 14 + reach::REACH_TABLES + replicas::REPLICA_TABLES + pins::PIN_TABLES;
 
 /// The database, and how to open it again.
 #[derive(Debug)]
@@ -258,5 +262,6 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), IndexError> {
     transaction.open_table(SETS)?;
     transaction.open_table(SETTINGS)?;
     replicas::create_tables(transaction)?;
+    pins::create_tables(transaction)?;
     reach::create_tables(transaction)
 }

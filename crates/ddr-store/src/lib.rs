@@ -6,8 +6,7 @@
 //! whole blob in memory, or know of peers and HTTP. `docs/store.md` has the on-disk format, the
 //! invariants and the orders that follow from them.
 //!
-//! All calls block; an asynchronous caller runs them on threads of their own. What is
-//! deliberately absent: eviction.
+//! All calls block; an asynchronous caller runs them on threads of their own.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +14,7 @@ mod blob;
 mod commit;
 pub mod disk;
 mod error;
+mod evict;
 mod fetch;
 mod gc;
 mod index;
@@ -33,12 +33,13 @@ pub use blob::BlobReader;
 pub use commit::Committed;
 pub use disk::Space;
 pub use error::{IndexError, OpenError, PartialError, PieceError, UploadError};
+pub use evict::{Evict, EvictOptions, EvictReport, EvictStep, MAX_CANDIDATES};
 pub use fetch::{Fetch, FetchReader, MAX_FETCHES};
 pub use gc::{Gc, GcOptions, GcPhase, GcReport, GcStep};
 pub use index::{
-    Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_REPLICA_RECORD_BYTES,
-    MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, ReplicaRecord,
-    SetPage, SetRows, StoredManifest,
+    Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_PIN_LABEL_BYTES,
+    MAX_PINNED_PARTS, MAX_PINS, MAX_REPLICA_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES,
+    ManifestEntry, NamePage, Outcome, PinnedImage, ReplicaRecord, SetPage, SetRows, StoredManifest,
 };
 pub use partial::{
     Checked, IdlePartial, MAX_IDLE_PARTIAL_BYTES, MAX_IDLE_PARTIALS, PARTIAL_IDLE_MS, PartialBlob,

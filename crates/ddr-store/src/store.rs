@@ -3,6 +3,7 @@
 //! Decides nothing: calls about blobs, uploads and fetches stand in their own modules, those
 //! about the index are passed on here.
 
+mod pins;
 mod replicas;
 mod sets;
 

@@ -6,6 +6,7 @@
 mod answer;
 mod guard;
 mod jobs;
+mod pins;
 mod routes;
 
 use std::net::SocketAddr;

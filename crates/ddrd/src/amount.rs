@@ -1,4 +1,4 @@
-//! Amounts of bytes a second as people write them: `50MiB`, `800k`, `1000000`.
+//! Amounts of bytes, and of bytes a second, as people write them: `50MiB`, `800k`, `1000000`.
 
 /// The largest rate, bytes a second: more is no limit at all.
 pub const MAX_RATE: u64 = 1 << 40;
@@ -22,8 +22,21 @@ pub fn rate(text: &str) -> Result<u64, String> {
 ///
 /// See [`rate`].
 pub fn rate_or_zero(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not bytes a second such as 50MiB, 800k or 1000000");
     let bare = text.strip_suffix("/s").unwrap_or(text);
+    let wrong = || format!("{text:?} is not bytes a second such as 50MiB, 800k or 1000000");
+    Ok(amount(bare).ok_or_else(wrong)?.min(MAX_RATE))
+}
+
+/// Parses bytes in the same way; 0 means none. Powers up to `T` and `TiB`.
+///
+/// # Errors
+///
+/// A line that says what would be right.
+pub fn size_or_zero(text: &str) -> Result<u64, String> {
+    amount(text).ok_or_else(|| format!("{text:?} is not bytes such as 200GiB, 2T or 1000000"))
+}
+
+fn amount(bare: &str) -> Option<u64> {
     let end = bare.bytes().take_while(u8::is_ascii_digit).count();
     let (digits, unit) = bare.split_at(end);
     let unit = match unit {
@@ -34,10 +47,12 @@ pub fn rate_or_zero(text: &str) -> Result<u64, String> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        _ => return Err(wrong()),
+        "T" | "TB" => 1_000_000_000_000,
+        "TiB" => 1 << 40,
+        _ => return None,
     };
-    let count: u64 = digits.parse().map_err(|_| wrong())?;
-    Ok(count.saturating_mul(unit).min(MAX_RATE))
+    let count: u64 = digits.parse().ok()?;
+    Some(count.saturating_mul(unit))
 }
 
 #[cfg(test)]
@@ -52,6 +67,14 @@ mod tests {
         assert_eq!(rate("800k"), Ok(800_000));
         assert_eq!(rate("99999999G"), Ok(MAX_RATE));
         assert_eq!(rate_or_zero("0"), Ok(0));
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size_or_zero("200GiB"), Ok(200 << 30));
+        assert_eq!(size_or_zero("3T"), Ok(3_000_000_000_000));
+        assert_eq!(size_or_zero("0"), Ok(0));
+        assert!(size_or_zero("1GiB/s").is_err() && size_or_zero("").is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod job;
 mod limit;
 mod out;
 mod peers;
+mod pin;
 mod pull;
 mod status;
 mod swarms;
@@ -36,6 +37,7 @@ Examples:
   ddr status                       what the daemon on this machine does
   ddr find team/app:1.0            who holds an image
   ddr pull team/app:1.0            bring an image to this disk before anybody runs it
+  ddr pin team/app:1.0             keep an image on this node, whatever makes room
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
@@ -73,6 +75,10 @@ enum Command {
     Find(find::Find),
     /// Bring an image to the disk of this node, and of others, before anybody runs it
     Pull(pull::Pull),
+    /// Keep an image on this node, whatever is collected or makes room
+    Pin(pin::Pin),
+    /// Take a pin back
+    Unpin(pin::Unpin),
     /// Make, list and revoke join tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -154,6 +160,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Images => images::run(&admin).await,
         Command::Find(find) => find::run(&admin, find).await,
         Command::Pull(pull) => pull::run(&admin, pull).await,
+        Command::Pin(pin) => pin::run(&admin, pin).await,
+        Command::Unpin(unpin) => pin::unpin(&admin, unpin).await,
         Command::Token(token) => token::run(&admin, token).await,
         Command::Gc(gc) => gc::run(&admin, gc).await,
         Command::Verify(verify) => verify::run(&admin, verify).await,

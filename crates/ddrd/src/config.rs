@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ddr_net::discover::place::Place;
 use ddr_net::discover::{DnsName, MAX_STATIC};
-use ddr_node::{Bandwidth, CopySettings, MAX_COPIES, MIN_RATE, UpkeepSettings};
+use ddr_node::{Bandwidth, CacheSettings, CopySettings, MAX_COPIES, MIN_RATE, UpkeepSettings};
 
 use crate::{amount, duration};
 
@@ -189,6 +189,7 @@ impl Config {
         default_dir: impl FnOnce() -> Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
         let copies = copies(&settings)?;
+        let cache = cache(&settings)?;
         let data_dir = settings.data_dir.or_else(default_dir).ok_or(ConfigError::NoDataDir)?;
         let registry_tls = match (settings.registry_tls_cert, settings.registry_tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
@@ -213,6 +214,7 @@ impl Config {
                 settings.gc_interval.as_deref(),
                 settings.gc_grace.as_deref(),
                 settings.scrub_rate.as_deref(),
+                cache,
             )?,
             bandwidth: Bandwidth {
                 upload: limit("upload-limit", settings.upload_limit.as_deref())?,
@@ -273,6 +275,7 @@ fn upkeep(
     interval: Option<&str>,
     grace: Option<&str>,
     rate: Option<&str>,
+    cache: CacheSettings,
 ) -> Result<UpkeepSettings, ConfigError> {
     let wrong = |setting| move |reason| ConfigError::Value { setting, reason };
     let span = |setting, text: Option<&str>, default| {
@@ -288,7 +291,24 @@ fn upkeep(
         gc_interval: span("gc-interval", interval, default.gc_interval)?,
         gc_grace,
         scrub_rate: rate.map(amount::rate_or_zero).transpose().map_err(wrong("scrub-rate"))?,
+        cache,
     })
+}
+
+fn cache(settings: &Settings) -> Result<CacheSettings, ConfigError> {
+    let wrong = |setting, reason| ConfigError::Value { setting, reason };
+    let default = CacheSettings::default();
+    let high = settings.cache_high.unwrap_or(default.high);
+    let low = settings.cache_low.unwrap_or(default.low.min(high.saturating_sub(1)));
+    if !(1..=100).contains(&high) {
+        return Err(wrong("cache-high", format!("{high} is not from 1 to 100 percent")));
+    }
+    if low >= high {
+        return Err(wrong("cache-low", format!("{low} is not less than cache-high, {high}")));
+    }
+    let size = settings.cache_size.as_deref().map(amount::size_or_zero).transpose();
+    let size = size.map_err(|reason| wrong("cache-size", reason))?.filter(|size| *size > 0);
+    Ok(CacheSettings { high, low, size, ..default })
 }
 
 fn copies(settings: &Settings) -> Result<CopySettings, ConfigError> {
@@ -394,6 +414,22 @@ mod tests {
         assert!(matches!(given(None, key.clone()), Err(ConfigError::HalfOfTls)));
         assert_eq!(given(None, None).unwrap().registry_tls, None);
         assert!(given(cert, key).unwrap().registry_tls.is_some());
+    }
+
+    #[test]
+    fn watermarks_are_in_order() {
+        let given = |cache_high, cache_low, size: &str| {
+            let cache_size = Some(size.to_owned());
+            resolve(Settings { cache_high, cache_low, cache_size, ..Settings::default() })
+        };
+        let cache = given(None, None, "1GiB").unwrap().upkeep.cache;
+        assert_eq!((cache.high, cache.low, cache.size), (80, 60, Some(1 << 30)));
+        let cache = given(Some(40), None, "0").unwrap().upkeep.cache;
+        assert_eq!((cache.high, cache.low, cache.size), (40, 39, None));
+        for (high, low, size) in [(0, 0, "0"), (101, 50, "0"), (50, 50, "0"), (90, 50, "much")] {
+            let refused = given(Some(high), Some(low), size);
+            assert!(matches!(refused, Err(ConfigError::Value { .. })), "{high} {low} {size}");
+        }
     }
 
     #[test]

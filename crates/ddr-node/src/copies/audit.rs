@@ -25,6 +25,11 @@ const MAX_SURPLUS: usize = 65_536;
 /// Where it is noted that the content of an earlier version has its rows.
 const ADOPTED: &str = "copies-adopted";
 
+/// Whether the content of an earlier version has its rows: before that, what has none is no cache. Blocks.
+pub(crate) fn is_adopted(store: &ddr_store::Store) -> Result<bool, ddr_store::IndexError> {
+    Ok(store.get_setting(ADOPTED)?.is_some())
+}
+
 /// What was said about each part: who keeps it, who does not.
 #[derive(Default)]
 struct Said {

@@ -91,7 +91,7 @@ impl Upkeep {
     }
 
     /// Takes announcements back, unless the content is here after all.
-    async fn withdraw(&self, digests: Vec<Digest>) {
+    pub(super) async fn withdraw(&self, digests: Vec<Digest>) {
         let withdrawals = digests.into_iter().map(|digest| async move {
             if !self.is_held(digest).await {
                 self.overlay.withdraw(Key::of_content(&digest)).await;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ddr_net::{Carrier, Client, ClientLimits, Identity, MemoryNetwork, Swarm};
 use ddr_node::{
-    Blob, CopySettings, Durability, JobKind, JobState, JobStatus, Limits, Node, NodeConfig, Sources,
+    Blob, CacheSettings, CopySettings, Durability, JobKind, JobState, JobStatus, Limits, Node,
+    NodeConfig, Sources, UpkeepSettings,
 };
 use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, media_type};
 use ddr_proto::id::NodeId;
@@ -41,6 +42,7 @@ pub(crate) struct Machine {
     pub(crate) zone: String,
     /// None beyond the node that takes content in, unless a test says so.
     copies: CopySettings,
+    cache: CacheSettings,
     identity: Arc<Identity>,
     swarm: Swarm,
 }
@@ -62,6 +64,7 @@ impl Bed {
             gate: Arc::default(),
             zone: String::new(),
             copies: LONE,
+            cache: CacheSettings::default(),
             identity,
             swarm,
         }
@@ -107,7 +110,11 @@ impl Bed {
             advertise: vec![machine.addr],
             zone: machine.zone.clone(),
             bootstrap: others.iter().map(|other| other.addr).collect(),
-            limits: Limits { copies: machine.copies, ..Limits::default() },
+            limits: Limits {
+                copies: machine.copies,
+                upkeep: UpkeepSettings { cache: machine.cache, ..UpkeepSettings::default() },
+                ..Limits::default()
+            },
         };
         Node::start_with(config, sources).await.expect("the node starts")
     }
@@ -156,6 +163,14 @@ impl Machine {
     /// The same with other settings for copies.
     pub(crate) fn keeping(self, copies: CopySettings) -> Self {
         Self { copies, ..self }
+    }
+
+    /// The same with room for so many bytes of blobs, and no patience with what is not used.
+    pub(crate) fn caching(self, bytes: u64) -> Self {
+        let (high, low, size) = (100, 0, Some(bytes));
+        let soon = Duration::from_millis(50);
+        let cache = CacheSettings { high, low, size, min_age: Duration::ZERO, look_every: soon };
+        Self { cache, ..self }
     }
 
     /// The store; only one at a time may be open.

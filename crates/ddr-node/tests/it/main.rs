@@ -3,6 +3,7 @@
 mod bed;
 mod bootstrap;
 mod copies;
+mod evict;
 mod faults;
 mod gate;
 mod hostile;

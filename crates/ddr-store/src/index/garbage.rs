@@ -23,7 +23,7 @@ pub(crate) const LOOK_ROWS: usize = 1024;
 /// Rows removed in one write transaction, about as many syncs of directories saved.
 pub(crate) const REMOVE_ROWS: usize = 64;
 /// A use this far in the future was noted by a clock that was wrong: it counts as one of now.
-const MAX_SKEW_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const MAX_SKEW_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What decides about one run.
 #[derive(Debug, Clone, Copy)]
@@ -125,8 +125,7 @@ impl Rules<'_> {
         leases: &impl ReadableTable<DigestKey, u64>,
         key: &[u8],
     ) -> Result<bool, IndexError> {
-        let leased = leases.get(key)?.is_some_and(|until| until.value() > self.now_ms);
-        Ok(leased || self.uses.is_pinned(&keys::digest(key)?, self.now_ms))
+        is_held(self.uses, self.now_ms, leases, key)
     }
 
     /// What the grace window says.
@@ -190,6 +189,17 @@ impl Rules<'_> {
         t.open_table(TOUCHED)?.insert((repository, key), self.now_ms)?;
         Ok(())
     }
+}
+
+/// Whether a lease or a pin holds the content.
+pub(super) fn is_held(
+    uses: &Uses,
+    now_ms: u64,
+    leases: &impl ReadableTable<DigestKey, u64>,
+    key: &[u8],
+) -> Result<bool, IndexError> {
+    let leased = leases.get(key)?.is_some_and(|until| until.value() > now_ms);
+    Ok(leased || uses.is_pinned(&keys::digest(key)?, now_ms))
 }
 
 /// Whether a manifest of the repository refers to a digest; with no digest, whether there is one

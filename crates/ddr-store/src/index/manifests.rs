@@ -2,7 +2,7 @@
 
 use super::keys::{self, Key};
 use super::{
-    Index, MANIFESTS, REFERRERS, REPOSITORIES, REVISION_OF, REVISIONS, TAGS, content, reach,
+    Index, MANIFESTS, REFERRERS, REPOSITORIES, REVISION_OF, REVISIONS, TAGS, content, pins, reach,
     replicas,
 };
 use crate::error::IndexError;
@@ -279,6 +279,7 @@ pub(super) fn remove(
         t.open_table(REFERRERS)?.remove((name, subject.as_slice(), key))?;
     }
     replicas::drop_record(t, name, key)?;
+    pins::unpin(t, name, key)?;
     reach::forget(t, name, key)?;
     let mut revision_of = t.open_table(REVISION_OF)?;
     revision_of.remove((key, name))?;

@@ -9,7 +9,7 @@ use super::{BLOBS, DigestKey, Index, LINKS, REVISIONS};
 use crate::error::IndexError;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use std::ops::Bound;
 
 /// (repository, manifest) -> record.
@@ -184,12 +184,15 @@ impl Index {
 
     /// Whether content is kept here for the swarm, in any repository.
     pub(crate) fn is_replica(&self, part: &Digest) -> Result<bool, IndexError> {
-        self.read(|t| is_kept(t, Key::of(part).get()))
+        self.read(|t| is_kept(&t.open_table(REPLICA_OF)?, Key::of(part).get()))
     }
 }
 
-fn is_kept(t: &ReadTransaction, part: &[u8]) -> Result<bool, IndexError> {
-    let table = t.open_table(REPLICA_OF)?;
+/// Whether a part is kept for any manifest.
+pub(super) fn is_kept(
+    table: &impl ReadableTable<(DigestKey, &'static str, DigestKey), ()>,
+    part: &[u8],
+) -> Result<bool, IndexError> {
     let next = table.range((part, "", &[][..])..)?.next();
     Ok(match next {
         Some(row) => row?.0.value().0 == part,

@@ -5,6 +5,7 @@
 mod behaviour;
 mod cost;
 mod crash;
+mod evict;
 mod faults;
 mod gc;
 mod load;

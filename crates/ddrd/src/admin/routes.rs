@@ -8,7 +8,7 @@ use http::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use super::answer::{self, Answer};
-use super::{Admin, guard, jobs};
+use super::{Admin, guard, jobs, pins};
 use crate::config::bandwidth_limit;
 use crate::duration;
 
@@ -54,6 +54,9 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
     }
     if path == "/api/v1/limits" {
         return limits(admin, request.method(), query);
+    }
+    if path == "/api/v1/pins" {
+        return pins::answer(admin, request.method(), query).await;
     }
     if let Some(kind) = jobs::kind(path) {
         return jobs::answer(admin, kind, request.method(), query).await;
@@ -210,7 +213,7 @@ async fn page(admin: &Admin) -> String {
     page.push_str(
         "\n/healthz  /readyz  /metrics\n/api/v1/status  /api/v1/peers  /api/v1/images  /api/v1/swarms\n\
          /api/v1/find?q=REF|DIGEST  /api/v1/tokens  /api/v1/gc  /api/v1/verify  /api/v1/pull\n\
-         /api/v1/limits\n",
+         /api/v1/limits  /api/v1/pins\n",
     );
     page
 }

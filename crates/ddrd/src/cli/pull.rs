@@ -6,6 +6,7 @@ use clap::Args;
 use ddr_node::PullNodes;
 use ddr_oci::{ImageReference, Platform};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::admin::{AdminClient, encode};
 use super::job;
@@ -92,19 +93,34 @@ pub(super) async fn run(admin: &AdminClient, pull: Pull) -> Result<(), CliError>
     if let Some(platform) = &pull.platform {
         query.push_str(&format!("&platform={}", encode(&platform.to_string())));
     }
-    let mut progress = Progress::new(admin.json);
-    let shown = |status: &job::Status| progress.show(&read(status));
-    let (value, status) = job::watch_with(admin, "pull", &query, shown).await?;
-    drop(progress);
-    let report = read(&status);
+    let (value, state, report) = watch(admin, &query).await?;
     if admin.json {
         out::json(&value);
     } else {
-        out::text(&render(&status.state, &report));
+        out::text(&render(&state, &report));
     }
-    match failures(&report) {
+    complete(&state, &report)
+}
+
+/// Brings all of an image here, and shows only the progress.
+pub(super) async fn bring(admin: &AdminClient, image: &ImageReference) -> Result<(), CliError> {
+    let (_, state, report) = watch(admin, &format!("ref={}", encode(&image.to_string()))).await?;
+    complete(&state, &report)
+}
+
+async fn watch(admin: &AdminClient, query: &str) -> Result<(Value, String, Report), CliError> {
+    let mut progress = Progress::new(admin.json);
+    let shown = |status: &job::Status| progress.show(&read(status));
+    let (value, status) = job::watch_with(admin, "pull", query, shown).await?;
+    drop(progress);
+    let report = read(&status);
+    Ok((value, status.state, report))
+}
+
+fn complete(state: &str, report: &Report) -> Result<(), CliError> {
+    match failures(report) {
         Some(failures) => Err(CliError::Incomplete(failures)),
-        None if status.state == "stopped" => {
+        None if state == "stopped" => {
             Err(CliError::Incomplete("the run was stopped before its end".into()))
         }
         None => Ok(()),

@@ -35,6 +35,7 @@ struct View {
     #[serde(default)]
     swarms: Vec<Swarm>,
     copies: Copies,
+    cache: Cache,
     traffic: Traffic,
 }
 
@@ -59,6 +60,19 @@ struct Copies {
     mended_in_s: Option<u64>,
     lost_nodes: usize,
     leaving: bool,
+}
+
+#[derive(Deserialize)]
+struct Cache {
+    disk_bytes: u64,
+    disk_free_bytes: u64,
+    size: Option<u64>,
+    high: u8,
+    low: u8,
+    over_bytes: u64,
+    over_because: Option<String>,
+    evicted_blobs: u64,
+    evicted_bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +118,7 @@ fn render(view: &View) -> String {
             format!("{} names, {} provider records", view.names, view.provider_records),
         ),
         ("copies", copies(&view.copies)),
+        ("disk", disk(&view.cache)),
         (
             "from peers",
             format!(
@@ -157,6 +172,27 @@ fn copies(copies: &Copies) -> String {
     }
     if copies.leaving {
         text += "; draining, takes no new ones";
+    }
+    text
+}
+
+/// How full it is, and what makes room.
+fn disk(cache: &Cache) -> String {
+    if cache.disk_bytes == 0 {
+        return "not looked at yet".into();
+    }
+    let mut text = format!("{} free of {}", size(cache.disk_free_bytes), size(cache.disk_bytes));
+    if let Some(limit) = cache.size {
+        text += &format!(", blobs at most {}", size(limit));
+    }
+    text += &format!("; pulled content makes room from {} % to {} %", cache.high, cache.low);
+    if cache.evicted_blobs > 0 {
+        let (blobs, bytes) = (cache.evicted_blobs, size(cache.evicted_bytes));
+        text += &format!(", {blobs} blobs ({bytes}) have");
+    }
+    if let Some(because) = &cache.over_because {
+        let over = size(cache.over_bytes);
+        text += &format!("; {over} OVER THE MARK, {because}: give it room or add nodes");
     }
     text
 }

@@ -93,6 +93,19 @@ pub struct Settings {
     #[arg(long, value_name = "RATE", env = "DDR_SCRUB_RATE")]
     pub scrub_rate: Option<String>,
 
+    /// Percent of the disk used above which pulled content makes room, the longest unused first [default: 80]
+    #[arg(long, value_name = "PERCENT", env = "DDR_CACHE_HIGH")]
+    pub cache_high: Option<u8>,
+
+    /// Percent of the disk used down to which it does [default: 60]
+    #[arg(long, value_name = "PERCENT", env = "DDR_CACHE_LOW")]
+    pub cache_low: Option<u8>,
+
+    /// Bytes that all blobs may have, such as 200GiB: the same percents of it count, too; 0 for no
+    /// limit but the disk [default: 0]
+    #[arg(long, value_name = "SIZE", env = "DDR_CACHE_SIZE")]
+    pub cache_size: Option<String>,
+
     /// Bytes a second that go to other nodes at most, such as 20MiB; 0 for no limit [default: 0]
     #[arg(long, value_name = "RATE", env = "DDR_UPLOAD_LIMIT")]
     pub upload_limit: Option<String>,
@@ -208,6 +221,9 @@ impl Settings {
             gc_interval: self.gc_interval.or(below.gc_interval),
             gc_grace: self.gc_grace.or(below.gc_grace),
             scrub_rate: self.scrub_rate.or(below.scrub_rate),
+            cache_high: self.cache_high.or(below.cache_high),
+            cache_low: self.cache_low.or(below.cache_low),
+            cache_size: self.cache_size.or(below.cache_size),
             upload_limit: self.upload_limit.or(below.upload_limit),
             download_limit: self.download_limit.or(below.download_limit),
             copies: self.copies.or(below.copies),
@@ -243,6 +259,7 @@ mod tests {
                     zone = 'z'\nregistry-tls-cert = 'c'\nregistry-tls-key = 'k'\n\
                      log = 'debug'\nlog-format = 'json'\n\
                      gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n\
+                    cache-high = 90\ncache-low = 50\ncache-size = '200GiB'\n\
                     upload-limit = '1M'\ndownload-limit = '2M'\n\
                     copies = 2\ndurability = 'all'\ncopies-grace = '5m'\ncopies-rate = '9M'\n\
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
