@@ -6,14 +6,17 @@
 mod admin;
 mod demo;
 mod drain;
+mod export;
 mod find;
 mod gc;
 mod images;
+mod import;
 mod job;
 mod limit;
 mod out;
 mod peers;
 mod pull;
+mod registry;
 mod status;
 mod swarms;
 mod token;
@@ -24,7 +27,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::archive::ArchiveError;
 use crate::client::ClientError;
+use crate::client::registry::RegistryError;
 use crate::config::DEFAULT_ADMIN;
 use crate::demo::DemoError;
 use admin::AdminClient;
@@ -36,6 +41,8 @@ Examples:
   ddr status                       what the daemon on this machine does
   ddr find team/app:1.0            who holds an image
   ddr pull team/app:1.0            bring an image to this disk before anybody runs it
+  ddr import app.tar               push the images of a docker save or an OCI layout
+  ddr export team/app:1.0 app.tar  an image into a file
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
@@ -73,6 +80,10 @@ enum Command {
     Find(find::Find),
     /// Bring an image to the disk of this node, and of others, before anybody runs it
     Pull(pull::Pull),
+    /// Push images from an OCI layout or a docker archive into the swarm
+    Import(import::Import),
+    /// Write an image as an OCI layout, in a directory or a tar
+    Export(export::Export),
     /// Make, list and revoke join tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -118,6 +129,15 @@ pub enum CliError {
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// An archive cannot be read or written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The registry did not take or give something.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// What was asked does not go together; the exit status is 2.
+    #[error("{0}; see --help")]
+    Usage(String),
     /// The runtime could not start.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -131,7 +151,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ddr: {}", error.to_string().replace('\n', " "));
-            ExitCode::FAILURE
+            if matches!(error, CliError::Usage(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -154,6 +174,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Images => images::run(&admin).await,
         Command::Find(find) => find::run(&admin, find).await,
         Command::Pull(pull) => pull::run(&admin, pull).await,
+        Command::Import(import) => import::run(&admin, import).await,
+        Command::Export(export) => export::run(&admin, export).await,
         Command::Token(token) => token::run(&admin, token).await,
         Command::Gc(gc) => gc::run(&admin, gc).await,
         Command::Verify(verify) => verify::run(&admin, verify).await,
@@ -161,6 +183,11 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Drain(drain) => drain::run(&admin, drain).await,
         Command::Demo(demo) => demo::run(demo).await,
     }
+}
+
+/// What a task on another thread gave.
+async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, CliError> {
+    task.await.map_err(|error| CliError::Runtime(std::io::Error::other(error)))
 }
 
 #[cfg(test)]
