@@ -201,11 +201,13 @@ fn damaged_and_missing_blobs_are_named() {
     let verified = archive.blob(layer).unwrap().verify(layer);
     assert!(matches!(verified, Err(ArchiveError::Digest { .. })), "{verified:?}");
 
-    let other = manifest(b"{}", &[]);
-    let mut wrong = descriptor(OCI_MANIFEST, &other);
-    wrong.digest = Digest::sha256(b"layer");
-    wrong.size = 5;
-    assert!(matches!(archive.closure(&wrong), Err(ArchiveError::Digest { .. })));
+    let archive = open(&tar).unwrap();
+    let mut lies = root.clone();
+    lies.digest = Digest::sha256(b"layer");
+    lies.size = 5;
+    assert!(matches!(archive.closure(&lies), Err(ArchiveError::Manifest { .. })), "no manifest");
+    lies.size = 6;
+    assert!(matches!(archive.closure(&lies), Err(ArchiveError::Size { .. })));
 }
 
 #[test]
@@ -335,7 +337,7 @@ fn an_export_that_is_given_up_leaves_nothing() {
         writer.begin(&blob).unwrap();
         writer.write(b"wrong").unwrap();
         assert!(matches!(writer.end(), Err(ArchiveError::Digest { .. })));
-        writer.begin(&blob).unwrap();
+        writer.begin(&descriptor(OCI_LAYER, b"short")).unwrap();
         assert!(matches!(writer.write(b"longer"), Err(ArchiveError::Size { .. })));
         drop(writer);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

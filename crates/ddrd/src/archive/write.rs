@@ -117,7 +117,9 @@ impl Writer {
         if let Some(list) = docker::list(root, closure, tag) {
             self.file(docker::LIST, &list)?;
         }
-        for (manifest, bytes) in &closure.manifests {
+        // One that is a layer of another as well comes with the blobs.
+        let is_blob = |manifest: &Descriptor| closure.blobs.contains_key(&manifest.digest);
+        for (manifest, bytes) in closure.manifests.iter().filter(|(m, _)| !is_blob(m)) {
             self.file(&blob_path(&manifest.digest), bytes)?;
         }
         Ok(())

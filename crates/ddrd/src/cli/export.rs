@@ -60,7 +60,7 @@ async fn written(admin: &AdminClient, export: &Export) -> Result<(), CliError> {
     let registry = super::registry::of(admin).await?;
     let (root, closure) = collect(&registry, export).await?;
     let mut writer = Writer::create(&export.target)?;
-    writer.head(&root, &closure, &export.image.to_string())?;
+    writer.head(&root, &closure, &name_of(&export.image, &root))?;
     let show = if admin.json { Show::Nowhere } else { Show::Stderr };
     let progress = Progress::new("export".into(), closure.blob_bytes(), show);
     for blob in closure.blobs.values() {
@@ -78,6 +78,15 @@ async fn written(admin: &AdminClient, export: &Export) -> Result<(), CliError> {
         out::text(&format!("{}  {} blobs, {}\n", root.digest, blobs, size(bytes)));
     }
     Ok(())
+}
+
+/// What readers will call the image: what was asked for, with the digest of what is written.
+fn name_of(image: &ImageReference, root: &Descriptor) -> String {
+    let mut image = image.clone();
+    if let Reference::Digest(digest) = &mut image.reference {
+        *digest = root.digest;
+    }
+    image.to_string()
 }
 
 /// The manifests of the image, each checked.
