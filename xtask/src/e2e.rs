@@ -3,6 +3,7 @@
 //! Each suite starts a swarm of its own on loopback and a client as a user has it, and looks only
 //! at what the client and the registry answer. All of it runs inside [`crate::sandbox`].
 
+mod archive;
 mod artifact;
 mod buildah;
 mod conformance;
@@ -78,6 +79,8 @@ pub(crate) enum Suite {
     Helm,
     /// curl: an artifact with a subject, and its referrers
     Artifact,
+    /// ddr import and export against the files of skopeo, docker and podman
+    Archive,
     /// cargo and ddr: the first commands of the README
     Readme,
     /// OCI conformance program at levels 1.1 and dev: a lone node; writes to A, reads from B
@@ -196,6 +199,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Cosign => cosign::suite(context, &dir, checks),
             Suite::Helm => helm::suite(context, &dir, checks),
             Suite::Artifact => artifact::suite(context, &dir, checks),
+            Suite::Archive => archive::suite(context, &dir, checks),
             Suite::Readme => readme::suite(context, &dir, checks),
             Suite::Conformance => conformance::suite(context, &dir, checks),
             Suite::Mdns => mdns::suite(context, &dir, checks),

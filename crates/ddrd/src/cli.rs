@@ -6,15 +6,18 @@
 mod admin;
 mod demo;
 mod drain;
+mod export;
 mod find;
 mod gc;
 mod images;
+mod import;
 mod job;
 mod limit;
 mod out;
 mod peers;
 mod pin;
 mod pull;
+mod registry;
 mod status;
 mod swarms;
 mod token;
@@ -25,7 +28,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::archive::ArchiveError;
 use crate::client::ClientError;
+use crate::client::registry::RegistryError;
 use crate::config::DEFAULT_ADMIN;
 use crate::demo::DemoError;
 use admin::AdminClient;
@@ -38,6 +43,8 @@ Examples:
   ddr find team/app:1.0            who holds an image
   ddr pull team/app:1.0            bring an image to this disk before anybody runs it
   ddr pin team/app:1.0             keep an image on this node, whatever makes room
+  ddr import app.tar               push the images of a docker save or an OCI layout
+  ddr export team/app:1.0 app.tar  an image into a file
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
@@ -79,6 +86,10 @@ enum Command {
     Pin(pin::Pin),
     /// Take a pin back
     Unpin(pin::Unpin),
+    /// Push images from an OCI layout or a docker archive into the swarm
+    Import(import::Import),
+    /// Write an image as an OCI layout, in a directory or a tar
+    Export(export::Export),
     /// Make, list and revoke join tokens
     #[command(subcommand)]
     Token(token::Token),
@@ -124,6 +135,15 @@ pub enum CliError {
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// An archive cannot be read or written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The registry did not take or give something.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// What was asked does not go together; the exit status is 2.
+    #[error("{0}; see --help")]
+    Usage(String),
     /// The runtime could not start.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
@@ -137,7 +157,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ddr: {}", error.to_string().replace('\n', " "));
-            ExitCode::FAILURE
+            if matches!(error, CliError::Usage(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -162,6 +182,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Pull(pull) => pull::run(&admin, pull).await,
         Command::Pin(pin) => pin::run(&admin, pin).await,
         Command::Unpin(unpin) => pin::unpin(&admin, unpin).await,
+        Command::Import(import) => import::run(&admin, import).await,
+        Command::Export(export) => export::run(&admin, export).await,
         Command::Token(token) => token::run(&admin, token).await,
         Command::Gc(gc) => gc::run(&admin, gc).await,
         Command::Verify(verify) => verify::run(&admin, verify).await,
@@ -169,6 +191,11 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Drain(drain) => drain::run(&admin, drain).await,
         Command::Demo(demo) => demo::run(demo).await,
     }
+}
+
+/// What a task on another thread gave.
+async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, CliError> {
+    task.await.map_err(|error| CliError::Runtime(std::io::Error::other(error)))
 }
 
 #[cfg(test)]

@@ -2,13 +2,17 @@
 //!
 //! One connection a request. It must never read an answer without a bound or wait without an end.
 
+pub mod registry;
+
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -47,26 +51,57 @@ pub enum ClientError {
 /// See [`ClientError`]. An HTTP error status is not an error here.
 pub async fn send<B>(
     address: SocketAddr,
-    mut request: Request<B>,
+    request: Request<B>,
 ) -> Result<Response<Incoming>, ClientError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let broken = |error: hyper::Error| broken(address, &error);
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-    let Ok(Ok(stream)) = stream else { return Err(ClientError::NoServer(address)) };
+    upload(address, request, &AtomicU64::new(0)).await
+}
+
+/// The same for a body that takes long: it is given up when `sent`, which the body counts up, stands
+/// still for [`ANSWER_TIMEOUT`].
+///
+/// # Errors
+///
+/// See [`ClientError`].
+pub async fn upload<B>(
+    address: SocketAddr,
+    mut request: Request<B>,
+    sent: &AtomicU64,
+) -> Result<Response<Incoming>, ClientError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     if let Ok(host) = HeaderValue::from_str(&address.to_string()) {
         request.headers_mut().insert(header::HOST, host);
     }
-    let io = TokioIo::new(stream);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(io).await.map_err(broken)?;
-    tokio::spawn(connection);
-    match timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
-        Ok(answer) => answer.map_err(broken),
-        Err(_) => Err(ClientError::TimedOut(address)),
+    let mut answer = std::pin::pin!(connect(address).await?.send_request(request));
+    let mut before = 0;
+    loop {
+        match timeout(ANSWER_TIMEOUT, &mut answer).await {
+            Ok(answer) => return answer.map_err(|error| broken(address, &error)),
+            Err(_) if sent.load(Ordering::Relaxed) == before => {
+                return Err(ClientError::TimedOut(address));
+            }
+            Err(_) => before = sent.load(Ordering::Relaxed),
+        }
     }
+}
+
+async fn connect<B>(address: SocketAddr) -> Result<SendRequest<B>, ClientError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let Ok(Ok(stream)) = stream else { return Err(ClientError::NoServer(address)) };
+    let hello = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = hello.map_err(|error| broken(address, &error))?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 /// Reads the whole body, at most [`MAX_ANSWER_BYTES`].
@@ -80,6 +115,27 @@ pub async fn read(address: SocketAddr, answer: Response<Incoming>) -> Result<Byt
         Ok(Ok(bytes)) => Ok(bytes.to_bytes()),
         Ok(Err(error)) => Err(broken(address, error.as_ref())),
         Err(_) => Err(ClientError::TimedOut(address)),
+    }
+}
+
+/// The next bytes of a body; nothing at its end.
+///
+/// # Errors
+///
+/// [`ClientError::Broken`] when it ends early, [`ClientError::TimedOut`] when nothing comes for
+/// [`ANSWER_TIMEOUT`].
+pub async fn next(address: SocketAddr, body: &mut Incoming) -> Result<Option<Bytes>, ClientError> {
+    loop {
+        match timeout(ANSWER_TIMEOUT, body.frame()).await {
+            Err(_) => return Err(ClientError::TimedOut(address)),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => return Err(broken(address, &error)),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(bytes) = frame.into_data() {
+                    return Ok(Some(bytes));
+                }
+            }
+        }
     }
 }
 

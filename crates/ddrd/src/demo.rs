@@ -6,7 +6,6 @@
 mod image;
 mod layer;
 mod nodes;
-mod progress;
 mod report;
 mod transfer;
 
@@ -18,9 +17,10 @@ use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::ClientError;
+use crate::client::registry::RegistryError;
+use crate::progress::{Progress, Show};
 use image::Image;
 use nodes::Nodes;
-use progress::Progress;
 
 /// The repository that the demo pushes to.
 const REPOSITORY: &str = "ddr/demo";
@@ -52,16 +52,9 @@ pub enum DemoError {
     /// A request failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// A registry answered with an error.
-    #[error("{step}: the registry answered {status}: {body}")]
-    Refused {
-        /// What was asked.
-        step: String,
-        /// The HTTP status.
-        status: u16,
-        /// The start of the answer.
-        body: String,
-    },
+    /// A registry did not take or give something.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// What came back is not what was pushed.
     #[error("{0}")]
     Wrong(String),
@@ -123,11 +116,11 @@ async fn story(nodes: &mut Nodes<'_>, dir: &Path, keep: bool) -> Result<(), Demo
     }
 
     let total = image.blobs().map(|blob| blob.size).sum();
-    let push = Arc::new(Progress::new(format!("push to {}", first.name), total));
+    let push = Arc::new(Progress::new(format!("push to {}", first.name), total, Show::Stdout));
     transfer::push(first.registry, &image, &push).await?;
     push.done();
 
-    let pull = Progress::new(format!("pull from {}", last.name), total);
+    let pull = Progress::new(format!("pull from {}", last.name), total, Show::Stdout);
     transfer::pull(last.registry, &image, &pull).await?;
     pull.done();
 

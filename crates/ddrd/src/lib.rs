@@ -7,10 +7,12 @@
 
 pub mod admin;
 pub mod amount;
+pub mod archive;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod duration;
+mod progress;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::images::Image;
 use super::scenario::{self, Client};
@@ -15,20 +15,55 @@ use crate::tools::PODMAN;
 /// Limits of a container. podman's own defaults are above what a restricted root may set.
 const LIMITS: &[&str] = &["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
 
+/// podman with its own storage.
 #[derive(Debug)]
-struct Podman {
+pub(super) struct Podman {
     dir: PathBuf,
     cgroup: String,
 }
 
 pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
     let nodes = three_nodes(setup, dir)?;
-    let podman = Podman { dir: dir.join("podman"), cgroup: setup.cgroup.clone() };
+    let podman = Podman::new(dir, setup);
     scenario::all(&podman, &nodes, setup, checks);
     Ok(())
 }
 
 impl Podman {
+    /// Keeps everything below `dir/podman`.
+    pub(super) fn new(dir: &Path, setup: &Setup) -> Self {
+        Self { dir: dir.join("podman"), cgroup: setup.cgroup.clone() }
+    }
+
+    /// Writes an image into a file, in a format of `podman save`. Nothing of it stays with podman.
+    pub(super) fn save(
+        &self,
+        image: &Image,
+        name: &str,
+        format: &str,
+        archive: &Path,
+    ) -> Result<()> {
+        self.take(image, name)?;
+        let mut save = self.command();
+        save.args(["save", "--quiet", "--format", format, "--output"]).arg(archive);
+        run::output(save.arg(name))?;
+        self.forget()
+    }
+
+    /// Loads an image from a file; the name that it has then.
+    pub(super) fn load(&self, archive: &Path) -> Result<String> {
+        let said = run::output(self.command().args(["load", "--input"]).arg(archive))?;
+        let name = said.lines().find_map(|line| line.rsplit_once(": ")).context("no name")?;
+        Ok(name.1.trim().to_owned())
+    }
+
+    fn take(&self, image: &Image, name: &str) -> Result<()> {
+        let from = format!("oci-archive:{}", image.archive.display());
+        let id = run::output(self.command().args(["pull", "--quiet", &from]))?;
+        run::output(self.command().args(["tag", id.trim(), name]))?;
+        Ok(())
+    }
+
     /// runc, because crun refuses a machine that has both versions of control groups.
     fn command(&self) -> Command {
         let mut command = run::client(PODMAN);
@@ -46,9 +81,7 @@ impl Client for Podman {
     }
 
     fn push(&self, image: &Image, reference: &str) -> Result<()> {
-        let from = format!("oci-archive:{}", image.archive.display());
-        let id = run::output(self.command().args(["pull", "--quiet", &from]))?;
-        run::output(self.command().args(["tag", id.trim(), reference]))?;
+        self.take(image, reference)?;
         run::output(self.command().args(["push", "--tls-verify=false", reference]))?;
         self.forget()
     }

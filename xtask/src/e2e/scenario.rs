@@ -92,7 +92,12 @@ fn debian(client: &dyn Client, nodes: &[Node; 3], images: &Images) -> Result<()>
 }
 
 /// Pulls, runs when the client can, compares, forgets.
-fn pull_and_run(client: &dyn Client, reference: &str, run: &[&str], expected: &str) -> Result<()> {
+pub(super) fn pull_and_run(
+    client: &dyn Client,
+    reference: &str,
+    run: &[&str],
+    expected: &str,
+) -> Result<()> {
     client.pull(reference)?;
     if client.runs() {
         let printed = client.run(reference, run)?;

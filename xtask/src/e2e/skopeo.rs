@@ -45,6 +45,14 @@ pub(super) fn push(archive: &Path, reference: &str) -> Result<()> {
     Ok(())
 }
 
+/// Copies an image from a registry to where skopeo writes: a transport and a path.
+pub(super) fn pull(reference: &str, to: &str) -> Result<()> {
+    let mut copy = run::client(SKOPEO);
+    copy.args(["copy", "--src-tls-verify=false", &format!("docker://{reference}"), to]);
+    run::output(&mut copy)?;
+    Ok(())
+}
+
 /// A manifest or an index, as it is.
 pub(super) fn raw(reference: &str) -> Result<String> {
     let mut inspect = run::client(SKOPEO);
@@ -70,9 +78,7 @@ impl Client for Skopeo {
     }
 
     fn pull(&self, reference: &str) -> Result<()> {
-        let mut copy = run::client(SKOPEO);
-        copy.args(["copy", "--src-tls-verify=false", &format!("docker://{reference}")]);
-        run::output(copy.arg(format!("dir:{}", self.out.display())))?;
+        pull(reference, &format!("dir:{}", self.out.display()))?;
         let pulled = fs::read_to_string(self.out.join("manifest.json"))?;
         ensure!(pulled == raw(reference)?, "the manifest on disk is not the one that is served");
         Ok(())

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod archive;
+#[cfg(test)]
 mod bootstrap;
 #[cfg(test)]
 mod cli;

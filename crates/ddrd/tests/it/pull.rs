@@ -16,7 +16,7 @@ fn ddr(admin: SocketAddr, args: &[&str]) -> Output {
 }
 
 /// Both outputs of a command that ends with this status.
-fn ended(admin: SocketAddr, args: &[&str], code: i32) -> (String, String) {
+pub(crate) fn ended(admin: SocketAddr, args: &[&str], code: i32) -> (String, String) {
     let output = ddr(admin, args);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));

@@ -4,31 +4,43 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::size;
 
 /// Plain lines are printed each time this part of the whole has passed.
 const STEP_PERCENT: u64 = 25;
 
+/// Where progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// On standard output.
+    Stdout,
+    /// On standard error, where standard output is for the result.
+    Stderr,
+    /// Nowhere.
+    Nowhere,
+}
+
 /// One transfer. Shared by reference; counts from any task.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     label: String,
     total: u64,
     moved: AtomicU64,
+    show: Show,
     bar: Option<ProgressBar>,
     started: Instant,
 }
 
 impl Progress {
-    pub(super) fn new(label: String, total: u64) -> Self {
-        let bar = std::io::stdout().is_terminal().then(|| bar(&label, total));
-        Self { label, total, moved: AtomicU64::new(0), bar, started: Instant::now() }
+    pub(crate) fn new(label: String, total: u64, show: Show) -> Self {
+        let bar = show.terminal().map(|target| bar(&label, total, target));
+        Self { label, total, moved: AtomicU64::new(0), show, bar, started: Instant::now() }
     }
 
     /// Counts `bytes` that moved.
-    pub(super) fn add(&self, bytes: u64) {
+    pub(crate) fn add(&self, bytes: u64) {
         let before = self.moved.fetch_add(bytes, Ordering::Relaxed);
         match &self.bar {
             Some(bar) => bar.set_position(before + bytes),
@@ -39,19 +51,39 @@ impl Progress {
     fn plain(&self, before: u64, after: u64) {
         let step = |bytes: u64| bytes * 100 / self.total.max(1) / STEP_PERCENT;
         if step(after) > step(before) {
-            println!("{}: {} %", self.label, step(after) * STEP_PERCENT);
+            self.show.line(&format!("{}: {} %", self.label, step(after) * STEP_PERCENT));
         }
     }
 
     /// Ends the bar and says what it took.
-    pub(super) fn done(&self) {
+    pub(crate) fn done(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
         let seconds = self.started.elapsed().as_secs_f64();
         let bytes = self.moved.load(Ordering::Relaxed);
         let rate = bytes as f64 / 1e6 / seconds.max(0.001);
-        println!("{}: {} in {seconds:.1} s, {rate:.0} MB/s", self.label, size(bytes));
+        let took = format!("{}: {} in {seconds:.1} s, {rate:.0} MB/s", self.label, size(bytes));
+        self.show.line(&took);
+    }
+}
+
+impl Show {
+    /// Where to draw a bar, if somebody looks.
+    fn terminal(self) -> Option<ProgressDrawTarget> {
+        match self {
+            Self::Stdout => std::io::stdout().is_terminal().then(ProgressDrawTarget::stdout),
+            Self::Stderr => std::io::stderr().is_terminal().then(ProgressDrawTarget::stderr),
+            Self::Nowhere => None,
+        }
+    }
+
+    fn line(self, text: &str) {
+        match self {
+            Self::Stdout => println!("{text}"),
+            Self::Stderr => eprintln!("{text}"),
+            Self::Nowhere => {}
+        }
     }
 }
 
@@ -63,8 +95,8 @@ impl Drop for Progress {
     }
 }
 
-fn bar(label: &str, total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), indicatif::ProgressDrawTarget::stdout());
+fn bar(label: &str, total: u64, target: ProgressDrawTarget) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), target);
     let template = "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
