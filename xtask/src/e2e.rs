@@ -37,6 +37,7 @@ use clap::ValueEnum;
 
 use crate::E2eArgs;
 use crate::checks::Checks;
+use crate::jepsen;
 use crate::run;
 use crate::sandbox;
 use crate::swarm::{self, Node};
@@ -82,6 +83,8 @@ pub(crate) enum Suite {
     Swarm64,
     /// kill -9 of a node at random moments, every promise checked after each restart
     Torture,
+    /// five daemons that die, pause and are cut off: is each tag a register all the time?
+    Jepsen,
 }
 
 impl Suite {
@@ -190,6 +193,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Mdns => mdns::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
             Suite::Torture => torture::suite(context, &dir, checks),
+            Suite::Jepsen => jepsen::suite(context, &dir, checks),
         });
     if let Err(error) = result {
         println!("FAILED  {name}\n{error:#}");
