@@ -19,7 +19,7 @@ use std::collections::hash_map::{Entry, HashMap};
 pub(super) type Value = Option<u64>;
 
 /// Configurations that are looked at for the end of one operation; beyond, the history is too hard.
-const MAX_CONFIGURATIONS: usize = 1 << 20;
+const MAX_CONFIGURATIONS: usize = 1 << 18;
 
 /// The same for a whole history.
 const MAX_IN_ALL: usize = 1 << 25;

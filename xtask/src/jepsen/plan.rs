@@ -183,7 +183,7 @@ impl Planner<'_> {
         let lost = |(from, to): &(usize, usize)| match way {
             // Everybody reaches the next one on either side only; a third sees them both.
             0 if victims.len() == 1 && nodes > 3 => {
-                let apart = (nodes + from - to) % nodes;
+                let apart = from.abs_diff(*to);
                 *from < nodes && *to < nodes && apart != 1 && apart != nodes - 1
             }
             // It hears all and is not heard.
