@@ -3,14 +3,15 @@
 //! Wing and Gong's question (1993), answered as Lowe does (2017): events are taken in the order of
 //! time, and an operation is linearized no sooner than its end makes it necessary. A configuration is
 //! what may be true at a moment: which of the operations under way have had their effect, and the
-//! value. Two rules keep the configurations few, and neither loses a linearization:
+//! value. The values that are written differ, so that a read names its write; deletes all write `None`.
+//! These rules keep the configurations few, and none loses a linearization:
 //!
 //! - A read changes nothing, so it has its effect as soon as the value fits.
-//! - A write of unknown outcome whose value nobody reads is left out: were it in a linearization, it
-//!   could be taken out of it. One whose value is read comes before the end of the first such read.
-//!   Deletes of unknown outcome are alike, so only how many were needed counts, the fewer the better.
-//!
-//! The values that are written differ, so that a read names its write; deletes all write `None`.
+//! - A value that is gone does not come back: none is overwritten before the last read of it began.
+//! - A write comes before the end of the first read of it, even if it ends later or never.
+//! - A write whose value nobody reads has its effect right before the next one. Without a known end it
+//!   is left out: were it in a linearization, it could be taken out of it.
+//! - Deletes without a known end are alike: only how many were needed counts, the fewer the better.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::{Entry, HashMap};
@@ -26,6 +27,9 @@ const MAX_IN_ALL: usize = 1 << 25;
 
 /// Operations under way at once: the bits of [`Configuration`].
 const MAX_PENDING: usize = 64;
+
+/// Stands for every value that nobody reads.
+const UNREAD: u64 = u64::MAX - 1;
 
 /// What one operation did, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +59,10 @@ pub(super) enum Verdict {
 
 /// Whether one order explains all of `ops` on a register that says nothing at first.
 pub(super) fn check(ops: &[Op]) -> Verdict {
-    let mut search = Search::new(ops);
-    for event in events(ops) {
+    let reads = reads(ops);
+    let events = events(ops, &reads);
+    let mut search = Search::new(ops, reads);
+    for event in events {
         match event.what {
             What::Return(op) => match search.returned(op) {
                 Ok(true) => {}
@@ -91,27 +97,40 @@ enum What {
     Return(usize),
 }
 
-fn events(ops: &[Op]) -> Vec<Event> {
-    let mut first_read_ns = HashMap::<u64, u64>::new();
+/// The reads of one value.
+#[derive(Debug, Clone, Copy)]
+struct Reads {
+    first_end_ns: u64,
+    /// Those that have not begun.
+    to_come: usize,
+}
+
+fn reads(ops: &[Op]) -> HashMap<u64, Reads> {
+    let mut reads = HashMap::<u64, Reads>::new();
     for op in ops.iter().filter(|op| op.action == Action::Read) {
-        if let (Some(value), Some(end)) = (op.value, op.return_ns) {
-            let first = first_read_ns.entry(value).or_insert(end);
-            *first = end.min(*first);
+        if let (Some(value), Some(end_ns)) = (op.value, op.return_ns) {
+            let of_value = reads.entry(value).or_insert(Reads { first_end_ns: end_ns, to_come: 0 });
+            of_value.first_end_ns = end_ns.min(of_value.first_end_ns);
+            of_value.to_come += 1;
         }
     }
+    reads
+}
+
+fn events(ops: &[Op], reads: &HashMap<u64, Reads>) -> Vec<Event> {
     let mut events = Vec::with_capacity(2 * ops.len());
     for (index, op) in ops.iter().enumerate() {
-        let end_ns = match (op.action, op.return_ns, op.value) {
-            (_, Some(end_ns), _) => end_ns,
-            (Action::Read, None, _) => continue,
-            (Action::Write, None, None) => {
+        let first_read_ns = op.value.and_then(|value| reads.get(&value)).map(|r| r.first_end_ns);
+        let end_ns = match (op.action, op.return_ns, first_read_ns) {
+            (Action::Read, Some(end_ns), _) | (Action::Write, Some(end_ns), None) => end_ns,
+            (Action::Write, end_ns, Some(first_ns)) => {
+                op.invoke_ns.max(end_ns.map_or(first_ns, |end_ns| end_ns.min(first_ns)))
+            }
+            (Action::Write, None, None) if op.value.is_none() => {
                 events.push(Event { at_ns: op.invoke_ns, what: What::UnknownDelete });
                 continue;
             }
-            (Action::Write, None, Some(value)) => match first_read_ns.get(&value) {
-                Some(end_ns) => op.invoke_ns.max(*end_ns),
-                None => continue,
-            },
+            (_, None, None) | (Action::Read, None, Some(_)) => continue,
         };
         events.push(Event { at_ns: op.invoke_ns, what: What::Invoke(index) });
         events.push(Event { at_ns: end_ns, what: What::Return(index) });
@@ -133,6 +152,7 @@ type Reached = HashMap<Configuration, u32>;
 
 struct Search<'a> {
     ops: &'a [Op],
+    reads: HashMap<u64, Reads>,
     /// Operations under way, by slot.
     pending: Vec<Option<usize>>,
     unknown_deletes: u32,
@@ -141,10 +161,11 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(ops: &'a [Op]) -> Self {
+    fn new(ops: &'a [Op], reads: HashMap<u64, Reads>) -> Self {
         let start = Configuration { done: 0, value: None };
         Self {
             ops,
+            reads,
             pending: Vec::new(),
             unknown_deletes: 0,
             reached: [(start, 0)].into(),
@@ -163,6 +184,10 @@ impl<'a> Search<'a> {
         }
         self.pending[slot] = Some(op);
         if self.ops[op].action == Action::Read {
+            let reads = self.ops[op].value.and_then(|value| self.reads.get_mut(&value));
+            if let Some(reads) = reads {
+                reads.to_come -= 1;
+            }
             let before = std::mem::take(&mut self.reached);
             let with_reads = before.into_iter().map(|(at, used)| (self.with_reads(at), used));
             self.reached = with_reads.collect();
@@ -205,18 +230,34 @@ impl<'a> Search<'a> {
 
     /// Where one more write leads from `at`.
     fn steps(&self, at: Configuration, used: u32) -> Vec<(Configuration, u32)> {
-        let mut steps = Vec::new();
-        for (slot, op) in self.pending.iter().enumerate() {
-            let Some(op) = op.map(|op| &self.ops[op]) else { continue };
-            if op.action == Action::Write && at.done & 1 << slot == 0 {
-                let after = Configuration { done: at.done | 1 << slot, value: op.value };
-                steps.push((self.with_reads(after), used));
-            }
+        let reads = at.value.and_then(|value| self.reads.get(&value));
+        if reads.is_some_and(|reads| reads.to_come > 0) {
+            return Vec::new();
         }
+        let left = |slot: usize| at.done & 1 << slot == 0;
+        let writes = self.writes().filter(|(slot, _)| left(*slot));
+        let unread = writes.clone().filter(|(_, value)| *value == Some(UNREAD));
+        let overwritten = unread.fold(0, |bits, (slot, _)| bits | 1 << slot);
+        let after = |slot: usize, value| {
+            let done = at.done | overwritten | 1 << slot;
+            self.with_reads(Configuration { done, value })
+        };
+        let mut steps: Vec<(Configuration, u32)> =
+            writes.map(|(slot, value)| (after(slot, value), used)).collect();
         if used < self.unknown_deletes && at.value.is_some() {
-            steps.push((self.with_reads(Configuration { value: None, ..at }), used + 1));
+            let done = at.done | overwritten;
+            steps.push((self.with_reads(Configuration { done, value: None }), used + 1));
         }
         steps
+    }
+
+    /// Slots and values of the writes under way.
+    fn writes(&self) -> impl Iterator<Item = (usize, Value)> + Clone + '_ {
+        self.pending.iter().enumerate().filter_map(|(slot, op)| {
+            let op = op.map(|op| &self.ops[op]).filter(|op| op.action == Action::Write)?;
+            let is_read = |value: &u64| self.reads.contains_key(value);
+            Some((slot, op.value.map(|value| if is_read(&value) { value } else { UNREAD })))
+        })
     }
 
     /// The same after all reads under way that the value fits.
@@ -250,14 +291,24 @@ fn improve(reached: &mut Reached, at: Configuration, used: u32) -> bool {
 ///
 /// What may be left out: whatever began after the first contradiction, any read, and a write whose
 /// value nobody reads. A history in which that is left out is linearizable if the whole one is.
+/// Deletes without a known end explain nothing here, but must stay.
 pub(super) fn shrink(ops: &[Op]) -> Vec<usize> {
     let broken = |kept: &[usize]| {
         let part: Vec<Op> = kept.iter().map(|index| ops[*index]).collect();
         matches!(check(&part), Verdict::Broken(_))
     };
-    let Verdict::Broken(end) = check(ops) else { return Vec::new() };
-    let end_ns = ops[end].return_ns.unwrap_or(u64::MAX);
-    let mut kept: Vec<usize> = (0..ops.len()).filter(|op| ops[*op].invoke_ns <= end_ns).collect();
+    let mut kept: Vec<usize> = (0..ops.len()).collect();
+    if !broken(&kept) {
+        return Vec::new();
+    }
+    kept.sort_by_key(|op| ops[*op].invoke_ns);
+    let (mut whole, mut broken_at) = (0, kept.len());
+    while whole + 1 < broken_at {
+        let middle = usize::midpoint(whole, broken_at);
+        if broken(&kept[..middle]) { broken_at = middle } else { whole = middle }
+    }
+    kept.truncate(broken_at);
+    kept.sort_unstable();
     loop {
         let before = kept.len();
         let is_read = |index: usize| ops[index].action == Action::Read;
