@@ -41,6 +41,7 @@ use clap::ValueEnum;
 use crate::E2eArgs;
 use crate::burn;
 use crate::checks::Checks;
+use crate::jepsen;
 use crate::run;
 use crate::sandbox;
 use crate::swarm::{self, Node};
@@ -95,6 +96,8 @@ pub(crate) enum Suite {
     Torture,
     /// skopeo, and a node that burns down after every push: no image is lost
     Burn,
+    /// five daemons that die, pause and are cut off: is each tag a register all the time?
+    Jepsen,
 }
 
 impl Suite {
@@ -207,6 +210,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
             Suite::Torture => torture::suite(context, &dir, checks),
             Suite::Burn => burn::suite(context, &dir, checks),
+            Suite::Jepsen => jepsen::suite(context, &dir, checks),
         });
     if let Err(error) = result {
         println!("FAILED  {name}\n{error:#}");

@@ -1,4 +1,4 @@
-//! Development tasks of the workspace: `cargo xtask test | e2e | bench | torture | tidy`.
+//! Development tasks of the workspace: `cargo xtask test | e2e | bench | torture | jepsen | tidy`.
 //!
 //! This program depends on no crate of DDR. It sees the daemon only as its users do: as a program
 //! with flags, three lines of output and three ports. What a task needs and does not find is
@@ -8,6 +8,7 @@ mod bench;
 mod burn;
 mod checks;
 mod e2e;
+mod jepsen;
 mod netns;
 mod run;
 mod sandbox;
@@ -48,6 +49,8 @@ enum Task {
     Torture(TortureArgs),
     /// After every acknowledged push kills a node and removes its disk, and looks for what is lost (needs root)
     Burn(BurnArgs),
+    /// Clients, faults, and whether each tag was a register all the time (needs root)
+    Jepsen(JepsenArgs),
     /// Checks the rules that no compiler checks: edges between crates, file sizes, purity, paths
     Tidy,
     /// Removes what a run leaves, when the process that started this one has ended
@@ -113,6 +116,43 @@ pub(crate) struct BurnArgs {
     /// Burn this program instead of building the release
     #[arg(long, value_name = "FILE")]
     daemon: Option<PathBuf>,
+/// What the check of tags is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct JepsenArgs {
+    /// Daemons at the start
+    #[arg(long, default_value_t = 5)]
+    nodes: usize,
+    /// How long the clients work in each run
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Tags, in two repositories
+    #[arg(long, default_value_t = 3)]
+    tags: usize,
+    /// Clients, spread over the daemons; one more for each daemon that joins
+    #[arg(long, default_value_t = 10)]
+    workers: usize,
+    /// Faults: some of none, kill, pause, partition, clock, join, leave, disk-full, wipe, with commas;
+    /// each: every one alone, then all; without this all at once
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    nemesis: Vec<String>,
+    /// Runs of each
+    #[arg(long, default_value_t = 1)]
+    runs: usize,
+    /// Ten runs of each fault alone, and of all
+    #[arg(long)]
+    long: bool,
+    /// Seed of all operations and faults; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Leave the working directory in place, with all logs
+    #[arg(long)]
+    keep: bool,
+    /// Check this program instead of building the release
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// Judge a history that was kept instead
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
     /// The working directory; set when this program starts itself inside its namespaces
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
@@ -305,6 +345,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Bench { what: BenchTask::Swarm(args) } => bench::swarm::swarm(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
         Task::Burn(args) => burn::run(&workspace, &args),
+        Task::Jepsen(args) => jepsen::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace),
         Task::SweepAfterEnd { dir } => sandbox::sweep_after_end(&dir).map(|()| true),
     }

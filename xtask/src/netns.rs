@@ -27,6 +27,8 @@ const LAN: &str = "ddr-lan";
 const BRIDGE: &str = "br0";
 /// The one interface of a machine.
 const INTERFACE: &str = "eth0";
+/// An interface that nobody has: what is sent there is lost.
+const NOWHERE: &str = "02:00:00:00:00:00";
 /// Longest wait of a packet in the queue of a shaped link.
 const QUEUE: &str = "20ms";
 /// What a shaped link may send at once: so many bytes, and at high rates what it sends in 1 ms. The
@@ -45,6 +47,10 @@ pub(crate) struct Lan {
 pub(crate) struct Host {
     namespace: Namespace,
 }
+
+/// The network of a machine.
+#[derive(Debug)]
+pub(crate) struct Network(File);
 
 /// What has left a machine through its interface. It can be read after the machine has gone.
 #[derive(Debug)]
@@ -91,20 +97,43 @@ impl Host {
         self.namespace.ip(&["addr", "add", address, "dev", INTERFACE])
     }
 
+    /// From now on all that this machine sends to `address` is lost, in silence.
+    pub(crate) fn cut(&self, address: &str) -> Result<()> {
+        let entry = ["lladdr", NOWHERE, "dev", INTERFACE, "nud", "permanent"];
+        self.namespace.ip(&[&["neigh", "replace", address][..], &entry].concat())
+    }
+
+    /// What this machine sends to `address` arrives again.
+    pub(crate) fn mend(&self, address: &str) -> Result<()> {
+        self.namespace.ip(&["neigh", "del", address, "dev", INTERFACE])
+    }
+
     /// Runs `work` in a thread on this machine: what it starts and the sockets that it opens are
     /// there.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let name = File::open(Path::new(NAMES).join(&self.namespace.name))?;
+        let network = self.network()?;
         let inside = || {
-            move_into_link_name_space(name.as_fd(), Some(LinkNameSpaceType::Network))?;
+            network.enter_here()?;
             work()
         };
         let joined = thread::scope(|scope| scope.spawn(inside).join());
         joined.map_err(|_| anyhow!("a thread on {} panicked", self.namespace.name))?
     }
 
+    /// The machine's network, for threads that stay there.
+    pub(crate) fn network(&self) -> Result<Network> {
+        Ok(Network(File::open(Path::new(NAMES).join(&self.namespace.name))?))
+    }
+
     pub(crate) fn sent_bytes(&self) -> Result<SentBytes> {
         self.enter(|| Ok(SentBytes(File::open("/proc/thread-self/net/dev")?)))
+    }
+}
+
+impl Network {
+    /// The calling thread is on the machine from now on, and so is what it starts.
+    pub(crate) fn enter_here(&self) -> Result<()> {
+        Ok(move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?)
     }
 }
 

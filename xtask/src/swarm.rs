@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -45,12 +45,12 @@ pub(crate) struct Node {
     child: Child,
 }
 
-/// What a daemon says about where it listens.
+/// Where a daemon listens, as it says or is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Listening {
-    registry: String,
-    peers: String,
-    admin: String,
+pub(crate) struct Listening {
+    pub(crate) registry: String,
+    pub(crate) peers: String,
+    pub(crate) admin: String,
 }
 
 impl Memory {
@@ -96,17 +96,29 @@ impl Node {
         join: Option<&Path>,
         flags: &[String],
     ) -> Result<Self> {
+        let any = ANY_PORT.to_owned();
+        let at = Listening { registry: any.clone(), peers: peers.to_owned(), admin: any };
+        let mut node = Self::spawn(daemon, dir, name, at, join, flags)?;
+        node.note_addresses()?;
+        Ok(node)
+    }
+
+    /// The same at addresses that are known, without waiting for the daemon.
+    pub(crate) fn spawn(
+        daemon: &Path,
+        dir: &Path,
+        name: &str,
+        at: Listening,
+        join: Option<&Path>,
+        flags: &[String],
+    ) -> Result<Self> {
         let dir = dir.join(name);
         fs::create_dir_all(&dir)?;
         let mut flags = flags.to_vec();
         flags.extend(join.map(|token_file| format!("--join=@{}", token_file.display())));
-        let any = ANY_PORT.to_owned();
-        let at = Listening { registry: any.clone(), peers: peers.to_owned(), admin: any };
         let child = spawn(daemon, &dir, &at, &flags)?;
         let Listening { registry, peers, admin } = at;
-        let mut node = Self { name: name.to_owned(), registry, admin, peers, flags, dir, child };
-        node.note_addresses()?;
-        Ok(node)
+        Ok(Self { name: name.to_owned(), registry, admin, peers, flags, dir, child })
     }
 
     /// Starts the daemon again, after it was killed, where it was: a machine that comes back.
@@ -189,10 +201,20 @@ impl Node {
         Ok(())
     }
 
+    /// Sends a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        run::output(Command::new("kill").args([&format!("-{name}"), &id])).map(drop)
+    }
+
+    /// How the process ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// SIGTERM; the daemon must end in time and with status 0.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        let id = self.child.id().to_string();
-        run::output(Command::new("kill").args(["-TERM", &id]))?;
+        self.signal("TERM")?;
         let status = run::wait_for(&format!("{} stops", self.name), STOP_LIMIT, || {
             Ok(self.child.try_wait()?)
         })?;

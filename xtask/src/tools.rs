@@ -100,6 +100,21 @@ pub(crate) fn ensure_links() -> Result<()> {
     ensure(missing(LINKS))
 }
 
+/// Installs what makes machines on a network, and what moves their clocks.
+pub(crate) fn ensure_machines(with_clocks: bool) -> Result<()> {
+    let mut packages = missing(&[
+        (IP, "iproute2"),
+        ("/usr/bin/curl", "curl"),
+        ("/usr/bin/unshare", "util-linux"),
+        ("/usr/bin/mount", "mount"),
+        SETPRIV,
+    ]);
+    if with_clocks {
+        packages.extend(missing(&[("/usr/bin/faketime", "faketime")]));
+    }
+    ensure(packages)
+}
+
 /// Installs the kernel that runs as a program, and what it starts.
 pub(crate) fn ensure_guest() -> Result<()> {
     let halt = ("/usr/sbin/halt", "systemd-sysv");

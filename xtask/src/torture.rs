@@ -33,7 +33,7 @@ use crate::tools;
 use crate::workspace::{Workspace, cargo};
 
 use content::Content;
-pub(crate) use content::shown as shown_digest;
+pub(crate) use content::{digest_of, shown as shown_digest};
 use daemon::Daemon;
 use space::{Space, blob_file};
 use worker::{Counts, Shared, Worker};

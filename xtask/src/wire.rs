@@ -68,12 +68,17 @@ impl Head {
 impl Connection {
     /// Opens a connection.
     pub(crate) fn open(host: &str) -> io::Result<Self> {
+        Self::open_for(host, SILENCE_LIMIT)
+    }
+
+    /// Opens a connection to a server that may be silent for so long.
+    pub(crate) fn open_for(host: &str, silence: Duration) -> io::Result<Self> {
         let address: SocketAddr =
             host.parse().map_err(|_| io::Error::other(format!("not an address: {host}")))?;
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE_LIMIT))?;
-        stream.set_write_timeout(Some(SILENCE_LIMIT))?;
+        stream.set_read_timeout(Some(silence))?;
+        stream.set_write_timeout(Some(silence))?;
         Ok(Self { stream, host: host.to_owned(), ahead: Vec::new() })
     }
 

@@ -82,6 +82,13 @@ pub(crate) struct Voters {
     pub(crate) silent: BTreeSet<NodeId>,
 }
 
+impl Voters {
+    /// Those that are worth a question.
+    fn asked(&self) -> impl Iterator<Item = &Contact> {
+        self.all.iter().filter(|voter| !self.silent.contains(&voter.id))
+    }
+}
+
 impl Names {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
         Self { parts, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
@@ -234,6 +241,9 @@ impl Parts {
         behind: Vec<Contact>,
         needed: usize,
     ) -> Result<(), ReadError> {
+        if behind.len() < needed {
+            return Err(self.lost("the tag could not be settled on a majority".into()));
+        }
         if behind.is_empty() {
             return Ok(());
         }
@@ -290,10 +300,20 @@ impl Parts {
 
     /// Tells the voters of `record`. Done when a majority keeps it, or something newer, which is
     /// answered.
+    ///
+    /// This node keeps it only after another voter has taken it: a record that all others refuse, as
+    /// one whose stamp is ahead of their clocks, would be the newest to every reader, and none could
+    /// settle it.
     async fn write_to<R: Kept>(&self, record: &R, voters: &Voters) -> Result<Option<R>, ReadError> {
         let mut write = Write::new(record.clone(), voters.all.iter().map(|voter| voter.id));
         voters.silent.iter().for_each(|silent| write.failed(*silent));
-        let mut poll: Poll<Instead<R>> = Poll::put(self, record, voters);
+        let own = self.caller.own();
+        let mut others = Voters { all: voters.all.clone(), silent: voters.silent.clone() };
+        let mut own_is_told = voters.all.len() == 1;
+        if !own_is_told {
+            others.silent.insert(own.id);
+        }
+        let mut poll: Poll<Instead<R>> = Poll::put(self, record, &others);
         let limit = Instant::now() + LIMIT;
         loop {
             match write.decide() {
@@ -310,12 +330,23 @@ impl Parts {
                 }
                 WriteDecision::Wait => {}
             }
-            match tokio::time::timeout_at(limit, poll.next()).await {
+            let answer = tokio::time::timeout_at(limit, poll.next()).await;
+            if matches!(answer, Ok(Some((_, Answer::Said(_))))) && !own_is_told {
+                own_is_told = true;
+                if voters.all.iter().any(|voter| voter.id == own.id) {
+                    poll.put_to(self, record, own);
+                }
+            }
+            match answer {
                 Ok(Some((voter, Answer::Said(None)))) => write.stored(voter),
                 Ok(Some((voter, Answer::Said(Some(newest))))) => {
                     write.not_stored(voter, Some(*newest));
                 }
                 Ok(Some((voter, Answer::Abstained | Answer::Failed))) => write.failed(voter),
+                Ok(None) if !own_is_told => {
+                    own_is_told = true;
+                    write.failed(own.id);
+                }
                 Ok(None) | Err(_) => {
                     return Err(self.lost("the nodes that keep this name took too long".into()));
                 }

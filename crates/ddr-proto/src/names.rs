@@ -121,7 +121,8 @@ pub enum ReadDecision {
         /// The record; a tombstone when its digest is `None`.
         record: NameRecord,
         /// Voters that answered with less: write the record back to them. When fewer than
-        /// [`write_quorum`] voters are known to keep it, await the write before believing it.
+        /// [`write_quorum`] voters are known to keep it, also those that have not answered yet;
+        /// await the write before believing it.
         behind: Vec<NodeId>,
         /// How many voters are known to keep it.
         kept_by: usize,
@@ -187,11 +188,17 @@ impl Read {
                 _ => ReadDecision::Wait,
             };
         };
-        let behind: Vec<NodeId> = answers()
+        let mut behind: Vec<NodeId> = answers()
             .filter(|(_, record)| record.is_none_or(|record| record.cmp_newness(newest).is_lt()))
             .map(|(voter, _)| voter)
             .collect();
         let kept_by = answered - behind.len();
+        // Of an even number of voters a read quorum is no majority: if all of it keeps the record,
+        // the other half may still lack it, and another reader may hear that half only.
+        if kept_by < write_quorum(voters) {
+            let unheard = self.votes.iter().filter(|(_, vote)| **vote == Vote::Pending);
+            behind.extend(unheard.map(|(voter, _)| *voter));
+        }
         ReadDecision::Newest { record: newest.clone(), behind, kept_by }
     }
 }

@@ -249,10 +249,13 @@ impl Parts {
     async fn settle_page(&self, entries: &[MergedEntry], voters: &Voters) -> Result<(), ReadError> {
         let quorum = names::write_quorum(voters.all.len());
         let mut writes = Vec::new();
-        for merged in entries.iter().filter(|merged| !merged.behind.is_empty()) {
+        for merged in entries {
+            let needed = quorum.saturating_sub(merged.kept_by);
+            if needed == 0 && merged.behind.is_empty() {
+                continue;
+            }
             let behind = voters.all.iter().filter(|voter| merged.behind.contains(&voter.id));
             let behind: Vec<Contact> = behind.cloned().collect();
-            let needed = quorum.saturating_sub(merged.kept_by);
             writes.push(self.write_back(&merged.entry, behind, needed));
         }
         let mut writes = stream::iter(writes).buffer_unordered(MAX_WRITES_AT_ONCE);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::names::{Register, SetPage};
-use ddr_proto::wire::{Member, NameRecord, RefuseReason, Request, Response, SetEntry, SetName};
+use ddr_proto::wire::{
+    Contact, Member, NameRecord, RefuseReason, Request, Response, SetEntry, SetName,
+};
 use tokio::task::JoinSet;
 
 use super::{Parts, Voters};
@@ -129,12 +131,20 @@ impl<R: Kept> Poll<Instead<R>> {
     /// Tells every voter that is not silent to store `record`. One that rotted on this disk is told
     /// nobody: whoever tells a forged one is struck.
     pub(crate) fn put(parts: &Parts, record: &R, voters: &Voters) -> Self {
-        if !record.is_sound() {
+        let mut poll = Self { answers: JoinSet::new() };
+        if record.is_sound() {
+            voters.asked().for_each(|voter| poll.put_to(parts, record, voter));
+        } else {
             tracing::error!(?record, "a record that is kept here is damaged");
-            return Self { answers: JoinSet::new() };
         }
+        poll
+    }
+
+    /// Tells one more voter.
+    pub(crate) fn put_to(&mut self, parts: &Parts, record: &R, voter: &Contact) {
         let told = record.clone();
-        Self::ask(parts, voters, &record.put(), move |_, response| told.told(response))
+        let understand = move |_, response| told.told(response);
+        self.ask_one(parts, voter, record.put(), understand);
     }
 }
 
@@ -160,25 +170,33 @@ impl<T: Send + 'static> Poll<T> {
         request: &Request,
         understand: impl Fn(bool, Response) -> Answer<T> + Clone + Send + 'static,
     ) -> Self {
-        let mut answers = JoinSet::new();
-        for voter in voters.all.iter().filter(|voter| !voters.silent.contains(&voter.id)) {
-            let (voter, request, understand) = (voter.clone(), request.clone(), understand.clone());
-            let keeper = parts.keeper.clone();
-            let caller = parts.caller.clone();
-            if voter.id == caller.own().id {
-                answers.spawn(async move {
-                    let response = keeper.answer(request).await;
-                    (voter.id, understand(true, response))
-                });
-            } else {
-                answers.spawn(async move {
-                    let response = caller.call(&voter, request, VOTER_TIMEOUT).await;
-                    let answer = response.map_or(Answer::Failed, |said| understand(false, said));
-                    (voter.id, answer)
-                });
-            }
+        let mut poll = Self { answers: JoinSet::new() };
+        for voter in voters.asked() {
+            poll.ask_one(parts, voter, request.clone(), understand.clone());
         }
-        Self { answers }
+        poll
+    }
+
+    fn ask_one(
+        &mut self,
+        parts: &Parts,
+        voter: &Contact,
+        request: Request,
+        understand: impl Fn(bool, Response) -> Answer<T> + Send + 'static,
+    ) {
+        let (voter, keeper, caller) = (voter.clone(), parts.keeper.clone(), parts.caller.clone());
+        if voter.id == caller.own().id {
+            self.answers.spawn(async move {
+                let response = keeper.answer(request).await;
+                (voter.id, understand(true, response))
+            });
+        } else {
+            self.answers.spawn(async move {
+                let response = caller.call(&voter, request, VOTER_TIMEOUT).await;
+                let answer = response.map_or(Answer::Failed, |said| understand(false, said));
+                (voter.id, answer)
+            });
+        }
     }
 }
 

@@ -136,6 +136,70 @@ async fn without_a_majority_there_is_a_clear_error() {
     assert!(matches!(written, Err(PutManifestError::Unavailable(_))), "{written:?}");
 }
 
+/// A write that reached half of four nodes: neither half may say what the other half contradicts.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_halves_of_four_nodes_do_not_contradict_each_other() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(4).await;
+    let name = repository("halves");
+    let old = push_image(&nodes[0].1, &name, "v1", (1, 1000)).await;
+    let new = push_image(&nodes[0].1, &name, "other", (2, 1000)).await;
+    for (_, node) in &nodes {
+        assert_eq!(resolve(node, &name, "v1").await, Some(old.manifest));
+        assert_eq!(resolve(node, &name, "other").await, Some(new.manifest));
+    }
+    let [a, b, c, d] = [0, 1, 2, 3].map(|number: usize| nodes[number].0.addr);
+    bed.network.partition(&[&[a, b], &[c, d]]);
+    let one = &nodes[0].1;
+    let by_digest = ddr_oci::Reference::Digest(new.manifest);
+    let bytes = one.manifest(&name, &by_digest).await.expect("read").expect("here").bytes;
+    let v1 = by_tag("v1");
+    let written = within(one.put_manifest(&name, &v1, &[], None, bytes)).await;
+    assert!(matches!(written, Err(PutManifestError::Unavailable(_))), "{written:?}");
+    for (_, node) in &nodes {
+        let read = within(node.manifest(&name, &v1)).await;
+        assert!(matches!(read, Err(ReadError::Unavailable(_))), "{read:?}");
+        let listed = within(node.tags(&name, None, 10)).await;
+        assert!(listed.is_err(), "{listed:?}");
+    }
+    bed.network.heal();
+    eventually("both halves say the same", async || {
+        let mut seen = Vec::new();
+        for (_, node) in &nodes {
+            let read = within(node.manifest(&name, &v1)).await;
+            seen.push(read.ok().flatten().map(|manifest| manifest.digest));
+        }
+        seen.iter().all(|digest| digest.is_some() && *digest == seen[0])
+    })
+    .await;
+}
+
+/// A record that no other voter took is not kept by its writer either: else it would be the newest to
+/// every reader, also where no other node may take it, as for a stamp of the future.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_no_other_voter_took_leaves_nothing() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(3).await;
+    let name = repository("refused");
+    let old = push_image(&nodes[0].1, &name, "v1", (1, 1000)).await;
+    let new = push_image(&nodes[0].1, &name, "other", (2, 1000)).await;
+    let [a, b, c] = [0, 1, 2].map(|number: usize| nodes[number].0.addr);
+    bed.network.partition(&[&[a], &[b, c]]);
+    let one = &nodes[0].1;
+    let by_digest = ddr_oci::Reference::Digest(new.manifest);
+    let bytes = one.manifest(&name, &by_digest).await.expect("read").expect("here").bytes;
+    let written = within(one.put_manifest(&name, &by_tag("v1"), &[], None, bytes)).await;
+    assert!(matches!(written, Err(PutManifestError::Unavailable(_))), "{written:?}");
+    bed.network.heal();
+    eventually("the cut off node is back", async || {
+        within(one.manifest(&name, &by_tag("v1"))).await.is_ok()
+    })
+    .await;
+    for (_, node) in &nodes {
+        assert_eq!(resolve(node, &name, "v1").await, Some(old.manifest));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_three_may_fail() {
     let bed = Bed::new();

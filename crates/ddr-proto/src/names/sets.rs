@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{read_quorum, supersedes};
+use super::{read_quorum, supersedes, write_quorum};
 use crate::id::NodeId;
 
 use crate::wire::{Member, SetEntry, SetName};
@@ -58,8 +58,8 @@ pub enum SetDecision {
 pub struct MergedEntry {
     /// The entry; it may say that the member is deleted.
     pub entry: SetEntry,
-    /// Voters that answered with less. When fewer than [`super::write_quorum`] voters keep the
-    /// entry, await the write before believing it.
+    /// Voters that answered with less. When fewer than [`write_quorum`] voters keep the entry, also
+    /// those that have not answered yet; await the write before believing it.
     pub behind: Vec<NodeId>,
     /// How many voters are known to keep it.
     pub kept_by: usize,
@@ -176,8 +176,19 @@ impl SetRead {
                 }
             }
         }
-        let voters: Vec<NodeId> = pages().map(|(voter, _)| voter).collect();
-        let entries = kept.into_values().filter_map(|kept| merged(&voters, &kept)).collect();
+        let heard: Vec<NodeId> = pages().map(|(voter, _)| voter).collect();
+        let unheard = self.votes.iter().filter(|(_, vote)| **vote == Vote::Pending);
+        let unheard: Vec<NodeId> = unheard.map(|(voter, _)| *voter).collect();
+        let quorum = write_quorum(self.votes.len());
+        let entries = kept.into_values().filter_map(|kept| {
+            let mut merged = merged(&heard, &kept)?;
+            // See [`super::Read::decide`].
+            if merged.kept_by < quorum {
+                merged.behind.extend_from_slice(&unheard);
+            }
+            Some(merged)
+        });
+        let entries = entries.collect();
         MergedPage { entries, next: reach.map(|reach| reach.successor()) }
     }
 

@@ -86,8 +86,23 @@ fn a_read_waits_for_a_quorum_and_names_who_is_behind() {
     assert_eq!(read.decide(), ReadDecision::Wait, "second answers and strangers do not count");
     read.answered(id(1), Some(record(8, 1)));
     read.answered(id(2), None);
+    let (newest, behind) = (record(8, 1), vec![id(0), id(2), id(3), id(4)]);
+    assert_eq!(read.decide(), ReadDecision::Newest { record: newest, behind, kept_by: 1 });
+    (3..5).for_each(|voter| read.answered(id(voter), Some(record(8, 1))));
     let (record, behind) = (record(8, 1), vec![id(0), id(2)]);
-    assert_eq!(read.decide(), ReadDecision::Newest { record, behind, kept_by: 1 });
+    assert_eq!(read.decide(), ReadDecision::Newest { record, behind, kept_by: 3 });
+}
+
+#[test]
+fn half_of_an_even_number_of_voters_is_no_majority() {
+    let mut read = Read::new((0..4).map(id));
+    (0..2).for_each(|voter| read.answered(id(voter), Some(record(8, 1))));
+    let (newest, behind) = (record(8, 1), vec![id(2), id(3)]);
+    assert_eq!(read.decide(), ReadDecision::Newest { record: newest, behind, kept_by: 2 });
+    // Who cannot be reached is not asked again: the write back has too few to tell.
+    (2..4).for_each(|voter| read.failed(id(voter)));
+    let (record, behind) = (record(8, 1), vec![]);
+    assert_eq!(read.decide(), ReadDecision::Newest { record, behind, kept_by: 2 });
 }
 
 #[test]
