@@ -116,6 +116,11 @@ pub(crate) struct BurnArgs {
     /// Burn this program instead of building the release
     #[arg(long, value_name = "FILE")]
     daemon: Option<PathBuf>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
 /// What the check of tags is asked to do.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct JepsenArgs {

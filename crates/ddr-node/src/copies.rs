@@ -116,13 +116,13 @@ impl CopySettings {
 }
 
 /// What copies are made of.
-pub(crate) struct Parts {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) pull: Arc<Pull>,
-    pub(crate) overlay: OverlayHandle,
-    pub(crate) caller: Caller,
-    pub(crate) clock: Clock,
-    pub(crate) settings: CopySettings,
+struct Parts {
+    shared: Arc<Shared>,
+    pull: Arc<Pull>,
+    overlay: OverlayHandle,
+    caller: Caller,
+    clock: Clock,
+    settings: CopySettings,
 }
 
 /// A part of a manifest of a repository: (repository, manifest, part).
@@ -150,7 +150,15 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, pull: &Arc<Pull>, names: &crate::names::Parts) -> Self {
+        let parts = Parts {
+            shared: Arc::clone(shared),
+            pull: Arc::clone(pull),
+            overlay: names.overlay.clone(),
+            caller: names.caller.clone(),
+            clock: names.clock,
+            settings: shared.limits.copies,
+        };
         let grace_ms = u64::try_from(parts.settings.grace.as_millis()).unwrap_or(u64::MAX);
         Self {
             ledger: Ledger::new(parts.shared.store.clone(), parts.shared.own.id),

@@ -42,11 +42,13 @@ pub(crate) struct Push {
 
 impl Push {
     pub(crate) fn new(
-        shared: Arc<Shared>,
-        pull: Arc<Pull>,
-        names: Arc<Names>,
-        copies: Arc<Copies>,
+        shared: &Arc<Shared>,
+        pull: &Arc<Pull>,
+        names: &Arc<Names>,
+        copies: &Arc<Copies>,
     ) -> Self {
+        let (shared, pull) = (Arc::clone(shared), Arc::clone(pull));
+        let (names, copies) = (Arc::clone(names), Arc::clone(copies));
         Self { shared, pull, names, copies, released: Arc::default() }
     }
 
@@ -168,7 +170,7 @@ const fn reply(error: &UploadError) -> UploadReply {
     match error {
         UploadError::NoSpace => UploadReply::Full,
         UploadError::Busy => UploadReply::Busy,
-        UploadError::DigestMismatch { .. } => UploadReply::Broken,
+        UploadError::DigestMismatch => UploadReply::Broken,
         _ => UploadReply::Failed,
     }
 }

@@ -97,7 +97,7 @@ impl<'a> Client<'a> {
             Heard::Silence(error) => (None, error.to_string()),
         };
         let outcome = if seen.is_some() { Outcome::Ok } else { Outcome::Fail };
-        self.record(tag, Kind::Read, seen.flatten(), invoke_ns, outcome, said);
+        self.record(tag, Kind::Read, seen.flatten(), invoke_ns, (outcome, said));
         seen
     }
 
@@ -121,7 +121,7 @@ impl<'a> Client<'a> {
         let field = format!("Content-Type: {MANIFEST}");
         let heard = self.ask("PUT", &target(tag), &[&field], Some(&bytes));
         let (outcome, said) = changed(&heard);
-        self.record(tag, Kind::Write, Some(number), invoke_ns, outcome, said);
+        self.record(tag, Kind::Write, Some(number), invoke_ns, (outcome, said));
     }
 
     fn delete(&mut self, tag: usize) {
@@ -132,7 +132,7 @@ impl<'a> Client<'a> {
         let absent = matches!(&heard, Heard::Answer(answer) if answer.head.status == 404);
         let (kind, outcome) =
             if absent { (Kind::Read, Outcome::Ok) } else { (Kind::Delete, outcome) };
-        self.record(tag, kind, None, invoke_ns, outcome, said);
+        self.record(tag, kind, None, invoke_ns, (outcome, said));
     }
 
     /// The names of all tags that this node lists.
@@ -158,8 +158,7 @@ impl<'a> Client<'a> {
         kind: Kind,
         value: Value,
         invoke_ns: u64,
-        outcome: Outcome,
-        said: String,
+        (outcome, said): (Outcome, String),
     ) {
         let return_ns = self.recorder.now_ns();
         let (process, node) = (self.process, self.node);

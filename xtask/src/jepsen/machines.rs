@@ -179,7 +179,7 @@ impl Machine {
     /// Leaves no room on the disk.
     pub(super) fn fill(&self) -> Result<()> {
         for _ in 0..SHRINKS {
-            let disk = rustix::fs::statvfs(&self.data())?;
+            let disk = rustix::fs::statvfs(self.data())?;
             let used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize;
             if self.remount(&format!("size={used}")).is_ok() {
                 return Ok(());

@@ -251,7 +251,7 @@ impl Copies {
                 match copies.mend(&task.item).await {
                     Ok(made) => copies.mended(made, task.bytes, started.elapsed()),
                     Err(error) => {
-                        tracing::warn!(%error, part = %task.item.2, "copies were not mended")
+                        tracing::warn!(%error, part = %task.item.2, "copies were not mended");
                     }
                 }
             });

@@ -77,7 +77,7 @@ impl Copies {
         placement: Placement,
     ) -> Result<Option<KeepAnswer>, ReadError> {
         let mut keeping = self.keeping(&placement).await?;
-        if take && keeping.iter().any(|one| *one == Keeping::Absent) {
+        if take && keeping.contains(&Keeping::Absent) {
             let missing = self.missing_bytes(&placement, &keeping).await?;
             let refusal = match () {
                 () if self.is_leaving() => Some(Keeping::Leaving),
@@ -299,7 +299,7 @@ impl Copies {
             match ended {
                 Ok(true) => here.push(part.clone()),
                 Ok(false) => {
-                    failed = Some(ReadError::Unavailable(format!("nobody gave {}", part.digest)))
+                    failed = Some(ReadError::Unavailable(format!("nobody gave {}", part.digest)));
                 }
                 Err(error) => failed = Some(error),
             }

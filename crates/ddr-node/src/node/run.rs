@@ -21,7 +21,7 @@ use crate::bootstrap::{Book, Bootstrap, Sources};
 use crate::budget::Budget;
 use crate::caller::{Caller, NO_PUZZLE};
 use crate::clock::Clock;
-use crate::copies::{self, Copies};
+use crate::copies::Copies;
 use crate::deleted::Deleted;
 use crate::forget::Forget;
 use crate::names::{self, Keeper, Names, Parts, settle};
@@ -120,23 +120,11 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         names: Arc::clone(&names),
         overlay: overlay.clone(),
     });
-    let copies = Arc::new(Copies::new(copies::Parts {
-        shared: Arc::clone(&shared),
-        pull: Arc::clone(&pull),
-        overlay: overlay.clone(),
-        caller: names.caller().clone(),
-        clock,
-        settings: config.limits.copies,
-    }));
+    let copies = Arc::new(Copies::new(&shared, &pull, &parts));
     let inner = Inner {
         upkeep,
         preheat,
-        push: Arc::new(Push::new(
-            Arc::clone(&shared),
-            Arc::clone(&pull),
-            Arc::clone(&names),
-            Arc::clone(&copies),
-        )),
+        push: Arc::new(Push::new(&shared, &pull, &names, &copies)),
         copies,
         shared,
         pull,

@@ -40,7 +40,7 @@ fn without_time_to_mend_content_is_lost() {
 fn half_of_the_machines_away_for_half_an_hour_is_no_loss() {
     let calm = year(|setup| (setup.days, setup.loss) = (10, 0.001));
     let torn = year(|setup| {
-        (setup.days, setup.loss, setup.rack) = (10, 0.001, Some((0.5, 5, 30 * 60_000)))
+        (setup.days, setup.loss, setup.rack) = (10, 0.001, Some((0.5, 5, 30 * 60_000)));
     });
     let whole = torn.blobs as u64 * (100 << 20);
     assert_eq!(torn.blobs_lost, 0);
