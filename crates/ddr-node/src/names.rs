@@ -217,12 +217,15 @@ impl Parts {
                 Ok(Some(record))
             }
             ReadDecision::Wait => {
-                Err(self.lost("too few of the nodes that keep this tag answered in time".into()))
+                let (answered, of) = (read.count_answered(), voters.all.len());
+                // Of an even number one more than a read quorum, to say that nobody knows the tag.
+                let needed = names::write_quorum(of);
+                Err(self.too_few("that keep this tag answered in time", (answered, of, needed)))
             }
-            ReadDecision::Impossible { answered, needed } => Err(self.lost(format!(
-                "{answered} of {} nodes that keep this tag answered, {needed} are needed",
-                voters.all.len()
-            ))),
+            ReadDecision::Impossible { answered, needed } => {
+                let counts = (answered, voters.all.len(), needed);
+                Err(self.too_few("that keep this tag answered", counts))
+            }
         }
     }
 
@@ -237,6 +240,7 @@ impl Parts {
         if behind.is_empty() {
             return Ok(());
         }
+        let asked = behind.len();
         let mut poll = Poll::put(self, record, &sets::all_of(behind));
         let mut stored = 0;
         let limit = Instant::now() + LIMIT;
@@ -245,7 +249,8 @@ impl Parts {
                 Ok(Some((_, Answer::Said(_)))) => stored += 1,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => {
-                    return Err(self.lost("the tag could not be settled on a majority".into()));
+                    let what = "that lacked the newest record took it";
+                    return Err(self.too_few(what, (stored, asked, needed)));
                 }
             }
         }
@@ -303,10 +308,8 @@ impl Parts {
                 }
                 WriteDecision::Impossible { kept, needed } => {
                     poll.finish_behind();
-                    return Err(self.lost(format!(
-                        "the name was stored on {kept} of {} nodes, {needed} are needed",
-                        voters.all.len()
-                    )));
+                    let counts = (kept, voters.all.len(), needed);
+                    return Err(self.too_few("stored the name", counts));
                 }
                 WriteDecision::Wait => {}
             }
@@ -317,7 +320,9 @@ impl Parts {
                 }
                 Ok(Some((voter, Answer::Abstained | Answer::Failed))) => write.failed(voter),
                 Ok(None) | Err(_) => {
-                    return Err(self.lost("the nodes that keep this name took too long".into()));
+                    let of = voters.all.len();
+                    let counts = (write.count_kept(), of, names::write_quorum(of));
+                    return Err(self.too_few("stored the name in time", counts));
                 }
             }
         }
@@ -341,7 +346,7 @@ impl Parts {
         let own = self.caller.own();
         let members = self.peers.members_alive_lately();
         if answered.is_empty() && self.keeper.is_stranded(members.len()) {
-            return Err(self.lost("this node has not reached its swarm yet".into()));
+            return Err(self.lost("no other node of the swarm has answered this one yet".into()));
         }
         let expected = members.len().max(answered.len()) + 1;
         let mut all = names::voters(own, &answered, key, COPIES);
@@ -390,6 +395,15 @@ impl Parts {
             Ok::<_, ddr_store::IndexError>(())
         };
         blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)
+    }
+
+    /// The error of a question or a write that `answered` of `of` nodes answered or stored.
+    pub(crate) fn too_few(
+        &self,
+        what: &str,
+        (answered, of, needed): (usize, usize, usize),
+    ) -> ReadError {
+        self.lost(format!("{answered} of {of} nodes {what}, {needed} are needed"))
     }
 
     /// The error of what no majority could be had for.

@@ -20,7 +20,7 @@ pub use upload::Upload;
 use crate::announce::Announcer;
 use crate::names::Names;
 use crate::pull::{Pull, Shared};
-use crate::upload_blocking;
+use crate::{ReadError, upload_blocking};
 
 /// How long a request waits for the one before it to let a session go: the client's connection
 /// broke and it comes back while its last bytes are still being written.
@@ -125,10 +125,11 @@ impl Push {
 }
 
 /// A push that cannot be settled in the swarm now.
-pub(crate) fn unavailable(error: crate::ReadError) -> UploadError {
+pub(crate) fn unavailable(error: ReadError) -> UploadError {
     match error {
-        crate::ReadError::Unavailable(why) => UploadError::Unavailable(why),
-        other => UploadError::Io(std::io::Error::other(other.to_string())),
+        ReadError::Unavailable(why) => UploadError::Unavailable(why),
+        ReadError::Busy(_) => UploadError::Unavailable(error.to_string()),
+        ReadError::Store(why) => UploadError::Io(std::io::Error::other(why)),
     }
 }
 

@@ -159,19 +159,32 @@ impl Read {
         }
     }
 
+    /// How many voters answered.
+    #[must_use]
+    pub fn count_answered(&self) -> usize {
+        self.answers().count()
+    }
+
+    /// The newest record that any voter told, however few they are: it may be outdated.
+    #[must_use]
+    pub fn newest(&self) -> Option<&NameRecord> {
+        self.answers().filter_map(|(_, record)| record).max_by(|a, b| a.cmp_newness(b))
+    }
+
+    fn answers(&self) -> impl Iterator<Item = (NodeId, Option<&NameRecord>)> {
+        self.votes.iter().filter_map(|(voter, vote)| match vote {
+            Vote::Answered(record) => Some((*voter, record.as_ref())),
+            Vote::Pending | Vote::Failed => None,
+        })
+    }
+
     /// What may be believed now.
     #[must_use]
     pub fn decide(&self) -> ReadDecision {
         let voters = self.votes.len();
         // Without voters there is nobody to believe.
         let needed = read_quorum(voters).max(1);
-        let answers = || {
-            self.votes.iter().filter_map(|(voter, vote)| match vote {
-                Vote::Answered(record) => Some((*voter, record.as_ref())),
-                Vote::Pending | Vote::Failed => None,
-            })
-        };
-        let answered = answers().count();
+        let answered = self.count_answered();
         let pending = self.votes.values().filter(|vote| **vote == Vote::Pending).count();
         if answered < needed {
             if answered + pending < needed {
@@ -179,15 +192,15 @@ impl Read {
             }
             return ReadDecision::Wait;
         }
-        let newest = answers().filter_map(|(_, record)| record).max_by(|a, b| a.cmp_newness(b));
-        let Some(newest) = newest else {
+        let Some(newest) = self.newest() else {
             return match pending {
                 0 => ReadDecision::Nothing,
                 _ if answered >= write_quorum(voters) => ReadDecision::NothingYet,
                 _ => ReadDecision::Wait,
             };
         };
-        let behind: Vec<NodeId> = answers()
+        let behind: Vec<NodeId> = self
+            .answers()
             .filter(|(_, record)| record.is_none_or(|record| record.cmp_newness(newest).is_lt()))
             .map(|(voter, _)| voter)
             .collect();
@@ -270,15 +283,24 @@ impl<R: Register> Write<R> {
         self.settle(voter, Ack::Failed);
     }
 
+    /// How many voters keep the record, or something newer.
+    #[must_use]
+    pub fn count_kept(&self) -> usize {
+        self.count(Ack::Kept)
+    }
+
+    fn count(&self, wanted: Ack) -> usize {
+        self.acks.values().filter(|ack| **ack == wanted).count()
+    }
+
     /// Whether the write is done.
     #[must_use]
     pub fn decide(&self) -> WriteDecision<R> {
         let needed = write_quorum(self.acks.len());
-        let count = |wanted: Ack| self.acks.values().filter(|ack| **ack == wanted).count();
-        let kept = count(Ack::Kept);
+        let kept = self.count_kept();
         if kept >= needed {
             WriteDecision::Done { superseded_by: self.newer.clone() }
-        } else if kept + count(Ack::Pending) < needed {
+        } else if kept + self.count(Ack::Pending) < needed {
             WriteDecision::Impossible { kept, needed }
         } else {
             WriteDecision::Wait

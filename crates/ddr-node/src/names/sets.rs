@@ -203,12 +203,14 @@ impl Parts {
         match read.decide() {
             SetDecision::Ready => Ok(read),
             SetDecision::Wait => {
-                Err(self.lost("too few of the nodes that keep this list answered in time".into()))
+                let (answered, of) = (read.count_answered(), voters.all.len());
+                let counts = (answered, of, names::read_quorum(of));
+                Err(self.too_few("that keep this list answered in time", counts))
             }
-            SetDecision::Impossible { answered, needed } => Err(self.lost(format!(
-                "{answered} of {} nodes that keep this list answered, {needed} are needed",
-                voters.all.len()
-            ))),
+            SetDecision::Impossible { answered, needed } => {
+                let counts = (answered, voters.all.len(), needed);
+                Err(self.too_few("that keep this list answered", counts))
+            }
         }
     }
 

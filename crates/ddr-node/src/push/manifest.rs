@@ -88,8 +88,7 @@ impl Push {
             match size {
                 Ok(Some(_)) => {}
                 Ok(None) => unknown.push(digest),
-                Err(ReadError::Store(why)) => return Err(PutManifestError::Store(why)),
-                Err(error) => return Err(PutManifestError::Unavailable(error.to_string())),
+                Err(error) => return Err(unavailable(error)),
             }
         }
         if unknown.is_empty() || !self.shared.limits.require_blobs {
@@ -123,8 +122,7 @@ impl Push {
                             return Err(PutManifestError::BlobsUnknown(unknown));
                         }
                     }
-                    Err(ReadError::Store(why)) => return Err(PutManifestError::Store(why)),
-                    Err(error) => return Err(PutManifestError::Unavailable(error.to_string())),
+                    Err(error) => return Err(unavailable(error)),
                 }
             }
         }
@@ -224,7 +222,8 @@ impl Push {
 fn unavailable(error: ReadError) -> PutManifestError {
     match error {
         ReadError::Unavailable(why) => PutManifestError::Unavailable(why),
-        other => PutManifestError::Store(other.to_string()),
+        ReadError::Busy(_) => PutManifestError::Unavailable(error.to_string()),
+        ReadError::Store(why) => PutManifestError::Store(why),
     }
 }
 

@@ -129,7 +129,7 @@ impl SetRead {
     pub fn decide(&self) -> SetDecision {
         let needed = read_quorum(self.votes.len()).max(1);
         let count = |wanted: fn(&Vote) -> bool| self.votes.values().filter(|v| wanted(v)).count();
-        let answered = count(|vote| matches!(vote, Vote::Answered(_)));
+        let answered = self.count_answered();
         if answered >= needed {
             return SetDecision::Ready;
         }
@@ -142,6 +142,12 @@ impl SetRead {
         } else {
             SetDecision::Impossible { answered, needed }
         }
+    }
+
+    /// How many voters answered whose answers count for the quorum.
+    #[must_use]
+    pub fn count_answered(&self) -> usize {
+        self.votes.values().filter(|vote| matches!(vote, Vote::Answered(_))).count()
     }
 
     /// True while an answer is missing.
