@@ -44,8 +44,9 @@ use std::io;
 
 pub use api::{
     DeleteError, FindError, FindReport, HolderStatus, ImageBytes, ImageStatus, ManifestContent,
-    PeerStatus, PutManifest, PutManifestError, ReadError, SourceBytes, SourceStatus, StartError,
-    Status, SwarmSource, SwarmStatus, TagStatus, TokenError, TokenInfo, Traffic,
+    PeerStatus, PutManifest, PutManifestError, ReadError, RemovedImage, SourceBytes, SourceStatus,
+    StartError, Status, SwarmSource, SwarmStatus, TagStatus, TagVersion, TagWriteError, TokenError,
+    TokenInfo, Traffic,
 };
 pub use blob::{Blob, BlobStream};
 pub use bootstrap::{Rhythm, Sources};
@@ -53,6 +54,7 @@ pub use budget::Budget;
 pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use job::{JobBusy, JobKind, JobState, JobStatus};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
+pub use names::{TagList, TagReads, TagRules};
 pub use node::{Bandwidth, Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
 pub use preheat::{PullNodes, PullNodesError, PullRequest};
 pub use push::Upload;

@@ -13,14 +13,20 @@
 //! It must never answer "unknown" because nobody could be asked.
 
 mod cache;
+pub(crate) mod doubt;
+mod history;
+mod immutable;
 mod keeper;
 mod publish;
+mod recent;
+mod rules;
 mod sets;
 pub(crate) mod settle;
+mod stale;
 mod vote;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName, Tag};
@@ -34,14 +40,18 @@ use tokio::time::Instant;
 pub(crate) use cache::Cache;
 pub(crate) use keeper::{Counts, Keeper};
 pub(crate) use publish::{CUT, Publication, Withdrawal};
+pub(crate) use recent::Recent;
+pub use rules::{TagReads, TagRules};
 pub(crate) use sets::Settled;
+pub(crate) use stale::Named;
+pub use stale::TagList;
 use vote::{Answer, Instead, Kept, Poll};
 
 use crate::clock::Clock;
 use crate::forget::Forget;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
-use crate::{ReadError, blocking};
+use crate::{ReadError, TagWriteError, blocking};
 
 /// Copies of a name: the K of design.md, section 7.
 pub(crate) const COPIES: usize = 20;
@@ -51,6 +61,10 @@ const GRACE: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(5);
 /// Reads and writes under way at once; more wait for their turn. Each asks up to [`COPIES`] nodes.
 const MAX_AT_ONCE: usize = 64;
+/// Lists read at once; more wait for their turn, and so do not keep reads of tags waiting.
+const MAX_LISTS_AT_ONCE: usize = 16;
+/// The longest that one list may take, its wait for a turn included.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
 /// Writes of one name that are tried when another writer was faster.
 const MAX_ATTEMPTS: u32 = 3;
 
@@ -66,12 +80,18 @@ pub(crate) struct Parts {
     pub(crate) forget: Arc<Forget>,
     pub(crate) signer: Signer,
     pub(crate) clock: Clock,
+    pub(crate) rules: TagRules,
+    /// Who was told by readers.
+    pub(crate) recent: Recent,
+    /// Held while a node that is alone looks whether an immutable tag is there and writes it.
+    pub(crate) deciding: Mutex<()>,
 }
 
 /// See the module comment.
 pub(crate) struct Names {
     parts: Arc<Parts>,
     turns: Arc<Semaphore>,
+    list_turns: Semaphore,
 }
 
 /// Who votes on one name.
@@ -84,10 +104,12 @@ pub(crate) struct Voters {
 
 impl Names {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+        let turns = Arc::new(Semaphore::new(MAX_AT_ONCE));
+        Self { parts, turns, list_turns: Semaphore::new(MAX_LISTS_AT_ONCE) }
     }
 
-    /// What `tag` points to now. `None`: unknown or deleted.
+    /// What `tag` points to now. `None` as its digest: unknown or deleted. Where no majority answers
+    /// the rules of this node may allow an older answer.
     ///
     /// Reads are never shared: one that began before a write ended may miss it, so it must not
     /// answer for one that began after.
@@ -95,25 +117,53 @@ impl Names {
         &self,
         repository: &RepositoryName,
         tag: &Tag,
-    ) -> Result<Option<Digest>, ReadError> {
+    ) -> Result<Named, ReadError> {
+        let fresh = |digest| Named { digest, is_stale: false };
         let key = Key::of_name(repository, tag);
         if self.parts.is_alone()
             && let Some(known) = self.parts.keeper.peek(key)
         {
             // This node is the only voter, and its word is in memory.
-            return Ok(known.and_then(|record| record.digest));
+            return Ok(fresh(known.and_then(|record| record.digest)));
         }
         let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
-        let record = self.parts.read(key).await?;
+        match self.parts.read_and_told(key).await {
+            (Ok(record), _) => Ok(fresh(record.and_then(|record| record.digest))),
+            (Err(error), told) => self.parts.stale(repository, tag, told, error).await,
+        }
+    }
+
+    /// The same, as a majority says: for those who go on to change it.
+    pub(crate) async fn read_strictly(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<Digest>, ReadError> {
+        let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
+        let record = self.parts.read(Key::of_name(repository, tag)).await?;
         Ok(record.and_then(|record| record.digest))
+    }
+
+    /// Reads a list in its turn, and not for longer than [`LIST_LIMIT`].
+    async fn listing<T>(
+        &self,
+        work: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        let in_turn = async {
+            let _turn = self.list_turns.acquire().await.map_err(ReadError::store)?;
+            work.await
+        };
+        let too_long = || self.parts.lost("the list took too long; ask for shorter pages".into());
+        tokio::time::timeout(LIST_LIMIT, in_turn).await.unwrap_or_else(|_| Err(too_long()))
     }
 
     /// Runs `work` in its turn, in a task of its own: a client that goes away does not leave half
     /// a write.
-    async fn in_turn<T, F>(&self, work: impl FnOnce(Arc<Parts>) -> F) -> Result<T, ReadError>
+    async fn in_turn<T, E, F>(&self, work: impl FnOnce(Arc<Parts>) -> F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, ReadError>> + Send + 'static,
+        E: From<ReadError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(ReadError::store)?;
         let work = work(Arc::clone(&self.parts));
@@ -154,9 +204,18 @@ impl Names {
 
 impl Parts {
     async fn read(&self, key: Key) -> ReadAnswer {
+        self.read_and_told(key).await.0
+    }
+
+    /// The answer, and the newest record that any voter told, however few they are.
+    async fn read_and_told(&self, key: Key) -> (ReadAnswer, Option<NameRecord>) {
         let started = Instant::now();
-        let voters = self.voters(&key).await?;
-        let answer = self.read_from(key, &voters).await;
+        let voters = match self.voters(&key).await {
+            Ok(voters) => voters,
+            Err(error) => return (Err(error), None),
+        };
+        let read = self.ask(key, &voters).await;
+        let answer = self.conclude(&read, &voters).await;
         metrics::histogram!(crate::metrics::NAME_READ_SECONDS)
             .record(started.elapsed().as_secs_f64());
         if let Ok(Some(record)) = &answer {
@@ -167,10 +226,16 @@ impl Parts {
                 tracing::warn!(%repository, %tag, %error, "the local list of tags lags behind");
             }
         }
-        answer
+        (answer, read.newest().cloned())
     }
 
     async fn read_from(&self, key: Key, voters: &Voters) -> ReadAnswer {
+        let read = self.ask(key, voters).await;
+        self.conclude(&read, voters).await
+    }
+
+    /// What the voters say, as far as they say it in time.
+    async fn ask(&self, key: Key, voters: &Voters) -> Read {
         let mut read = Read::new(voters.all.iter().map(|voter| voter.id));
         let mut poll = Poll::get(self, key, voters);
         let mut abstained = Vec::new();
@@ -187,7 +252,7 @@ impl Parts {
             match answer {
                 Answer::Said(record) => read.answered(voter, record),
                 Answer::Abstained => abstained.push(voter),
-                Answer::Failed => {
+                Answer::Doubtful | Answer::Failed => {
                     failed = true;
                     read.failed(voter);
                 }
@@ -203,7 +268,7 @@ impl Parts {
         if !failed {
             abstained.iter().for_each(|voter| read.answered(*voter, None));
         }
-        self.conclude(&read, voters).await
+        read
     }
 
     async fn conclude(&self, read: &Read, voters: &Voters) -> ReadAnswer {
@@ -234,9 +299,13 @@ impl Parts {
     async fn write_back<R: Kept>(
         &self,
         record: &R,
-        behind: Vec<Contact>,
+        mut behind: Vec<Contact>,
         needed: usize,
     ) -> Result<(), ReadError> {
+        if needed == 0 {
+            let (slot, stamp) = (record.slot(), record.stamp());
+            behind.retain(|voter| !self.recent.knows(slot, stamp, voter.id));
+        }
         if behind.is_empty() {
             return Ok(());
         }
@@ -265,8 +334,14 @@ impl Parts {
         repository: &RepositoryName,
         tag: &Tag,
         digest: Option<Digest>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), TagWriteError> {
         let started = Instant::now();
+        if let Some(digest) = digest
+            && self.rules.is_immutable(repository, tag)
+        {
+            return self.write_immutable(repository, tag, &digest).await;
+        }
+        self.check_immutable(repository, tag, None).await?;
         let key = Key::of_name(repository, tag);
         for _ in 0..MAX_ATTEMPTS {
             let voters = self.voters(&key).await?;
@@ -288,9 +363,9 @@ impl Parts {
                 Some(newer) if newer.writer != record.writer => newer,
                 Some(_) => continue,
             };
-            return self.list_tag(repository, tag, holds.digest).await;
+            return Ok(self.list_tag(repository, tag, holds.digest).await?);
         }
-        Err(self.lost("the tag changes all the time; try again".into()))
+        Err(self.lost("the tag changes all the time; try again".into()).into())
     }
 
     /// Tells the voters of `record`. Done when a majority keeps it, or something newer, which is
@@ -298,7 +373,16 @@ impl Parts {
     async fn write_to<R: Kept>(&self, record: &R, voters: &Voters) -> Result<Option<R>, ReadError> {
         let mut write = Write::new(record.clone(), voters.all.iter().map(|voter| voter.id));
         voters.silent.iter().for_each(|silent| write.failed(*silent));
-        let mut poll: Poll<Instead<R>> = Poll::put(self, record, voters);
+        self.count_write(write, Poll::put(self, record, voters)).await
+    }
+
+    /// Waits until enough voters have stored what `poll` tells them.
+    async fn count_write<R: Kept>(
+        &self,
+        mut write: Write<R>,
+        mut poll: Poll<Instead<R>>,
+    ) -> Result<Option<R>, ReadError> {
+        let of = write.count_voters();
         let limit = Instant::now() + LIMIT;
         loop {
             match write.decide() {
@@ -308,8 +392,7 @@ impl Parts {
                 }
                 WriteDecision::Impossible { kept, needed } => {
                     poll.finish_behind();
-                    let counts = (kept, voters.all.len(), needed);
-                    return Err(self.too_few("stored the name", counts));
+                    return Err(self.too_few("stored the name", (kept, of, needed)));
                 }
                 WriteDecision::Wait => {}
             }
@@ -318,9 +401,10 @@ impl Parts {
                 Ok(Some((voter, Answer::Said(Some(newest))))) => {
                     write.not_stored(voter, Some(*newest));
                 }
-                Ok(Some((voter, Answer::Abstained | Answer::Failed))) => write.failed(voter),
+                Ok(Some((voter, Answer::Abstained | Answer::Doubtful | Answer::Failed))) => {
+                    write.failed(voter);
+                }
                 Ok(None) | Err(_) => {
-                    let of = voters.all.len();
                     let counts = (write.count_kept(), of, names::write_quorum(of));
                     return Err(self.too_few("stored the name in time", counts));
                 }

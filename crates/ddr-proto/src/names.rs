@@ -7,11 +7,13 @@
 //! the driver owns deadlines, verifies signatures and keys, and writes the newest back to voters
 //! that were behind.
 
+mod promises;
 mod sets;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+pub use self::promises::{Ballot, MAX_PROMISES, NoPromise, PROMISE_MS, Promises};
 pub use self::sets::{MergedEntry, MergedPage, SetDecision, SetPage, SetRead};
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
@@ -281,6 +283,12 @@ impl<R: Register> Write<R> {
     /// A voter cannot be reached, or refused.
     pub fn failed(&mut self, voter: NodeId) {
         self.settle(voter, Ack::Failed);
+    }
+
+    /// How many voters are told.
+    #[must_use]
+    pub fn count_voters(&self) -> usize {
+        self.acks.len()
     }
 
     /// How many voters keep the record, or something newer.

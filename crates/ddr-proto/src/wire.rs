@@ -44,6 +44,8 @@ pub const MAX_RECORDS_PER_PUT: usize = 128;
 pub const MAX_ENTRIES_PER_PAGE: usize = 200;
 /// Most bytes of the entries in one page of a set; what is left of a message is for the rest.
 pub const MAX_PAGE_BYTES: usize = 60 * 1024;
+/// Most records of one name in one answer, and that one node keeps of it.
+pub const MAX_HISTORY: usize = 16;
 /// Most serials of revoked tokens in one message.
 pub const MAX_REVOKED: usize = 1024;
 
@@ -116,6 +118,27 @@ pub enum Request {
     },
     /// Bring an image to your disk, or say how that stands. Answer: `Preheat`.
     Preheat(PreheatOrder),
+    /// Which record do you keep under `key`, and do you promise to accept nothing below this ballot?
+    /// Answer: `Promise`. See [`crate::names::Promises`].
+    PrepareName {
+        /// The key of repository and tag.
+        key: Key,
+        /// The stamp that the record will have.
+        stamp: u64,
+        /// The public key that will sign it.
+        writer: [u8; 32],
+    },
+    /// Store this name record if you have promised that and it takes no other digest away. Answer:
+    /// `NameStored`.
+    AcceptName {
+        /// The signed record.
+        record: NameRecord,
+    },
+    /// What you keep and kept of the name under `key`. Answer: `History`.
+    GetHistory {
+        /// The key of repository and tag.
+        key: Key,
+    },
 }
 
 /// A request with who asks; the sender must be the node that the connection proved.
@@ -204,6 +227,20 @@ pub enum Response {
     },
     /// How a preheat stands.
     Preheat(PreheatState),
+    /// Whether I promise, and what I keep.
+    Promise {
+        /// `None`: promised. Else the stamp of the higher ballot that has the promise.
+        outbid_by: Option<u64>,
+        /// The newest record that I have.
+        record: Option<NameRecord>,
+        /// True when I joined lately: that I have none means nothing.
+        young: bool,
+    },
+    /// Records of one name.
+    History {
+        /// At most [`MAX_HISTORY`], newest first.
+        records: Vec<NameRecord>,
+    },
 }
 
 /// A record of a key with plenty of holders.
@@ -234,6 +271,8 @@ pub enum RefuseReason {
     Unsupported,
     /// The sender broke the rules lately: nothing of it is answered for a while.
     Struck,
+    /// I was away for so long that I do not trust what I keep of that.
+    Doubtful,
 }
 
 /// Why bytes are not a message.
@@ -288,7 +327,10 @@ impl RequestEnvelope {
             | Request::FindNode { .. }
             | Request::FindProviders { .. }
             | Request::GetName { .. }
-            | Request::PutName { .. } => Ok(()),
+            | Request::PutName { .. }
+            | Request::PrepareName { .. }
+            | Request::AcceptName { .. }
+            | Request::GetHistory { .. } => Ok(()),
         }
     }
 }
@@ -328,6 +370,7 @@ impl Response {
                 return records.iter().try_for_each(|record| record.provider.check_limits());
             }
             Self::Preheat(state) => return state.check_limits(),
+            Self::History { records } => return at_most(records.len(), MAX_HISTORY, "MAX_HISTORY"),
             Self::EntryStored { newest: Some(newest), .. } => return newest.check_limits(),
             _ => return Ok(()),
         };

@@ -13,6 +13,7 @@ mod limit;
 mod out;
 mod peers;
 mod pull;
+mod rm;
 mod status;
 mod swarms;
 mod token;
@@ -36,6 +37,7 @@ Examples:
   ddr find team/app:1.0            who holds an image
   ddr pull team/app:1.0            bring an image to this disk before anybody runs it
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
+  ddr rm team/app:1.0              delete a tag in the whole swarm
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
   ddr limit --upload 20MiB         how fast content goes to other nodes, from now on
@@ -65,8 +67,10 @@ enum Command {
     Status,
     /// List the nodes that this one knows
     Peers,
-    /// List repositories and tags on this node
-    Images,
+    /// List repositories and tags on this node, or what a tag pointed to
+    Images(images::Images),
+    /// Delete a tag, or an image with all its tags, in the whole swarm
+    Rm(rm::Rm),
     /// Find who holds an image or a digest
     Find(find::Find),
     /// Bring an image to the disk of this node, and of others, before anybody runs it
@@ -147,7 +151,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Status => status::run(&admin).await,
         Command::Peers => peers::run(&admin).await,
-        Command::Images => images::run(&admin).await,
+        Command::Images(images) => images::run(&admin, images).await,
+        Command::Rm(rm) => rm::run(&admin, rm).await,
         Command::Find(find) => find::run(&admin, find).await,
         Command::Pull(pull) => pull::run(&admin, pull).await,
         Command::Token(token) => token::run(&admin, token).await,

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ddr_proto::id::{Key, NodeId};
+use ddr_proto::id::NodeId;
 use ddr_proto::names;
 use ddr_proto::wire::{Contact, NameRecord, SetEntry};
 use ddr_store::IndexError;
@@ -55,6 +55,10 @@ pub(crate) async fn run(parts: Arc<Parts>, mut stop: watch::Receiver<bool>) {
 }
 
 async fn round(parts: &Parts, told: &mut Told) {
+    if parts.keeper.doubts() {
+        // What may have been deleted is passed on to nobody.
+        return;
+    }
     let contacts: Vec<Contact> = parts
         .overlay
         .view()
@@ -116,47 +120,7 @@ async fn settle_sets(parts: &Parts, contacts: &[Contact], told: &mut Told) -> io
     }
 }
 
-/// What is told: where it belongs, what it is remembered by, its stamp.
-trait Settled: Kept {
-    fn place(&self) -> Key;
-    fn slot(&self) -> Key;
-    fn stamp(&self) -> u64;
-}
-
-impl Settled for NameRecord {
-    fn place(&self) -> Key {
-        self.key()
-    }
-
-    fn slot(&self) -> Key {
-        self.key()
-    }
-
-    fn stamp(&self) -> u64 {
-        self.stamp
-    }
-}
-
-impl Settled for SetEntry {
-    fn place(&self) -> Key {
-        self.set().key()
-    }
-
-    fn slot(&self) -> Key {
-        Self::slot(self)
-    }
-
-    fn stamp(&self) -> u64 {
-        Self::stamp(self)
-    }
-}
-
-async fn tell_all<R: Settled>(
-    parts: &Parts,
-    contacts: &[Contact],
-    told: &mut Told,
-    records: Vec<R>,
-) {
+async fn tell_all<R: Kept>(parts: &Parts, contacts: &[Contact], told: &mut Told, records: Vec<R>) {
     let errands: Vec<_> =
         records.into_iter().filter_map(|record| errand(parts, contacts, told, record)).collect();
     let mut errands =
@@ -168,7 +132,7 @@ async fn tell_all<R: Settled>(
 }
 
 /// Who is to be told of `record`, if anybody.
-fn errand<R: Settled>(
+fn errand<R: Kept>(
     parts: &Parts,
     contacts: &[Contact],
     told: &Told,
@@ -185,7 +149,7 @@ fn errand<R: Settled>(
 }
 
 /// Tells `voters`; answers who keeps it or something newer now.
-async fn tell<R: Settled>(parts: &Parts, record: R, voters: Voters) -> (R, Vec<NodeId>) {
+async fn tell<R: Kept>(parts: &Parts, record: R, voters: Voters) -> (R, Vec<NodeId>) {
     let mut poll = Poll::put(parts, &record, &voters);
     let mut keepers = Vec::new();
     while let Some((voter, answer)) = poll.next().await {
@@ -196,13 +160,13 @@ async fn tell<R: Settled>(parts: &Parts, record: R, voters: Voters) -> (R, Vec<N
                 // It is newer than what is kept here: take it.
                 parts.keeper.answer(newer.put()).await;
             }
-            Answer::Abstained | Answer::Failed => {}
+            Answer::Abstained | Answer::Doubtful | Answer::Failed => {}
         }
     }
     (record, keepers)
 }
 
-fn remember<R: Settled>(told: &mut Told, record: &R, keepers: Vec<NodeId>) {
+fn remember<R: Kept>(told: &mut Told, record: &R, keepers: Vec<NodeId>) {
     let slot = *record.slot().as_bytes();
     if told.len() >= MAX_TOLD && !told.contains_key(&slot) {
         return;

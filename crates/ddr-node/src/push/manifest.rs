@@ -11,7 +11,8 @@ use futures_util::stream::{self, StreamExt};
 use super::Push;
 use crate::names::{Publication, Withdrawal};
 use crate::{
-    DeleteError, ManifestContent, PutManifest, PutManifestError, ReadError, blocking, entry,
+    DeleteError, ManifestContent, PutManifest, PutManifestError, ReadError, TagWriteError,
+    blocking, entry,
 };
 
 /// Children that are looked for at once.
@@ -37,6 +38,8 @@ impl Push {
         let repository = incoming.repository;
         let manifest = Manifest::parse(incoming.content_type, &incoming.bytes)?;
         let digest = checked_digest(incoming.reference, &incoming.bytes)?;
+        let tags = all_tags(&incoming);
+        self.names.check_immutable(repository, &tags, &digest).await?;
         let mut seen = BTreeSet::new();
         let blobs = manifest.required_blobs().map(|blob| blob.digest);
         let blobs: Vec<Digest> = blobs.filter(|digest| seen.insert(*digest)).collect();
@@ -45,6 +48,7 @@ impl Push {
             digest,
             media_type: manifest.media_type.clone(),
             bytes: incoming.bytes,
+            is_stale: false,
         };
         // The tags go into the local list only after a majority keeps them.
         let mut entry = entry::of(&content, &manifest);
@@ -58,15 +62,9 @@ impl Push {
         let _pin = self.shared.store.pin(&digest, 0);
         self.store_over(repository, Arc::clone(&entry), &known).await?;
         self.announcer().announced(&digest, &blobs).await;
-        let mut tags: Vec<Tag> = incoming.tags.to_vec();
-        if let Reference::Tag(tag) = incoming.reference {
-            tags.push(tag.clone());
-        }
-        tags.sort_unstable();
-        tags.dedup();
         let referrer = entry.subject.clone();
         let publication = Publication { repository: repository.clone(), digest, tags, referrer };
-        self.names.publish(publication).await.map_err(unavailable)?;
+        self.names.publish(publication).await?;
         self.store_again_if_gone(repository, entry, &known).await?;
         let subject = manifest.subject.map(|subject| subject.digest);
         Ok(PutManifest { digest, subject, unknown_blobs })
@@ -186,7 +184,7 @@ impl Push {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<bool, DeleteError> {
-        if self.names.read(repository, tag).await?.is_none() {
+        if self.names.read_strictly(repository, tag).await?.is_none() {
             return Ok(false);
         }
         self.names.delete_tag(repository, tag).await?;
@@ -216,6 +214,28 @@ impl Push {
         }
         self.names.settle_repository(repository.clone()).await?;
         Ok(true)
+    }
+}
+
+/// The tags that a push names, each once.
+fn all_tags(incoming: &Incoming<'_>) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = incoming.tags.to_vec();
+    if let Reference::Tag(tag) = incoming.reference {
+        tags.push(tag.clone());
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    tags
+}
+
+impl From<TagWriteError> for PutManifestError {
+    fn from(error: TagWriteError) -> Self {
+        match error {
+            TagWriteError::Immutable { tag, digest } => {
+                Self::TagImmutable { tag, digest: digest.into() }
+            }
+            TagWriteError::Other(error) => unavailable(error),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct Machine {
     pub(crate) addr: SocketAddr,
     pub(crate) gate: Arc<Gate>,
     pub(crate) zone: String,
+    pub(crate) limits: Limits,
     identity: Arc<Identity>,
     swarm: Swarm,
 }
@@ -44,7 +45,8 @@ impl Bed {
         let identity = Arc::new(Identity::load_or_create(dir.path()).expect("a key"));
         let swarm = Swarm::create(dir.path(), &identity).expect("a swarm");
         let addr = SocketAddr::from(([10, 0, 0, number], 5001));
-        Machine { dir, addr, gate: Arc::default(), zone: String::new(), identity, swarm }
+        let (gate, zone, limits) = (Arc::default(), String::new(), Limits::default());
+        Machine { dir, addr, gate, zone, limits, identity, swarm }
     }
 
     /// The client of a member that runs no node.
@@ -83,16 +85,22 @@ impl Bed {
             advertise: vec![machine.addr],
             zone: machine.zone.clone(),
             bootstrap: others.iter().map(|other| other.addr).collect(),
-            limits: Limits::default(),
+            limits: machine.limits.clone(),
         };
         Node::start_with(config, sources).await.expect("the node starts")
     }
 
     /// `count` machines with nodes that know each other.
     pub(crate) async fn swarm(&self, count: u8) -> Vec<(Machine, Node)> {
+        self.swarm_with(count, Limits::default()).await
+    }
+
+    /// The same, each with these bounds.
+    pub(crate) async fn swarm_with(&self, count: u8, limits: Limits) -> Vec<(Machine, Node)> {
         let mut nodes: Vec<(Machine, Node)> = Vec::new();
         for number in 1..=count {
-            let machine = self.machine(number);
+            let mut machine = self.machine(number);
+            machine.limits = limits.clone();
             let others: Vec<&Machine> = nodes.iter().take(2).map(|(other, _)| other).collect();
             let node = self.start(&machine, &others).await;
             nodes.push((machine, node));

@@ -1,5 +1,6 @@
 //! Whole nodes on the memory network: push, pull, names, faults.
 
+mod absent;
 mod bed;
 mod bootstrap;
 mod faults;
@@ -12,4 +13,5 @@ mod pull;
 mod push;
 mod stranger;
 mod swarm;
+mod tags;
 mod upkeep;

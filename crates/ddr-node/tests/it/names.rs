@@ -263,7 +263,7 @@ async fn many_names_in_a_larger_swarm() {
         assert_eq!(resolve(reader, &name, &label).await, Some(image.manifest));
     }
     let tags = nodes[0].1.tags(&name, None, 100).await.expect("listed").expect("known");
-    assert!(tags.contains(&tag("v0")));
+    assert!(tags.tags.contains(&tag("v0")));
 }
 
 /// A node on `disk` that has joined `other`.
@@ -306,7 +306,7 @@ async fn a_full_disk_does_not_withhold_an_image_of_others() {
     assert_eq!(resolve(&full, &name, "v1").await, Some(digest));
     assert_eq!(full.status().await.manifests, 0, "there was no room for it");
     let listed = full.tags(&name, None, 10).await.expect("listed").expect("known");
-    assert_eq!(listed, [tag("v1")], "the list is the swarm's");
+    assert_eq!(listed.tags, [tag("v1")], "the list is the swarm's");
     disk.set_capacity(None);
     assert_eq!(resolve(&full, &name, "v1").await, Some(digest));
     assert_eq!(full.status().await.manifests, 1);
