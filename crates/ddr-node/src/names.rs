@@ -23,6 +23,7 @@ mod rules;
 mod sets;
 pub(crate) mod settle;
 mod stale;
+mod told;
 mod vote;
 
 use std::collections::BTreeSet;
@@ -53,8 +54,8 @@ use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::{ReadError, TagWriteError, blocking};
 
-/// Copies of a name: the K of design.md, section 7.
-pub(crate) const COPIES: usize = 20;
+/// Copies of a name.
+pub(crate) const COPIES: usize = names::FULL;
 /// How long a read waits for the rest once a majority has answered.
 const GRACE: Duration = Duration::from_millis(100);
 /// The longest a read or a write may take after its voters are known.
@@ -179,6 +180,11 @@ impl Names {
     /// Asks peers in this node's name.
     pub(crate) fn caller(&self) -> &crate::caller::Caller {
         &self.parts.caller
+    }
+
+    /// Gives what this node keeps to those who come to keep it when it leaves.
+    pub(crate) async fn hand_over(&self) {
+        settle::hand_over(&self.parts).await;
     }
 
     /// Records that this node keeps. Blocks.

@@ -38,7 +38,7 @@ pub(crate) const MEMBER_MEMORY_MS: u64 = 5 * 60_000;
 pub(crate) struct Peers {
     clock: Clock,
     state: Mutex<State>,
-    met: Notify,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -80,7 +80,7 @@ pub(crate) struct Member {
 
 impl Peers {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, state: Mutex::default(), met: Notify::new() }
+        Self { clock, state: Mutex::default(), changed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -203,17 +203,20 @@ impl Peers {
         let member = Member { addrs: contact.addrs.clone(), seen_ms: now_ms };
         state.members.insert(contact.id, member);
         state.trim_members();
-        self.met.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Returns once a node was met that was not known, since the last call.
-    pub(crate) async fn met_somebody(&self) {
-        self.met.notified().await;
+    /// Returns once a node was met that was not known, or one has said that it leaves, since the last
+    /// call.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// `node` said that it leaves.
     pub(crate) fn left(&self, node: &NodeId) {
-        self.state().members.remove(node);
+        if self.state().members.remove(node).is_some() {
+            self.changed.notify_one();
+        }
     }
 
     /// Other nodes that were alive within [`MEMBER_MEMORY_MS`].

@@ -2,8 +2,10 @@
 //!
 //! The record of a name lives on its voters, the K nodes closest to the name's key. A write is done
 //! when a majority W = K/2 + 1 keeps it or something newer; a read needs R = K + 1 - W answers, so
-//! every read meets every earlier finished write in at least one voter (W + R = K + 1 > K). The
-//! newest by (stamp, writer) wins. These are plain values: they count answers, they never wait;
+//! every read meets every earlier finished write in at least one voter (W + R = K + 1 > K). Where
+//! there are [`FULL`] voters there may be more nodes, and who the closest are changes as nodes come and
+//! go: there both ask [`MARGIN`] more, so a read meets a write in 2 * MARGIN + 1 voters, and may find as
+//! many as 2 * MARGIN of them replaced by nodes that know nothing yet. The newest by (stamp, writer) wins. These are plain values: they count answers, they never wait;
 //! the driver owns deadlines, verifies signatures and keys, and writes the newest back to voters
 //! that were behind.
 
@@ -42,16 +44,25 @@ impl Register for SetEntry {
     }
 }
 
+/// So many voters a name has at most; the K of design.md, section 7.
+pub const FULL: usize = 20;
+/// Voters that reads and writes ask beyond what is needed where voters may be replaced.
+pub const MARGIN: usize = 2;
+
 /// Voters that must keep a record before its write is done.
 #[must_use]
 pub const fn write_quorum(voters: usize) -> usize {
-    voters / 2 + 1
+    voters / 2 + 1 + margin(voters)
 }
 
 /// Voters that must answer before a read may believe the newest answer.
 #[must_use]
 pub const fn read_quorum(voters: usize) -> usize {
-    voters + 1 - write_quorum(voters)
+    voters - voters / 2 + margin(voters)
+}
+
+const fn margin(voters: usize) -> usize {
+    if voters < FULL { 0 } else { MARGIN }
 }
 
 /// The stamp of a new record: later than `seen`, and not before `now`.

@@ -247,6 +247,7 @@ pub(super) async fn shutdown(inner: &Inner) {
         let contacts = alive(&inner.overlay).await;
         inner.bootstrap.save(&contacts).await;
         inner.bootstrap.sources.discovery.close().await;
+        inner.names.hand_over().await;
         // The goodbye comes last: every other message says that this node lives.
         tokio::join!(inner.tasks.ended(), async {
             inner.overlay.shutdown().await;

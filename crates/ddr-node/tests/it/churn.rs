@@ -21,9 +21,9 @@ use crate::bed::{by_tag, repository};
 /// Nodes at first: so many that lookups find other voters for each name.
 const NODES: usize = 40;
 /// Joins and leaves in one run.
-const CHANGES: usize = 16;
+const CHANGES: usize = 8;
 /// Tags, each written by one writer after another.
-const TAGS: usize = 6;
+const TAGS: usize = 2;
 /// Virtual time between two changes.
 const BETWEEN: Duration = Duration::from_secs(2);
 
@@ -133,7 +133,11 @@ impl Run {
         let Ok(found) = node.find(&format!("{}:t{tag}", self.name)).await else { return false };
         let digest = found.digest.map(|digest| digest.parse::<Digest>().expect("a digest"));
         let number = digest.map_or(0, |digest| self.registers()[tag].numbers[&digest]);
-        assert!(number >= floor, "seed {}: t{tag} is {number}, {floor} was acknowledged", self.seed);
+        assert!(
+            number >= floor,
+            "seed {}: t{tag} is {number}, {floor} was acknowledged",
+            self.seed
+        );
         true
     }
 }
@@ -145,14 +149,15 @@ async fn run(seed: u64) {
     for number in 0..NODES {
         crowd.join(number).await;
     }
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_secs(35)).await;
     let registers = Mutex::new((0..TAGS).map(|_| Register::default()).collect());
     let run = Arc::new(Run { seed, crowd, name: repository("churn"), registers });
     let stop = Arc::new(tokio::sync::Notify::new());
     let (mut tasks, mut written) = (Vec::new(), 0);
     for tag in 0..TAGS {
         let (run, stop) = (Arc::clone(&run), Arc::clone(&stop));
-        let mut random = Random(seed.wrapping_add(tag as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1);
+        let mut random =
+            Random(seed.wrapping_add(tag as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1);
         tasks.push(tokio::spawn(async move {
             let (mut number, mut written, mut read) = (0, 0, 0);
             let work = async {

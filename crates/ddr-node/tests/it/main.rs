@@ -3,6 +3,7 @@
 mod absent;
 mod bed;
 mod bootstrap;
+mod churn;
 mod faults;
 mod gate;
 mod hostile;
