@@ -88,7 +88,7 @@ fn entries() -> impl Strategy<Value = SetEntry> {
             Fact::Deleted { repository, digest, kind }
         }),
     ];
-    let values = proptest::option::of(vec(any::<u8>(), 0..64));
+    let values = option::of(vec(any::<u8>(), 0..64));
     let facts = (facts, values, any::<u64>(), any::<[u8; 32]>(), signatures()).prop_map(
         |(fact, value, stamp, writer, signature)| {
             SetEntry::Fact(FactRecord { fact, value, stamp, writer, signature })
@@ -159,12 +159,12 @@ fn responses() -> impl Strategy<Value = Response> {
         }),
         vec(marks(), 0..20).prop_map(|marks| Response::Compared { marks }),
         vec(providers(), 0..8).prop_map(|records| Response::Records { records }),
-        proptest::option::of(names()).prop_map(|record| Response::Name { record }),
-        (any::<bool>(), proptest::option::of(names()))
+        option::of(names()).prop_map(|record| Response::Name { record }),
+        (any::<bool>(), option::of(names()))
             .prop_map(|(stored, newest)| Response::NameStored { stored, newest }),
         (vec(entries(), 0..20), any::<(bool, bool)>())
             .prop_map(|(entries, (more, young))| Response::Set { entries, more, young }),
-        (any::<bool>(), proptest::option::of(entries()))
+        (any::<bool>(), option::of(entries()))
             .prop_map(|(stored, newest)| Response::EntryStored { stored, newest }),
         (any::<(u32, u32, u64, u64)>(), ".{0,64}").prop_map(|((parts_done, parts, ..), error)| {
             let stage = PreheatStage::Failed;

@@ -30,6 +30,8 @@ mod stop;
 #[cfg(test)]
 mod swarm;
 #[cfg(test)]
+mod tags;
+#[cfg(test)]
 mod tokens;
 #[cfg(test)]
 mod upkeep;
