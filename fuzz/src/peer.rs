@@ -7,7 +7,7 @@ use ddr_net::JoinToken;
 use ddr_net::discover::message::{MAX_DNS_BYTES, MAX_RECORDS, Message};
 use ddr_oci::Digest;
 use ddr_proto::wire::{
-    MAX_MESSAGE_BYTES, NameRecord, Request, RequestEnvelope, Response, SetEntry,
+    MAX_HISTORY, MAX_MESSAGE_BYTES, NameRecord, Request, RequestEnvelope, Response, SetEntry,
 };
 
 /// A message, read as a request and as a response.
@@ -21,6 +21,7 @@ pub(crate) fn wire(data: &[u8]) {
                 let _ = record.verify();
             }),
             Request::PutEntry { entry } => set_entry(entry),
+            Request::PutName { record } | Request::AcceptName { record } => kept_name(record),
             _ => {}
         }
     }
@@ -28,8 +29,13 @@ pub(crate) fn wire(data: &[u8]) {
         assert!(data.len() <= MAX_MESSAGE_BYTES);
         assert!(response.check_limits().is_ok());
         assert_eq!(Response::decode(&response.encode()).as_ref(), Ok(&response));
-        if let Response::Set { entries, .. } = &response {
-            entries.iter().for_each(set_entry);
+        match &response {
+            Response::Set { entries, .. } => entries.iter().for_each(set_entry),
+            Response::History { records } => {
+                assert!(records.len() <= MAX_HISTORY);
+                records.iter().for_each(kept_name);
+            }
+            _ => {}
         }
     }
 }
@@ -45,9 +51,15 @@ fn set_entry(entry: &SetEntry) {
 
 /// A stored name record.
 pub(crate) fn name_record(data: &[u8]) {
-    let Ok(record) = NameRecord::from_bytes(data) else { return };
-    assert_eq!(NameRecord::from_bytes(&record.to_bytes()).as_ref(), Ok(&record));
-    assert!(record.cmp_newness(&record).is_eq());
+    if let Ok(record) = NameRecord::from_bytes(data) {
+        kept_name(&record);
+    }
+}
+
+/// A name record: it keeps its form.
+fn kept_name(record: &NameRecord) {
+    assert_eq!(NameRecord::from_bytes(&record.to_bytes()).as_ref(), Ok(record));
+    assert!(record.cmp_newness(record).is_eq());
     let _ = record.verify();
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ddr_net::discover::Origin;
-use ddr_oci::{Digest, ManifestError};
+use ddr_oci::{Digest, ManifestError, Tag};
 use ddr_store::StoredManifest;
 use serde::Serialize;
 
@@ -20,6 +20,9 @@ pub struct ManifestContent {
     pub media_type: String,
     /// The bytes, at most [`ddr_oci::MAX_MANIFEST_BYTES`].
     pub bytes: Bytes,
+    /// True when it was read by a tag for which no majority answered: the tag may point elsewhere by
+    /// now. See [`TagReads::StaleOk`](crate::TagReads::StaleOk).
+    pub is_stale: bool,
 }
 
 impl ManifestContent {
@@ -32,7 +35,7 @@ impl ManifestContent {
             }
         }
         let media_type = stored.media_type.clone();
-        Self { digest, media_type, bytes: Bytes::from_owner(Shared(stored)) }
+        Self { digest, media_type, bytes: Bytes::from_owner(Shared(stored)), is_stale: false }
     }
 }
 
@@ -68,6 +71,44 @@ impl ReadError {
     }
 }
 
+/// Why a tag was not written or deleted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TagWriteError {
+    /// The tag is immutable by the rules of this node, and points to another manifest.
+    #[error("the tag {tag} is immutable and points to {digest}")]
+    Immutable {
+        /// The tag.
+        tag: Tag,
+        /// What it points to.
+        digest: Digest,
+    },
+    /// What holds could not be read or written.
+    #[error(transparent)]
+    Other(#[from] ReadError),
+}
+
+/// What was deleted in the whole swarm.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RemovedImage {
+    /// The repository.
+    pub repository: String,
+    /// The tag that is gone; `None`: the manifest, and every tag that pointed to it.
+    pub tag: Option<String>,
+    /// The manifest.
+    pub digest: String,
+}
+
+/// What a tag pointed to at one time.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct TagVersion {
+    /// The manifest's digest; `None`: the tag was deleted.
+    pub digest: Option<String>,
+    /// When, as the writer's clock showed it, Unix milliseconds.
+    pub at_ms: u64,
+    /// Node id of the writer, 64 hexadecimal digits.
+    pub writer: String,
+}
+
 /// Why a manifest was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum PutManifestError {
@@ -87,6 +128,14 @@ pub enum PutManifestError {
     /// `MANIFEST_BLOB_UNKNOWN`).
     #[error("{} blobs of the manifest are unknown, first {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
     BlobsUnknown(Vec<Digest>),
+    /// A tag is immutable and points to another manifest (403 `DENIED`).
+    #[error("the tag {tag} is immutable and points to {digest}")]
+    TagImmutable {
+        /// The tag.
+        tag: Tag,
+        /// What it points to.
+        digest: Box<Digest>,
+    },
     /// The manifest is stored, but its tags could not be written on a majority of the nodes
     /// that keep them (503); the push may be repeated as it is.
     #[error("{0}")]
@@ -117,12 +166,31 @@ impl PutManifestError {
 /// Why something was not deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
+    /// A tag is immutable and points to it (403 `DENIED`).
+    #[error("the tag {tag} is immutable and points to {digest}")]
+    TagImmutable {
+        /// The tag.
+        tag: Tag,
+        /// What it points to.
+        digest: Box<Digest>,
+    },
     /// Too few of the nodes that keep the name answered (503).
     #[error("{0}")]
     Unavailable(String),
     /// The local store failed (500).
     #[error("the local store failed: {0}")]
     Store(String),
+}
+
+impl From<TagWriteError> for DeleteError {
+    fn from(error: TagWriteError) -> Self {
+        match error {
+            TagWriteError::Immutable { tag, digest } => {
+                Self::TagImmutable { tag, digest: digest.into() }
+            }
+            TagWriteError::Other(error) => error.into(),
+        }
+    }
 }
 
 impl From<ReadError> for DeleteError {

@@ -5,7 +5,10 @@ use ddr_store::{IndexError, Store};
 use tokio::time::Instant;
 
 use crate::node::Inner;
-use crate::{FindError, FindReport, HolderStatus, ImageStatus, ReadError, TagStatus, blocking};
+use crate::{
+    DeleteError, FindError, FindReport, HolderStatus, ImageStatus, ReadError, RemovedImage,
+    TagStatus, blocking,
+};
 
 /// Repositories, and tags of one, in one report.
 const MAX_ROWS: usize = 10_000;
@@ -39,6 +42,31 @@ fn list(store: &Store) -> Result<Vec<ImageStatus>, IndexError> {
     store.repositories(None, MAX_ROWS)?.into_iter().map(row).collect()
 }
 
+/// See [`crate::Node::remove_image`].
+pub(crate) async fn remove(
+    node: &Inner,
+    image: &ImageReference,
+    by_digest: bool,
+) -> Result<Option<RemovedImage>, DeleteError> {
+    let repository = &image.repository;
+    let (tag, digest) = match &image.reference {
+        Reference::Digest(digest) => (None, *digest),
+        Reference::Tag(tag) => {
+            let Some(digest) = node.names.read_strictly(repository, tag).await? else {
+                return Ok(None);
+            };
+            (Some(tag).filter(|_| !by_digest), digest)
+        }
+    };
+    let what = tag.map_or(Reference::Digest(digest), |tag| Reference::Tag(tag.clone()));
+    let removed = node.push.delete_manifest(repository, &what).await?;
+    Ok(removed.then(|| RemovedImage {
+        repository: repository.to_string(),
+        tag: tag.map(ToString::to_string),
+        digest: digest.to_string(),
+    }))
+}
+
 /// See [`crate::Node::find`].
 pub(crate) async fn find(node: &Inner, what: &str) -> Result<FindReport, FindError> {
     let started = Instant::now();
@@ -49,7 +77,7 @@ pub(crate) async fn find(node: &Inner, what: &str) -> Result<FindReport, FindErr
             let image: ImageReference = what.parse().map_err(|_| bad())?;
             match image.reference {
                 Reference::Digest(digest) => Some(digest),
-                Reference::Tag(tag) => node.names.read(&image.repository, &tag).await?,
+                Reference::Tag(tag) => node.names.read(&image.repository, &tag).await?.digest,
             }
         }
     };

@@ -46,8 +46,9 @@ use std::io;
 
 pub use api::{
     DeleteError, FindError, FindReport, HolderStatus, ImageBytes, ImageStatus, ManifestContent,
-    PeerStatus, PutManifest, PutManifestError, ReadError, SourceBytes, SourceStatus, StartError,
-    Status, SwarmSource, SwarmStatus, TagStatus, TokenError, TokenInfo, Traffic,
+    PeerStatus, PutManifest, PutManifestError, ReadError, RemovedImage, SourceBytes, SourceStatus,
+    StartError, Status, SwarmSource, SwarmStatus, TagStatus, TagVersion, TagWriteError, TokenError,
+    TokenInfo, Traffic,
 };
 pub use blob::{Blob, BlobStream};
 pub use bootstrap::{Rhythm, Sources};
@@ -56,6 +57,7 @@ pub use copies::{COPIES, COPIES_GRACE, CopiesStatus, CopySettings, Durability, M
 pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use job::{JobBusy, JobKind, JobState, JobStatus};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
+pub use names::{TagList, TagReads, TagRules};
 pub use node::{Bandwidth, Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};
 pub use pins::{PinError, PinStatus};
 pub use preheat::{PullNodes, PullNodesError, PullRequest};

@@ -9,7 +9,7 @@ use ddr_proto::wire::{Fact, FactRecord, Member, SetEntry, SetName};
 
 use crate::names::CUT;
 use crate::node::Inner;
-use crate::{ReadError, blocking};
+use crate::{ReadError, TagList, blocking};
 
 /// Referrers of one subject that are listed; those with greater digests are left out.
 pub const MAX_REFERRERS: usize = 4096;
@@ -18,6 +18,18 @@ pub const MAX_REFERRERS_BYTES: usize = 16 * 1024 * 1024;
 
 /// See [`crate::Node::tags`].
 pub(crate) async fn tags(
+    node: &Inner,
+    repository: &RepositoryName,
+    last: Option<&str>,
+    limit: usize,
+) -> Result<Option<TagList>, ReadError> {
+    match tags_of_swarm(node, repository, last, limit).await {
+        Ok(tags) => Ok(tags.map(|tags| TagList { tags, is_stale: false })),
+        Err(error) => node.names.stale_tags(repository, last, limit, error).await,
+    }
+}
+
+async fn tags_of_swarm(
     node: &Inner,
     repository: &RepositoryName,
     last: Option<&str>,

@@ -13,14 +13,21 @@
 //! It must never answer "unknown" because nobody could be asked.
 
 mod cache;
+pub(crate) mod doubt;
+mod history;
+mod immutable;
 mod keeper;
 mod publish;
+mod recent;
+mod rules;
 mod sets;
 pub(crate) mod settle;
+mod stale;
+mod told;
 mod vote;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName, Tag};
@@ -34,23 +41,31 @@ use tokio::time::Instant;
 pub(crate) use cache::Cache;
 pub(crate) use keeper::{Counts, Keeper};
 pub(crate) use publish::{CUT, Publication, Withdrawal};
+pub(crate) use recent::Recent;
+pub use rules::{TagReads, TagRules};
 pub(crate) use sets::Settled;
+pub(crate) use stale::Named;
+pub use stale::TagList;
 use vote::{Answer, Instead, Kept, Poll};
 
 use crate::clock::Clock;
 use crate::forget::Forget;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
-use crate::{ReadError, blocking};
+use crate::{ReadError, TagWriteError, blocking};
 
-/// Copies of a name: the K of design.md, section 7.
-pub(crate) const COPIES: usize = 20;
+/// Copies of a name.
+pub(crate) const COPIES: usize = names::FULL;
 /// How long a read waits for the rest once a majority has answered.
 const GRACE: Duration = Duration::from_millis(100);
 /// The longest a read or a write may take after its voters are known.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Reads and writes under way at once; more wait for their turn. Each asks up to [`COPIES`] nodes.
 const MAX_AT_ONCE: usize = 64;
+/// Lists read at once; more wait for their turn, and so do not keep reads of tags waiting.
+const MAX_LISTS_AT_ONCE: usize = 16;
+/// The longest that one list may take, its wait for a turn included.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
 /// Writes of one name that are tried when another writer was faster.
 const MAX_ATTEMPTS: u32 = 3;
 
@@ -66,12 +81,18 @@ pub(crate) struct Parts {
     pub(crate) forget: Arc<Forget>,
     pub(crate) signer: Signer,
     pub(crate) clock: Clock,
+    pub(crate) rules: TagRules,
+    /// Who was told by readers.
+    pub(crate) recent: Recent,
+    /// Held while a node that is alone looks whether an immutable tag is there and writes it.
+    pub(crate) deciding: Mutex<()>,
 }
 
 /// See the module comment.
 pub(crate) struct Names {
     parts: Arc<Parts>,
     turns: Arc<Semaphore>,
+    list_turns: Semaphore,
 }
 
 /// Who votes on one name.
@@ -91,10 +112,12 @@ impl Voters {
 
 impl Names {
     pub(crate) fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, turns: Arc::new(Semaphore::new(MAX_AT_ONCE)) }
+        let turns = Arc::new(Semaphore::new(MAX_AT_ONCE));
+        Self { parts, turns, list_turns: Semaphore::new(MAX_LISTS_AT_ONCE) }
     }
 
-    /// What `tag` points to now. `None`: unknown or deleted.
+    /// What `tag` points to now. `None` as its digest: unknown or deleted. Where no majority answers
+    /// the rules of this node may allow an older answer.
     ///
     /// Reads are never shared: one that began before a write ended may miss it, so it must not
     /// answer for one that began after.
@@ -102,25 +125,53 @@ impl Names {
         &self,
         repository: &RepositoryName,
         tag: &Tag,
-    ) -> Result<Option<Digest>, ReadError> {
+    ) -> Result<Named, ReadError> {
+        let fresh = |digest| Named { digest, is_stale: false };
         let key = Key::of_name(repository, tag);
         if self.parts.is_alone()
             && let Some(known) = self.parts.keeper.peek(key)
         {
             // This node is the only voter, and its word is in memory.
-            return Ok(known.and_then(|record| record.digest));
+            return Ok(fresh(known.and_then(|record| record.digest)));
         }
         let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
-        let record = self.parts.read(key).await?;
+        match self.parts.read_and_told(key).await {
+            (Ok(record), _) => Ok(fresh(record.and_then(|record| record.digest))),
+            (Err(error), told) => self.parts.stale(repository, tag, told, error).await,
+        }
+    }
+
+    /// The same, as a majority says: for those who go on to change it.
+    pub(crate) async fn read_strictly(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<Digest>, ReadError> {
+        let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
+        let record = self.parts.read(Key::of_name(repository, tag)).await?;
         Ok(record.and_then(|record| record.digest))
+    }
+
+    /// Reads a list in its turn, and not for longer than [`LIST_LIMIT`].
+    async fn listing<T>(
+        &self,
+        work: impl Future<Output = Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
+        let in_turn = async {
+            let _turn = self.list_turns.acquire().await.map_err(ReadError::store)?;
+            work.await
+        };
+        let too_long = || self.parts.lost("the list took too long; ask for shorter pages".into());
+        tokio::time::timeout(LIST_LIMIT, in_turn).await.unwrap_or_else(|_| Err(too_long()))
     }
 
     /// Runs `work` in its turn, in a task of its own: a client that goes away does not leave half
     /// a write.
-    async fn in_turn<T, F>(&self, work: impl FnOnce(Arc<Parts>) -> F) -> Result<T, ReadError>
+    async fn in_turn<T, E, F>(&self, work: impl FnOnce(Arc<Parts>) -> F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, ReadError>> + Send + 'static,
+        E: From<ReadError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(ReadError::store)?;
         let work = work(Arc::clone(&self.parts));
@@ -136,6 +187,11 @@ impl Names {
     /// Asks peers in this node's name.
     pub(crate) fn caller(&self) -> &crate::caller::Caller {
         &self.parts.caller
+    }
+
+    /// Gives what this node keeps to those who come to keep it when it leaves.
+    pub(crate) async fn hand_over(&self) {
+        settle::hand_over(&self.parts).await;
     }
 
     /// Records that this node keeps. Blocks.
@@ -161,9 +217,18 @@ impl Names {
 
 impl Parts {
     async fn read(&self, key: Key) -> ReadAnswer {
+        self.read_and_told(key).await.0
+    }
+
+    /// The answer, and the newest record that any voter told, however few they are.
+    async fn read_and_told(&self, key: Key) -> (ReadAnswer, Option<NameRecord>) {
         let started = Instant::now();
-        let voters = self.voters(&key).await?;
-        let answer = self.read_from(key, &voters).await;
+        let voters = match self.voters(&key).await {
+            Ok(voters) => voters,
+            Err(error) => return (Err(error), None),
+        };
+        let read = self.ask(key, &voters).await;
+        let answer = self.conclude(&read, &voters).await;
         metrics::histogram!(crate::metrics::NAME_READ_SECONDS)
             .record(started.elapsed().as_secs_f64());
         if let Ok(Some(record)) = &answer {
@@ -174,10 +239,16 @@ impl Parts {
                 tracing::warn!(%repository, %tag, %error, "the local list of tags lags behind");
             }
         }
-        answer
+        (answer, read.newest().cloned())
     }
 
     async fn read_from(&self, key: Key, voters: &Voters) -> ReadAnswer {
+        let read = self.ask(key, voters).await;
+        self.conclude(&read, voters).await
+    }
+
+    /// What the voters say, as far as they say it in time.
+    async fn ask(&self, key: Key, voters: &Voters) -> Read {
         let mut read = Read::new(voters.all.iter().map(|voter| voter.id));
         let mut poll = Poll::get(self, key, voters);
         let mut abstained = Vec::new();
@@ -194,7 +265,7 @@ impl Parts {
             match answer {
                 Answer::Said(record) => read.answered(voter, record),
                 Answer::Abstained => abstained.push(voter),
-                Answer::Failed => {
+                Answer::Doubtful | Answer::Failed => {
                     failed = true;
                     read.failed(voter);
                 }
@@ -210,7 +281,7 @@ impl Parts {
         if !failed {
             abstained.iter().for_each(|voter| read.answered(*voter, None));
         }
-        self.conclude(&read, voters).await
+        read
     }
 
     async fn conclude(&self, read: &Read, voters: &Voters) -> ReadAnswer {
@@ -224,12 +295,15 @@ impl Parts {
                 Ok(Some(record))
             }
             ReadDecision::Wait => {
-                Err(self.lost("too few of the nodes that keep this tag answered in time".into()))
+                let (answered, of) = (read.count_answered(), voters.all.len());
+                // Of an even number one more than a read quorum, to say that nobody knows the tag.
+                let needed = names::write_quorum(of);
+                Err(self.too_few("that keep this tag answered in time", (answered, of, needed)))
             }
-            ReadDecision::Impossible { answered, needed } => Err(self.lost(format!(
-                "{answered} of {} nodes that keep this tag answered, {needed} are needed",
-                voters.all.len()
-            ))),
+            ReadDecision::Impossible { answered, needed } => {
+                let counts = (answered, voters.all.len(), needed);
+                Err(self.too_few("that keep this tag answered", counts))
+            }
         }
     }
 
@@ -238,15 +312,21 @@ impl Parts {
     async fn write_back<R: Kept>(
         &self,
         record: &R,
-        behind: Vec<Contact>,
+        mut behind: Vec<Contact>,
         needed: usize,
     ) -> Result<(), ReadError> {
         if behind.len() < needed {
-            return Err(self.lost("the tag could not be settled on a majority".into()));
+            let what = "that lack the newest record can be told";
+            return Err(self.too_few(what, (0, behind.len(), needed)));
+        }
+        if needed == 0 {
+            let (slot, stamp) = (record.slot(), record.stamp());
+            behind.retain(|voter| !self.recent.knows(slot, stamp, voter.id));
         }
         if behind.is_empty() {
             return Ok(());
         }
+        let asked = behind.len();
         let mut poll = Poll::put(self, record, &sets::all_of(behind));
         let mut stored = 0;
         let limit = Instant::now() + LIMIT;
@@ -255,7 +335,8 @@ impl Parts {
                 Ok(Some((_, Answer::Said(_)))) => stored += 1,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => {
-                    return Err(self.lost("the tag could not be settled on a majority".into()));
+                    let what = "that lacked the newest record took it";
+                    return Err(self.too_few(what, (stored, asked, needed)));
                 }
             }
         }
@@ -270,8 +351,14 @@ impl Parts {
         repository: &RepositoryName,
         tag: &Tag,
         digest: Option<Digest>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), TagWriteError> {
         let started = Instant::now();
+        if let Some(digest) = digest
+            && self.rules.is_immutable(repository, tag)
+        {
+            return self.write_immutable(repository, tag, &digest).await;
+        }
+        self.check_immutable(repository, tag, None).await?;
         let key = Key::of_name(repository, tag);
         for _ in 0..MAX_ATTEMPTS {
             let voters = self.voters(&key).await?;
@@ -293,9 +380,9 @@ impl Parts {
                 Some(newer) if newer.writer != record.writer => newer,
                 Some(_) => continue,
             };
-            return self.list_tag(repository, tag, holds.digest).await;
+            return Ok(self.list_tag(repository, tag, holds.digest).await?);
         }
-        Err(self.lost("the tag changes all the time; try again".into()))
+        Err(self.lost("the tag changes all the time; try again".into()).into())
     }
 
     /// Tells the voters of `record`. Done when a majority keeps it, or something newer, which is
@@ -309,11 +396,22 @@ impl Parts {
         voters.silent.iter().for_each(|silent| write.failed(*silent));
         let own = self.caller.own();
         let mut others = Voters { all: voters.all.clone(), silent: voters.silent.clone() };
-        let mut own_is_told = voters.all.len() == 1;
-        if !own_is_told {
+        let own_votes = voters.all.len() > 1 && voters.all.iter().any(|voter| voter.id == own.id);
+        if own_votes {
             others.silent.insert(own.id);
         }
-        let mut poll: Poll<Instead<R>> = Poll::put(self, record, &others);
+        self.count_write(write, Poll::put(self, record, &others), own_votes.then_some(record)).await
+    }
+
+    /// Waits until enough voters have stored what `poll` tells them. `own_later` is told to this node
+    /// once another has it.
+    async fn count_write<R: Kept>(
+        &self,
+        mut write: Write<R>,
+        mut poll: Poll<Instead<R>>,
+        mut own_later: Option<&R>,
+    ) -> Result<Option<R>, ReadError> {
+        let (of, own) = (write.count_voters(), self.caller.own());
         let limit = Instant::now() + LIMIT;
         loop {
             match write.decide() {
@@ -323,32 +421,31 @@ impl Parts {
                 }
                 WriteDecision::Impossible { kept, needed } => {
                     poll.finish_behind();
-                    return Err(self.lost(format!(
-                        "the name was stored on {kept} of {} nodes, {needed} are needed",
-                        voters.all.len()
-                    )));
+                    return Err(self.too_few("stored the name", (kept, of, needed)));
                 }
                 WriteDecision::Wait => {}
             }
             let answer = tokio::time::timeout_at(limit, poll.next()).await;
-            if matches!(answer, Ok(Some((_, Answer::Said(_))))) && !own_is_told {
-                own_is_told = true;
-                if voters.all.iter().any(|voter| voter.id == own.id) {
-                    poll.put_to(self, record, own);
-                }
+            if matches!(answer, Ok(Some((_, Answer::Said(_)))))
+                && let Some(record) = own_later.take()
+            {
+                poll.put_to(self, record, own);
             }
             match answer {
                 Ok(Some((voter, Answer::Said(None)))) => write.stored(voter),
                 Ok(Some((voter, Answer::Said(Some(newest))))) => {
                     write.not_stored(voter, Some(*newest));
                 }
-                Ok(Some((voter, Answer::Abstained | Answer::Failed))) => write.failed(voter),
-                Ok(None) if !own_is_told => {
-                    own_is_told = true;
+                Ok(Some((voter, Answer::Abstained | Answer::Doubtful | Answer::Failed))) => {
+                    write.failed(voter);
+                }
+                Ok(None) if own_later.is_some() => {
+                    own_later = None;
                     write.failed(own.id);
                 }
                 Ok(None) | Err(_) => {
-                    return Err(self.lost("the nodes that keep this name took too long".into()));
+                    let counts = (write.count_kept(), of, names::write_quorum(of));
+                    return Err(self.too_few("stored the name in time", counts));
                 }
             }
         }
@@ -372,7 +469,7 @@ impl Parts {
         let own = self.caller.own();
         let members = self.peers.members_alive_lately();
         if answered.is_empty() && self.keeper.is_stranded(members.len()) {
-            return Err(self.lost("this node has not reached its swarm yet".into()));
+            return Err(self.lost("no other node of the swarm has answered this one yet".into()));
         }
         let expected = members.len().max(answered.len()) + 1;
         let mut all = names::voters(own, &answered, key, COPIES);
@@ -421,6 +518,15 @@ impl Parts {
             Ok::<_, ddr_store::IndexError>(())
         };
         blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)
+    }
+
+    /// The error of a question or a write that `answered` of `of` nodes answered or stored.
+    pub(crate) fn too_few(
+        &self,
+        what: &str,
+        (answered, of, needed): (usize, usize, usize),
+    ) -> ReadError {
+        self.lost(format!("{answered} of {of} nodes {what}, {needed} are needed"))
     }
 
     /// The error of what no majority could be had for.

@@ -32,8 +32,9 @@ use crate::tokens::Tokens;
 use crate::upkeep::{GcRequest, Upkeep, UpkeepSettings, VerifyRequest};
 use crate::{
     Blob, Budget, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
-    PinError, PinStatus, PutManifest, PutManifestError, ReadError, StartError, Status, SwarmStatus,
-    TokenError, TokenInfo, Upload, blocking, images, lists, pins,
+    PinError, PinStatus, PutManifest, PutManifestError, ReadError, RemovedImage, StartError,
+    Status, SwarmStatus, TagList, TagRules, TagVersion, TokenError, TokenInfo, Upload, blocking,
+    images, lists, pins,
 };
 
 /// Largest blob that is fetched from a peer unless configured otherwise: 1 TiB.
@@ -82,6 +83,8 @@ pub struct Limits {
     pub max_fetches: usize,
     /// Refuse a manifest whose blobs nobody has; else it is stored, and the answer names them.
     pub require_blobs: bool,
+    /// What is wanted of tags.
+    pub tags: TagRules,
     /// Collection of garbage and verification in the background.
     pub upkeep: UpkeepSettings,
     /// Bytes of all buffers that hold content on its way, to clients, to peers and from clients.
@@ -98,6 +101,7 @@ impl Default for Limits {
             max_blob_bytes: MAX_BLOB_BYTES,
             max_fetches: MAX_FETCHES,
             require_blobs: false,
+            tags: TagRules::default(),
             upkeep: UpkeepSettings::default(),
             buffer_bytes: crate::budget::BUFFER_BYTES,
             bandwidth: Bandwidth::default(),
@@ -133,7 +137,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) pull: Arc<Pull>,
     pub(crate) names: Arc<Names>,
-    push: Arc<Push>,
+    pub(crate) push: Arc<Push>,
     upkeep: Upkeep,
     preheat: Preheat,
     copies: Arc<Copies>,
@@ -299,14 +303,25 @@ impl Node {
     }
 
     /// Tags in byte order after `last`, at most `limit`; `None` when the repository is unknown.
-    /// Those of the whole swarm: a tag whose push has been answered is there.
+    /// Those of the whole swarm: a tag whose push has been answered is there, unless the list is
+    /// stale.
     pub async fn tags(
         &self,
         repository: &RepositoryName,
         last: Option<&str>,
         limit: usize,
-    ) -> Result<Option<Vec<Tag>>, ReadError> {
+    ) -> Result<Option<TagList>, ReadError> {
         lists::tags(&self.inner, repository, last, limit).await
+    }
+
+    /// What a tag points to and pointed to, newest first: at most
+    /// [`MAX_HISTORY`](ddr_proto::wire::MAX_HISTORY), as far as the nodes that keep it remember.
+    pub async fn tag_history(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Vec<TagVersion>, ReadError> {
+        self.inner.names.history(repository, tag).await
     }
 
     /// Repositories of the whole swarm in byte order after `last`, at most `limit`.
@@ -326,6 +341,16 @@ impl Node {
         digest: &Digest,
     ) -> Result<Vec<Descriptor>, ReadError> {
         lists::referrers(&self.inner, repository, digest).await
+    }
+
+    /// Deletes a tag, or with `by_digest` the manifest that it points to and all tags that do, in the
+    /// whole swarm; an image by digest always so. `None`: there is none.
+    pub async fn remove_image(
+        &self,
+        image: &ImageReference,
+        by_digest: bool,
+    ) -> Result<Option<RemovedImage>, DeleteError> {
+        images::remove(&self.inner, image, by_digest).await
     }
 
     /// Who holds a digest (`sha256:...`) or an image (`team/app:1.0`).

@@ -40,7 +40,7 @@ pub(crate) const MEMBER_MEMORY_MS: u64 = 5 * 60_000;
 pub(crate) struct Peers {
     clock: Clock,
     state: Mutex<State>,
-    met: Notify,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -84,7 +84,7 @@ pub(crate) struct Member {
 
 impl Peers {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, state: Mutex::default(), met: Notify::new() }
+        Self { clock, state: Mutex::default(), changed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -216,19 +216,22 @@ impl Peers {
         let member = Member { addrs: contact.addrs.clone(), seen_ms: now_ms };
         state.members.insert(contact.id, member);
         state.trim_members();
-        self.met.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Returns once a node was met that was not known, since the last call.
-    pub(crate) async fn met_somebody(&self) {
-        self.met.notified().await;
+    /// Returns once a node was met that was not known, or one has said that it leaves, since the last
+    /// call.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// `node` said that it leaves, or an operator said that it is gone for good.
     pub(crate) fn left(&self, node: &NodeId) {
         let now_ms = self.clock.now_ms();
         let mut state = self.state();
-        state.members.remove(node);
+        if state.members.remove(node).is_some() {
+            self.changed.notify_one();
+        }
         state.gone.insert(*node, now_ms);
         if state.gone.len() > MAX_GONE {
             let first = state.gone.iter().min_by_key(|(_, at)| **at).map(|(node, _)| *node);

@@ -191,7 +191,12 @@ impl Pull {
         if let Some(stored) = local {
             self.shared.store.touch(repository, digest);
             let (media_type, bytes) = (stored.media_type, stored.bytes.into());
-            return Ok(Some(ManifestContent { digest: *digest, media_type, bytes }));
+            return Ok(Some(ManifestContent {
+                digest: *digest,
+                media_type,
+                bytes,
+                is_stale: false,
+            }));
         }
         if self.shared.deleted.contains((repository, digest, ContentKind::Manifest)).await? {
             return Ok(None);

@@ -25,7 +25,7 @@ use crate::announce::Announcer;
 use crate::copies::Copies;
 use crate::names::Names;
 use crate::pull::{Pull, Shared};
-use crate::upload_blocking;
+use crate::{ReadError, upload_blocking};
 
 /// How long a request waits for the one before it to let a session go: the client's connection
 /// broke and it comes back while its last bytes are still being written.
@@ -176,10 +176,11 @@ const fn reply(error: &UploadError) -> UploadReply {
 }
 
 /// A push that cannot be settled in the swarm now.
-pub(crate) fn unavailable(error: crate::ReadError) -> UploadError {
+pub(crate) fn unavailable(error: ReadError) -> UploadError {
     match error {
-        crate::ReadError::Unavailable(why) => UploadError::Unavailable(why),
-        other => UploadError::Io(io::Error::other(other.to_string())),
+        ReadError::Unavailable(why) => UploadError::Unavailable(why),
+        ReadError::Busy(_) => UploadError::Unavailable(error.to_string()),
+        ReadError::Store(why) => UploadError::Io(io::Error::other(why)),
     }
 }
 

@@ -143,6 +143,9 @@ impl Seed {
         match envelope.body {
             request @ (Request::GetName { .. }
             | Request::PutName { .. }
+            | Request::PrepareName { .. }
+            | Request::AcceptName { .. }
+            | Request::GetHistory { .. }
             | Request::GetSet { .. }
             | Request::PutEntry { .. }) => {
                 self.overlay.heard(envelope.sender);

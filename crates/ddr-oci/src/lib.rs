@@ -23,6 +23,7 @@ pub mod range;
 pub mod reference;
 pub mod referrers;
 pub mod route;
+pub mod tag_pattern;
 mod text;
 
 pub use descriptor::Descriptor;
@@ -34,3 +35,4 @@ pub use platform::{Platform, PlatformError};
 pub use range::{RangeOutcome, byte_range, content_range};
 pub use reference::{ImageReference, Reference, ReferenceError, RepositoryName, Tag};
 pub use route::{Request, RouteError};
+pub use tag_pattern::{MAX_TAG_PATTERNS, TagPattern, TagPatternError};

@@ -2,16 +2,20 @@
 //!
 //! The record of a name lives on its voters, the K nodes closest to the name's key. A write is done
 //! when a majority W = K/2 + 1 keeps it or something newer; a read needs R = K + 1 - W answers, so
-//! every read meets every earlier finished write in at least one voter (W + R = K + 1 > K). The
-//! newest by (stamp, writer) wins. These are plain values: they count answers, they never wait;
+//! every read meets every earlier finished write in at least one voter (W + R = K + 1 > K). Where
+//! there are [`FULL`] voters there may be more nodes, and who the closest are changes as nodes come and
+//! go: there both ask [`MARGIN`] more, so a read meets a write in 2 * MARGIN + 1 voters, and may find as
+//! many as 2 * MARGIN of them replaced by nodes that know nothing yet. The newest by (stamp, writer) wins. These are plain values: they count answers, they never wait;
 //! the driver owns deadlines, verifies signatures and keys, and writes the newest back to voters
 //! that were behind.
 
+mod promises;
 mod sets;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+pub use self::promises::{Ballot, MAX_PROMISES, NoPromise, PROMISE_MS, Promises};
 pub use self::sets::{MergedEntry, MergedPage, SetDecision, SetPage, SetRead};
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
@@ -40,16 +44,25 @@ impl Register for SetEntry {
     }
 }
 
+/// So many voters a name has at most; the K of design.md, section 7.
+pub const FULL: usize = 20;
+/// Voters that reads and writes ask beyond what is needed where voters may be replaced.
+pub const MARGIN: usize = 2;
+
 /// Voters that must keep a record before its write is done.
 #[must_use]
 pub const fn write_quorum(voters: usize) -> usize {
-    voters / 2 + 1
+    voters / 2 + 1 + margin(voters)
 }
 
 /// Voters that must answer before a read may believe the newest answer.
 #[must_use]
 pub const fn read_quorum(voters: usize) -> usize {
-    voters + 1 - write_quorum(voters)
+    voters - voters / 2 + margin(voters)
+}
+
+const fn margin(voters: usize) -> usize {
+    if voters < FULL { 0 } else { MARGIN }
 }
 
 /// The stamp of a new record: later than `seen`, and not before `now`.
@@ -160,19 +173,32 @@ impl Read {
         }
     }
 
+    /// How many voters answered.
+    #[must_use]
+    pub fn count_answered(&self) -> usize {
+        self.answers().count()
+    }
+
+    /// The newest record that any voter told, however few they are: it may be outdated.
+    #[must_use]
+    pub fn newest(&self) -> Option<&NameRecord> {
+        self.answers().filter_map(|(_, record)| record).max_by(|a, b| a.cmp_newness(b))
+    }
+
+    fn answers(&self) -> impl Iterator<Item = (NodeId, Option<&NameRecord>)> {
+        self.votes.iter().filter_map(|(voter, vote)| match vote {
+            Vote::Answered(record) => Some((*voter, record.as_ref())),
+            Vote::Pending | Vote::Failed => None,
+        })
+    }
+
     /// What may be believed now.
     #[must_use]
     pub fn decide(&self) -> ReadDecision {
         let voters = self.votes.len();
         // Without voters there is nobody to believe.
         let needed = read_quorum(voters).max(1);
-        let answers = || {
-            self.votes.iter().filter_map(|(voter, vote)| match vote {
-                Vote::Answered(record) => Some((*voter, record.as_ref())),
-                Vote::Pending | Vote::Failed => None,
-            })
-        };
-        let answered = answers().count();
+        let answered = self.count_answered();
         let pending = self.votes.values().filter(|vote| **vote == Vote::Pending).count();
         if answered < needed {
             if answered + pending < needed {
@@ -180,15 +206,15 @@ impl Read {
             }
             return ReadDecision::Wait;
         }
-        let newest = answers().filter_map(|(_, record)| record).max_by(|a, b| a.cmp_newness(b));
-        let Some(newest) = newest else {
+        let Some(newest) = self.newest() else {
             return match pending {
                 0 => ReadDecision::Nothing,
                 _ if answered >= write_quorum(voters) => ReadDecision::NothingYet,
                 _ => ReadDecision::Wait,
             };
         };
-        let mut behind: Vec<NodeId> = answers()
+        let mut behind: Vec<NodeId> = self
+            .answers()
             .filter(|(_, record)| record.is_none_or(|record| record.cmp_newness(newest).is_lt()))
             .map(|(voter, _)| voter)
             .collect();
@@ -277,15 +303,30 @@ impl<R: Register> Write<R> {
         self.settle(voter, Ack::Failed);
     }
 
+    /// How many voters are told.
+    #[must_use]
+    pub fn count_voters(&self) -> usize {
+        self.acks.len()
+    }
+
+    /// How many voters keep the record, or something newer.
+    #[must_use]
+    pub fn count_kept(&self) -> usize {
+        self.count(Ack::Kept)
+    }
+
+    fn count(&self, wanted: Ack) -> usize {
+        self.acks.values().filter(|ack| **ack == wanted).count()
+    }
+
     /// Whether the write is done.
     #[must_use]
     pub fn decide(&self) -> WriteDecision<R> {
         let needed = write_quorum(self.acks.len());
-        let count = |wanted: Ack| self.acks.values().filter(|ack| **ack == wanted).count();
-        let kept = count(Ack::Kept);
+        let kept = self.count_kept();
         if kept >= needed {
             WriteDecision::Done { superseded_by: self.newer.clone() }
-        } else if kept + count(Ack::Pending) < needed {
+        } else if kept + self.count(Ack::Pending) < needed {
             WriteDecision::Impossible { kept, needed }
         } else {
             WriteDecision::Wait

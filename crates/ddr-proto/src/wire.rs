@@ -49,6 +49,8 @@ pub const MAX_RECORDS_PER_PUT: usize = 128;
 pub const MAX_ENTRIES_PER_PAGE: usize = 200;
 /// Most bytes of the entries in one page of a set; what is left of a message is for the rest.
 pub const MAX_PAGE_BYTES: usize = 60 * 1024;
+/// Most records of one name in one answer, and that one node keeps of it.
+pub const MAX_HISTORY: usize = 16;
 /// Most serials of revoked tokens in one message.
 pub const MAX_REVOKED: usize = 1024;
 
@@ -132,6 +134,27 @@ pub enum Request {
     Gone {
         /// Who.
         node: NodeId,
+    },
+    /// Which record do you keep under `key`, and do you promise to accept nothing below this ballot?
+    /// Answer: `Promise`. See [`crate::names::Promises`].
+    PrepareName {
+        /// The key of repository and tag.
+        key: Key,
+        /// The stamp that the record will have.
+        stamp: u64,
+        /// The public key that will sign it.
+        writer: [u8; 32],
+    },
+    /// Store this name record if you have promised that and it takes no other digest away. Answer:
+    /// `NameStored`.
+    AcceptName {
+        /// The signed record.
+        record: NameRecord,
+    },
+    /// What you keep and kept of the name under `key`. Answer: `History`.
+    GetHistory {
+        /// The key of repository and tag.
+        key: Key,
     },
 }
 
@@ -223,6 +246,20 @@ pub enum Response {
     Preheat(PreheatState),
     /// Which parts I keep.
     Keeping(KeepAnswer),
+    /// Whether I promise, and what I keep.
+    Promise {
+        /// `None`: promised. Else the stamp of the higher ballot that has the promise.
+        outbid_by: Option<u64>,
+        /// The newest record that I have.
+        record: Option<NameRecord>,
+        /// True when I joined lately: that I have none means nothing.
+        young: bool,
+    },
+    /// Records of one name.
+    History {
+        /// At most [`MAX_HISTORY`], newest first.
+        records: Vec<NameRecord>,
+    },
 }
 
 /// A record of a key with plenty of holders.
@@ -253,6 +290,8 @@ pub enum RefuseReason {
     Unsupported,
     /// The sender broke the rules lately: nothing of it is answered for a while.
     Struck,
+    /// I was away for so long that I do not trust what I keep of that.
+    Doubtful,
 }
 
 /// Why bytes are not a message.
@@ -309,7 +348,10 @@ impl RequestEnvelope {
             | Request::FindProviders { .. }
             | Request::GetName { .. }
             | Request::PutName { .. }
-            | Request::Gone { .. } => Ok(()),
+            | Request::Gone { .. }
+            | Request::PrepareName { .. }
+            | Request::AcceptName { .. }
+            | Request::GetHistory { .. } => Ok(()),
         }
     }
 }
@@ -350,6 +392,7 @@ impl Response {
             }
             Self::Preheat(state) => return state.check_limits(),
             Self::Keeping(answer) => return answer.check_limits(),
+            Self::History { records } => return at_most(records.len(), MAX_HISTORY, "MAX_HISTORY"),
             Self::EntryStored { newest: Some(newest), .. } => return newest.check_limits(),
             _ => return Ok(()),
         };

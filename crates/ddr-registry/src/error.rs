@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 use ddr_node::{DeleteError, PutManifestError, ReadError, UploadError};
+use ddr_oci::digest::Digest;
 use ddr_oci::error::ErrorCode;
-use ddr_oci::reference::RepositoryName;
+use ddr_oci::reference::{RepositoryName, Tag};
 use ddr_oci::route::RouteError;
 use http::StatusCode;
 use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
@@ -125,7 +126,7 @@ impl ApiError {
             .detail(json!({ "name": name.as_str() }))
     }
 
-    pub(crate) fn blob_unknown(digest: &ddr_oci::digest::Digest) -> Self {
+    pub(crate) fn blob_unknown(digest: &Digest) -> Self {
         Self::oci(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, "blob not known")
             .detail(json!({ "digest": digest.to_string() }))
     }
@@ -161,6 +162,13 @@ impl ApiError {
     pub(crate) fn chunk_length(expected: u64) -> Self {
         let message = format!("Content-Range promises {expected} bytes, the body differs");
         Self::oci(StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid, message)
+    }
+
+    /// An immutable tag would be moved or deleted. `DENIED`, because clients take `TAG_INVALID` for a
+    /// manifest in a form that is not understood, and push it again in another.
+    fn tag_immutable(tag: &Tag, digest: &Digest, message: String) -> Self {
+        Self::oci(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+            .detail(json!({ "tag": tag.as_str(), "digest": digest.to_string() }))
     }
 
     /// The response, with the body `{"errors":[{code,message,detail}]}`.
@@ -218,9 +226,13 @@ impl From<ReadError> for ApiError {
 
 impl From<DeleteError> for ApiError {
     fn from(error: DeleteError) -> Self {
+        let message = error.to_string();
         match error {
+            DeleteError::TagImmutable { tag, digest } => {
+                Self::tag_immutable(&tag, &digest, message)
+            }
             DeleteError::Unavailable(message) => Self::unavailable(message),
-            DeleteError::Store(_) => Self::internal(&error),
+            DeleteError::Store(_) => Self::internal(&message),
         }
     }
 }
@@ -239,6 +251,9 @@ impl From<PutManifestError> for ApiError {
                 let digests: Vec<_> = digests.iter().map(ToString::to_string).collect();
                 Self::oci(StatusCode::NOT_FOUND, ErrorCode::ManifestBlobUnknown, message)
                     .detail(json!({ "digests": digests }))
+            }
+            PutManifestError::TagImmutable { tag, digest } => {
+                Self::tag_immutable(&tag, &digest, message)
             }
             PutManifestError::Unavailable(message) => Self::unavailable(message),
             PutManifestError::NoSpace => Self::no_space(),
@@ -280,8 +295,6 @@ impl From<UploadError> for ApiError {
 
 #[cfg(test)]
 mod tests {
-    use ddr_oci::digest::Digest;
-
     use super::*;
 
     #[track_caller]
@@ -302,6 +315,10 @@ mod tests {
         expect(DeleteError::Unavailable("2 of 5 answered".into()), 503, "UNAVAILABLE");
         expect(DeleteError::Store(path()), 500, "UNKNOWN");
         expect(PutManifestError::Unavailable("2 of 5 answered".into()), 503, "UNAVAILABLE");
+        let (tag, digest) = ("v1".parse::<Tag>().unwrap(), Box::new(Digest::sha256(b"")));
+        let immutable = DeleteError::TagImmutable { tag: tag.clone(), digest: digest.clone() };
+        expect(immutable, 403, "DENIED");
+        expect(PutManifestError::TagImmutable { tag, digest }, 403, "DENIED");
         expect(PutManifestError::NoSpace, 507, "UNAVAILABLE");
         expect(PutManifestError::Store(path()), 500, "UNKNOWN");
         let digest = Digest::sha256(b"");

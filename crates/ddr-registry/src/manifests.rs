@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use ddr_node::ManifestContent;
 use ddr_oci::digest::Digest;
 use ddr_oci::manifest::MAX_MANIFEST_BYTES;
 use ddr_oci::range::RangeOutcome;
@@ -31,7 +32,7 @@ pub(crate) async fn get(
     let found = call.shared.node.manifest(name, reference).await?;
     let manifest = found.ok_or_else(|| ApiError::manifest_unknown(reference))?;
     if conditions::has_it(&call.headers, &manifest.digest) {
-        return Ok(conditions::not_modified(&manifest.digest));
+        return Ok(marked(conditions::not_modified(&manifest.digest), &manifest));
     }
     let size = manifest.bytes.len() as u64;
     let (status, range) =
@@ -51,7 +52,15 @@ pub(crate) async fn get(
         let covered = format!("bytes {}-{}/{size}", range.start, range.end - 1);
         headers.insert(CONTENT_RANGE, respond::value(&covered));
     }
-    Ok(reply)
+    Ok(marked(reply, &manifest))
+}
+
+/// The reply, with a warning where no majority was heard about the tag.
+fn marked(mut reply: Reply, manifest: &ManifestContent) -> Reply {
+    if manifest.is_stale {
+        warning::add_stale(&mut reply);
+    }
+    reply
 }
 
 /// PUT. 201 means: stored durably, announced, and every tag is on a majority of the nodes that

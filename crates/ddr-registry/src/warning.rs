@@ -1,6 +1,7 @@
 //! The `Warning` header: what went well but deserves a word (distribution-spec, "Warnings").
 //!
-//! Decides its grammar, `299 - "text"`, and its length.
+//! Decides its grammar, `299 - "text"`, and its length; and `110` for what may be outdated
+//! (RFC 7234, section 5.5.1).
 
 use http::header::{HeaderName, HeaderValue, WARNING};
 
@@ -23,6 +24,11 @@ pub(crate) fn add(reply: &mut Reply, text: &str) {
     let plain = |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '\\') || *c == ' ';
     let text: String = text.chars().filter(plain).take(room).collect();
     reply.headers_mut().append(NAME, respond::value(&format!("299 - \"{text}\"")));
+}
+
+/// Says that the answer may be outdated.
+pub(crate) fn add_stale(reply: &mut Reply) {
+    reply.headers_mut().append(NAME, HeaderValue::from_static("110 - \"Response is Stale\""));
 }
 
 /// `intro` and as many of `items` as a warning has room for.

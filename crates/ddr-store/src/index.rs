@@ -13,6 +13,7 @@ mod cached;
 mod content;
 mod garbage;
 mod group;
+mod history;
 mod keys;
 mod manifests;
 mod names;
@@ -25,6 +26,7 @@ mod untagged;
 pub(crate) use audit::AuditTable;
 pub(crate) use cache::{CacheRules, Candidate};
 pub(crate) use garbage::{Cursor, Looked, Removed, Rules};
+pub use history::{MAX_OLD_RECORDS, MAX_OLD_ROWS};
 pub use manifests::{ManifestEntry, StoredManifest};
 pub use names::{MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, NamePage};
 pub use pins::{MAX_PIN_LABEL_BYTES, MAX_PINNED_PARTS, MAX_PINS, PinnedImage};
@@ -79,13 +81,15 @@ const REFERRERS: TableDefinition<'_, (&str, DigestKey, DigestKey), &[u8]> =
     TableDefinition::new("referrers");
 /// key of a name -> (stamp, record).
 const NAMES: TableDefinition<'_, [u8; 32], (u128, &[u8])> = TableDefinition::new("names");
+/// (key of a name, rank) -> a record that was replaced, or that came too late.
+const HISTORY: TableDefinition<'_, history::Version, &[u8]> = TableDefinition::new("history");
 /// (key of a set, member) -> (rank, entry).
 const SETS: TableDefinition<'_, Place, Ranked> = TableDefinition::new("sets");
 /// small values of the node.
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 
 /// How many tables there are.
-const TABLES: usize = 14 + reach::REACH_TABLES + replicas::REPLICA_TABLES + pins::PIN_TABLES;
+const TABLES: usize = 15 + reach::REACH_TABLES + replicas::REPLICA_TABLES + pins::PIN_TABLES;
 
 /// The database, and how to open it again.
 #[derive(Debug)]
@@ -259,6 +263,7 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), IndexError> {
     transaction.open_table(REPOSITORIES)?;
     transaction.open_table(REFERRERS)?;
     transaction.open_table(NAMES)?;
+    transaction.open_table(HISTORY)?;
     transaction.open_table(SETS)?;
     transaction.open_table(SETTINGS)?;
     replicas::create_tables(transaction)?;

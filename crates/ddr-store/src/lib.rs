@@ -37,9 +37,10 @@ pub use evict::{Evict, EvictOptions, EvictReport, EvictStep, MAX_CANDIDATES};
 pub use fetch::{Fetch, FetchReader, MAX_FETCHES};
 pub use gc::{Gc, GcOptions, GcPhase, GcReport, GcStep};
 pub use index::{
-    Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_PIN_LABEL_BYTES,
-    MAX_PINNED_PARTS, MAX_PINS, MAX_REPLICA_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES,
-    ManifestEntry, NamePage, Outcome, PinnedImage, ReplicaRecord, SetPage, SetRows, StoredManifest,
+    Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, MAX_NAME_RECORD_BYTES, MAX_OLD_RECORDS,
+    MAX_OLD_ROWS, MAX_PIN_LABEL_BYTES, MAX_PINNED_PARTS, MAX_PINS, MAX_REPLICA_RECORD_BYTES,
+    MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, PinnedImage,
+    ReplicaRecord, SetPage, SetRows, StoredManifest,
 };
 pub use partial::{
     Checked, IdlePartial, MAX_IDLE_PARTIAL_BYTES, MAX_IDLE_PARTIALS, PARTIAL_IDLE_MS, PartialBlob,

@@ -353,6 +353,15 @@ impl Store {
         self.inner.index.name(key)
     }
 
+    /// The record of a name that holds, then older ones, newest first: at most
+    /// [`MAX_OLD_RECORDS`](crate::MAX_OLD_RECORDS) of these.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn name_history(&self, key: [u8; 32]) -> Result<Vec<Vec<u8>>, IndexError> {
+        self.inner.index.history(key)
+    }
+
     /// At most `limit` name records with keys after `after`, in the order of keys.
     ///
     /// # Errors

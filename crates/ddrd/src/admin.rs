@@ -5,6 +5,7 @@
 
 mod answer;
 mod guard;
+mod images;
 mod jobs;
 mod pins;
 mod routes;

@@ -18,6 +18,7 @@ mod peers;
 mod pin;
 mod pull;
 mod registry;
+mod rm;
 mod status;
 mod swarms;
 mod token;
@@ -46,6 +47,7 @@ Examples:
   ddr import app.tar               push the images of a docker save or an OCI layout
   ddr export team/app:1.0 app.tar  an image into a file
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
+  ddr rm team/app:1.0              delete a tag in the whole swarm
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
   ddr drain                        hand over what only this node keeps, before it is retired
@@ -76,8 +78,10 @@ enum Command {
     Status,
     /// List the nodes that this one knows, or say that one is gone for good
     Peers(peers::Peers),
-    /// List repositories and tags on this node
-    Images,
+    /// List repositories and tags on this node, or what a tag pointed to
+    Images(images::Images),
+    /// Delete a tag, or an image with all its tags, in the whole swarm
+    Rm(rm::Rm),
     /// Find who holds an image or a digest
     Find(find::Find),
     /// Bring an image to the disk of this node, and of others, before anybody runs it
@@ -177,7 +181,8 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Status => status::run(&admin).await,
         Command::Peers(peers) => peers::run(&admin, peers).await,
-        Command::Images => images::run(&admin).await,
+        Command::Images(images) => images::run(&admin, images).await,
+        Command::Rm(rm) => rm::run(&admin, rm).await,
         Command::Find(find) => find::run(&admin, find).await,
         Command::Pull(pull) => pull::run(&admin, pull).await,
         Command::Pin(pin) => pin::run(&admin, pin).await,

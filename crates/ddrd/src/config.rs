@@ -12,11 +12,15 @@ use std::time::Duration;
 
 use ddr_net::discover::place::Place;
 use ddr_net::discover::{DnsName, MAX_STATIC};
-use ddr_node::{Bandwidth, CacheSettings, CopySettings, MAX_COPIES, MIN_RATE, UpkeepSettings};
+use ddr_node::{
+    Bandwidth, CacheSettings, CopySettings, MAX_COPIES, MIN_RATE, TagReads, TagRules,
+    UpkeepSettings,
+};
+use ddr_oci::{MAX_TAG_PATTERNS, TagPattern};
 
 use crate::{amount, duration};
 
-pub use settings::{LogFormat, RegistrySettings, Settings};
+pub use settings::{LogFormat, RegistrySettings, Settings, Tags};
 
 /// Where docker, containerd and podman look for a registry that needs no set-up.
 pub const DEFAULT_REGISTRY: SocketAddr =
@@ -62,6 +66,8 @@ pub struct Config {
     pub mdns: bool,
     /// Failure zone of this node, such as a rack or a room; may be empty.
     pub zone: String,
+    /// What is wanted of tags.
+    pub tags: TagRules,
     /// Manifests whose blobs nobody has are refused.
     pub require_blobs: bool,
     /// Names by which clients may call the registry, beside those of this machine; in lower case.
@@ -140,6 +146,17 @@ pub enum ConfigError {
         "[registry] hosts {0:?} is not a host name: use at most {MAX_REGISTRY_HOSTS} names of letters, digits, '.', '-', '_', without a port"
     )]
     Host(String),
+    /// A pattern of tags is none, or there are too many.
+    #[error(
+        "immutable-tags {given:?}: {reason}; such as v* or team/app:release-*, at most \
+         {MAX_TAG_PATTERNS} of them"
+    )]
+    TagPattern {
+        /// What was given.
+        given: String,
+        /// What would be right.
+        reason: String,
+    },
     /// A place where other nodes may be is none, or there are too many.
     #[error(
         "{setting} {given:?}: give a host name or address, with :PORT if it is not 5001; at most \
@@ -208,6 +225,13 @@ impl Config {
             bootstrap_dns: bootstrap_dns(settings.bootstrap_dns)?,
             mdns: settings.mdns.unwrap_or(true),
             zone: settings.zone.unwrap_or_default(),
+            tags: TagRules {
+                reads: match settings.tags.unwrap_or_default() {
+                    Tags::Strict => TagReads::Strict,
+                    Tags::StaleOk => TagReads::StaleOk,
+                },
+                immutable: tag_patterns(settings.immutable_tags.unwrap_or_default())?,
+            },
             require_blobs: settings.registry.require_blobs.unwrap_or_default(),
             registry_hosts: hosts(settings.registry.hosts.unwrap_or_default())?,
             upkeep: upkeep(
@@ -242,6 +266,18 @@ impl Config {
         }
         crate::telemetry::filter(&self.log).map(drop)
     }
+}
+
+fn tag_patterns(texts: Vec<String>) -> Result<Vec<TagPattern>, ConfigError> {
+    let wrong = |given, reason| ConfigError::TagPattern { given, reason };
+    if texts.len() > MAX_TAG_PATTERNS {
+        return Err(wrong(format!("{} patterns", texts.len()), "too many".into()));
+    }
+    let pattern = |text: String| match text.parse::<TagPattern>() {
+        Ok(pattern) => Ok(pattern),
+        Err(error) => Err(wrong(text, error.to_string())),
+    };
+    texts.into_iter().map(pattern).collect()
 }
 
 fn bootstrap(places: Vec<String>) -> Result<Vec<Place>, ConfigError> {
@@ -402,6 +438,23 @@ mod tests {
         let home = data_dir_for(false, some("relative"), some("/h")).unwrap();
         assert_eq!(home, Path::new("/h/.local/share/ddr"));
         assert_eq!(data_dir_for(false, None, None), None);
+    }
+
+    #[test]
+    fn rules_of_tags_are_read() {
+        let config = resolve(Settings::default()).unwrap();
+        assert_eq!(config.tags, TagRules::default());
+        let given = |patterns: &[&str]| {
+            let immutable_tags = Some(patterns.iter().map(ToString::to_string).collect());
+            let tags = Some(Tags::StaleOk);
+            resolve(Settings { immutable_tags, tags, ..Settings::default() })
+        };
+        let rules = given(&["v*", "team/app:release-*"]).unwrap().tags;
+        assert_eq!((rules.reads, rules.immutable.len()), (TagReads::StaleOk, 2));
+        let error = given(&["v*", "v[1]"]).unwrap_err().to_string();
+        assert!(error.starts_with("immutable-tags \"v[1]\": the pattern of a tag"), "{error}");
+        assert!(given(&["v*"; MAX_TAG_PATTERNS]).is_ok());
+        assert!(given(&["v*"; MAX_TAG_PATTERNS + 1]).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Decides the order: tags and referrers first, then whether the repository is in the catalogue. A
 //! node that is alone writes all of a push in one durable step.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::Key;
@@ -14,7 +14,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::keeper::Keeping;
 use super::{MAX_ATTEMPTS, Names, Parts};
-use crate::{ReadError, blocking};
+use crate::{ReadError, TagWriteError, blocking};
 
 /// Tags of one push or delete that are written at once.
 const MAX_WRITES_AT_ONCE: usize = 8;
@@ -43,7 +43,7 @@ pub(crate) struct Withdrawal {
 impl Names {
     /// Points tags to a manifest, lists it with its subject, and has its repository in the
     /// catalogue. Done when a majority keeps each of these durably.
-    pub(crate) async fn publish(&self, publication: Publication) -> Result<(), ReadError> {
+    pub(crate) async fn publish(&self, publication: Publication) -> Result<(), TagWriteError> {
         self.in_turn(|parts| async move {
             if parts.is_alone() {
                 return parts.publish_alone(publication).await;
@@ -53,22 +53,36 @@ impl Names {
         .await
     }
 
+    /// Refuses a push that would move an immutable tag, before anything of it is stored.
+    pub(crate) async fn check_immutable(
+        &self,
+        repository: &RepositoryName,
+        tags: &[Tag],
+        digest: &Digest,
+    ) -> Result<(), TagWriteError> {
+        for tag in tags.iter().filter(|tag| self.parts.rules.is_immutable(repository, tag)) {
+            let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
+            self.parts.check_immutable(repository, tag, Some(digest)).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes a tag.
     pub(crate) async fn delete_tag(
         &self,
         repository: &RepositoryName,
         tag: &Tag,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), TagWriteError> {
         let (repository, tag) = (repository.clone(), tag.clone());
         self.in_turn(|parts| async move {
             parts.write_tag(&repository, &tag, None).await?;
-            parts.settle_repository(&repository).await
+            Ok(parts.settle_repository(&repository).await?)
         })
         .await
     }
 
     /// Deletes every tag that points to a manifest, and takes it off the list of its subject.
-    pub(crate) async fn withdraw(&self, withdrawal: Withdrawal) -> Result<(), ReadError> {
+    pub(crate) async fn withdraw(&self, withdrawal: Withdrawal) -> Result<(), TagWriteError> {
         self.in_turn(|parts| async move { parts.withdraw(&withdrawal).await }).await
     }
 
@@ -88,21 +102,19 @@ impl Names {
         limit: usize,
         wanted: impl FnMut(SetEntry) -> Option<T>,
     ) -> Result<Vec<T>, ReadError> {
-        let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
-        self.parts.members(set, from, limit, wanted).await
+        self.listing(self.parts.members(set, from, limit, wanted)).await
     }
 
     /// Whether the catalogue has `repository`.
     pub(crate) async fn is_listed(&self, repository: &RepositoryName) -> Result<bool, ReadError> {
-        let _turn = self.turns.acquire().await.map_err(ReadError::store)?;
         let member = Member::text(repository.as_str());
-        let entry = self.parts.read_entry(&SetName::Repositories, &member).await?;
+        let entry = self.listing(self.parts.read_entry(&SetName::Repositories, &member)).await?;
         Ok(entry.is_some_and(|entry| entry.is_present()))
     }
 }
 
 impl Parts {
-    async fn publish(&self, publication: &Publication) -> Result<(), ReadError> {
+    async fn publish(&self, publication: &Publication) -> Result<(), TagWriteError> {
         let Publication { repository, digest, tags, referrer } = publication;
         let writes: Vec<_> =
             tags.iter().map(|tag| self.write_tag(repository, tag, Some(*digest))).collect();
@@ -122,7 +134,7 @@ impl Parts {
         Ok(())
     }
 
-    async fn withdraw(&self, withdrawal: &Withdrawal) -> Result<(), ReadError> {
+    async fn withdraw(&self, withdrawal: &Withdrawal) -> Result<(), TagWriteError> {
         let Withdrawal { repository, digest, subject } = withdrawal;
         let set = SetName::Tags(repository.clone());
         let tags = self.members(&set, Member::first(), MAX_WITHDRAWN + 1, |entry| match entry {
@@ -131,7 +143,14 @@ impl Parts {
         });
         let tags = tags.await?;
         if tags.len() > MAX_WITHDRAWN {
-            return Err(ReadError::Busy("tags of one manifest"));
+            return Err(ReadError::Busy("tags of one manifest").into());
+        }
+        // All of them are looked at before the first one goes.
+        for tag in tags.iter().filter(|tag| self.rules.is_immutable(repository, tag)) {
+            let record = self.read(Key::of_name(repository, tag)).await?;
+            if record.and_then(|record| record.digest) == Some(*digest) {
+                return Err(TagWriteError::Immutable { tag: tag.clone(), digest: *digest });
+            }
         }
         let untags: Vec<_> = tags.iter().map(|tag| self.untag(repository, tag, digest)).collect();
         let untags = stream::iter(untags).buffer_unordered(MAX_WRITES_AT_ONCE);
@@ -148,7 +167,7 @@ impl Parts {
         repository: &RepositoryName,
         tag: &Tag,
         digest: &Digest,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), TagWriteError> {
         let record = self.read(Key::of_name(repository, tag)).await?;
         if record.and_then(|record| record.digest) == Some(*digest) {
             self.write_tag(repository, tag, None).await?;
@@ -180,24 +199,43 @@ impl Parts {
     }
 
     /// All that a push says, in one durable step on this node, which is the only one.
-    async fn publish_alone(self: &Arc<Self>, publication: Publication) -> Result<(), ReadError> {
+    async fn publish_alone(
+        self: &Arc<Self>,
+        publication: Publication,
+    ) -> Result<(), TagWriteError> {
         let parts = Arc::clone(self);
         let work = move || {
+            let _deciding = parts.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(refusal) = parts.refusal(&publication)? {
+                return Ok(Err(refusal));
+            }
             for _ in 0..MAX_ATTEMPTS {
                 let keeping = parts.all_of_push(&publication)?;
                 let keys: Vec<Key> = keeping.names.iter().map(NameRecord::key).collect();
                 let outcomes = parts.keeper.keep(keeping)?;
                 keys.iter().for_each(|key| parts.forget.listed.remove(key.as_bytes()));
                 if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Newer(_))) {
-                    return Ok(true);
+                    return Ok(Ok(()));
                 }
             }
-            Ok::<_, IndexError>(false)
+            Ok::<_, IndexError>(Err(parts
+                .lost("the tag changes all the time; try again".into())
+                .into()))
         };
-        match blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)? {
-            true => Ok(()),
-            false => Err(self.lost("the tag changes all the time; try again".into())),
+        blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)?
+    }
+
+    /// Why a push to this node alone may not be: an immutable tag points elsewhere. Blocks.
+    fn refusal(&self, publication: &Publication) -> Result<Option<TagWriteError>, IndexError> {
+        let Publication { repository, digest, tags, .. } = publication;
+        for tag in tags.iter().filter(|tag| self.rules.is_immutable(repository, tag)) {
+            let kept = self.keeper.record(Key::of_name(repository, tag))?;
+            let kept = kept.and_then(|kept| kept.digest).filter(|kept| kept != digest);
+            if let Some(digest) = kept {
+                return Ok(Some(TagWriteError::Immutable { tag: tag.clone(), digest }));
+            }
         }
+        Ok(None)
     }
 
     /// The records of a push, stamped after what is kept here. Blocks.

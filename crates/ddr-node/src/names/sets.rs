@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ddr_proto::id::NodeId;
-use ddr_proto::names::{self, MergedEntry, SetDecision, SetRead};
+use ddr_proto::names::{self, MergedEntry, SetDecision, SetPage, SetRead};
 use ddr_proto::wire::{
-    Contact, Fact, FactRecord, MAX_ENTRIES_PER_PAGE, MAX_PAGE_BYTES, Member, SetEntry, SetName,
+    Contact, Fact, FactRecord, MAX_ENTRIES_PER_PAGE, MAX_PAGE_BYTES, Member, NameRecord, SetEntry,
+    SetName,
 };
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
@@ -60,7 +61,8 @@ impl Parts {
             return Ok(Page { entries: page.entries, next, heard_all: true });
         }
         let voters = self.voters(&set.key()).await?;
-        let read = self.ask_page((set, from, limit as u16), &voters).await?;
+        let read = self.ask_page((set, from, limit as u16), &voters).await;
+        self.check_page(&read)?;
         let merged = read.merge();
         self.settle_page(&merged.entries, &voters).await?;
         let entries = merged.entries.into_iter().map(|merged| merged.entry).collect();
@@ -173,11 +175,12 @@ impl Parts {
         Ok(())
     }
 
-    async fn ask_page(
+    /// What the voters say, as far as they say it in time.
+    pub(super) async fn ask_page(
         &self,
         question: (&SetName, &Member, u16),
         voters: &Voters,
-    ) -> Result<SetRead, ReadError> {
+    ) -> SetRead {
         let mut read = SetRead::new(voters.all.iter().map(|voter| voter.id));
         voters.silent.iter().for_each(|silent| read.failed(*silent));
         let mut poll = Poll::page(self, question, voters);
@@ -200,15 +203,72 @@ impl Parts {
             }
         }
         read.count_young();
-        match read.decide() {
-            SetDecision::Ready => Ok(read),
-            SetDecision::Wait => {
-                Err(self.lost("too few of the nodes that keep this list answered in time".into()))
+        read
+    }
+
+    /// The pages of those who were there all the time, and who was not; see [`super::doubt`].
+    pub(super) async fn hear_pages(
+        &self,
+        question: (&SetName, &Member, u16),
+        voters: &Voters,
+    ) -> (Vec<(NodeId, SetPage)>, BTreeSet<NodeId>) {
+        let (mut said, mut unfit) = (Vec::new(), BTreeSet::new());
+        let mut poll = Poll::history(self, question.0.key(), voters);
+        while let Some((voter, answer)) = poll.next().await {
+            if matches!(answer, Answer::Abstained | Answer::Doubtful) {
+                unfit.insert(voter);
             }
-            SetDecision::Impossible { answered, needed } => Err(self.lost(format!(
-                "{answered} of {} nodes that keep this list answered, {needed} are needed",
-                voters.all.len()
-            ))),
+        }
+        let mut poll = Poll::page(self, question, voters);
+        let mut verified = Verified::default();
+        while let Some((voter, answer)) = poll.next().await {
+            if unfit.contains(&voter) {
+                continue;
+            }
+            if let Some((page, _)) = self.verified(voter, answer, &mut verified).await {
+                said.push((voter, page));
+            }
+        }
+        (said, unfit)
+    }
+
+    /// Keeps a record, which is verified, on this node too.
+    pub(super) async fn keep_name_here(&self, record: NameRecord) -> Result<(), ReadError> {
+        let keeper = self.keeper.clone();
+        let keep = move || keeper.keep(Keeping { names: vec![record], ..Keeping::default() });
+        blocking(keep).await.map_err(ReadError::store)?.map_err(ReadError::store)?;
+        Ok(())
+    }
+
+    /// Forgets what is kept here, and with a name its row in the local list of tags.
+    pub(super) async fn drop_here(
+        &self,
+        record: Option<NameRecord>,
+        entries: Vec<SetEntry>,
+    ) -> Result<(), ReadError> {
+        let (keeper, listed) = (self.keeper.clone(), record.clone());
+        let drop = move || keeper.forget_rows(record.as_slice(), &entries);
+        blocking(drop).await.map_err(ReadError::store)?.map_err(ReadError::store)?;
+        match listed {
+            Some(NameRecord { repository, tag, .. }) => {
+                self.list_tag(&repository, &tag, None).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what the voters said may be believed.
+    fn check_page(&self, read: &SetRead) -> Result<(), ReadError> {
+        let of = read.count_voters();
+        match read.decide() {
+            SetDecision::Ready => Ok(()),
+            SetDecision::Wait => {
+                let counts = (read.count_answered(), of, names::read_quorum(of));
+                Err(self.too_few("that keep this list answered in time", counts))
+            }
+            SetDecision::Impossible { answered, needed } => {
+                Err(self.too_few("that keep this list answered", (answered, of, needed)))
+            }
         }
     }
 

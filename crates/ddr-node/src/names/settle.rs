@@ -1,9 +1,9 @@
 //! Names go where they belong: late joiners learn what they are to keep.
 //!
-//! A node that keeps names and entries of lists gives each to the current K closest nodes: on a timer, and soon after a
-//! new node was met. It remembers whom it told, so a quiet swarm sends nothing.
+//! A node that keeps names and entries of lists gives each to the current K closest nodes: on a timer, and soon after
+//! a new node was met or one has left. It remembers whom it told, so a quiet swarm sends nothing. When it leaves
+//! itself, it gives each to the node that takes its place.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,30 +16,36 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 
 use super::sets::all_of;
+use super::told::Told;
 use super::vote::{Answer, Kept};
 use super::{COPIES, Parts, Poll, Voters};
 use crate::blocking;
 
 /// How often every kept name is looked at.
 const ROUND_EVERY: Duration = Duration::from_secs(60);
-/// How long to wait after a new node was met: others often come with it.
+/// How long to wait after a new node was met, or one has left: others often come or go with it.
 const AFTER_CHANGE: Duration = Duration::from_millis(500);
 /// Names read from disk at once.
 const PAGE: usize = 256;
 /// Names that are told at once.
 const MAX_AT_ONCE: usize = 8;
-/// Names whose keepers are remembered; the rest is told again each round.
-const MAX_TOLD: usize = 16_384;
+/// How long a node that leaves takes for that at most.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(3);
 
-/// Per name or member: the stamp, and who is known to keep it.
-type Told = BTreeMap<[u8; 32], (u64, BTreeSet<NodeId>)>;
+/// One look at all that is kept here.
+struct Tour<'a> {
+    contacts: Vec<Contact>,
+    told: &'a mut Told,
+    /// This node is about to leave.
+    leaves: bool,
+}
 
 /// Runs rounds until `stop`.
 pub(crate) async fn run(parts: Arc<Parts>, mut stop: watch::Receiver<bool>) {
-    let mut told = Told::new();
+    let mut told = Told::default();
     loop {
         let change = async {
-            parts.peers.met_somebody().await;
+            parts.peers.changed().await;
             tokio::time::sleep(AFTER_CHANGE).await;
         };
         tokio::select! {
@@ -54,25 +60,45 @@ pub(crate) async fn run(parts: Arc<Parts>, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Gives what this node keeps to those who come to keep it when it leaves: of each name the last of the K
+/// closest without this node.
+pub(crate) async fn hand_over(parts: &Parts) {
+    let (contacts, mut told) = (alive(parts).await, Told::default());
+    // In a swarm of up to K nodes everybody keeps everything.
+    if contacts.len() < COPIES || parts.keeper.doubts() {
+        return;
+    }
+    let tour = tour(parts, Tour { contacts, told: &mut told, leaves: true });
+    if tokio::time::timeout(HAND_OVER_LIMIT, tour).await.is_err() {
+        tracing::warn!(
+            "not every name was handed over; the other nodes that keep them settle that"
+        );
+    }
+}
+
 async fn round(parts: &Parts, told: &mut Told) {
-    let contacts: Vec<Contact> = parts
-        .overlay
-        .view()
-        .await
-        .contacts
-        .into_iter()
-        .filter(|peer| peer.alive)
-        .map(|peer| peer.contact)
-        .collect();
-    if let Err(error) = settle_names(parts, &contacts, told).await {
+    // What may have been deleted is passed on to nobody.
+    if !parts.keeper.doubts() {
+        let contacts = alive(parts).await;
+        tour(parts, Tour { contacts, told, leaves: false }).await;
+    }
+}
+
+async fn alive(parts: &Parts) -> Vec<Contact> {
+    let contacts = parts.overlay.view().await.contacts.into_iter();
+    contacts.filter(|peer| peer.alive).map(|peer| peer.contact).collect()
+}
+
+async fn tour(parts: &Parts, mut tour: Tour<'_>) {
+    if let Err(error) = settle_names(parts, &mut tour).await {
         return tracing::error!(%error, "names cannot be read");
     }
-    if let Err(error) = settle_sets(parts, &contacts, told).await {
+    if let Err(error) = settle_sets(parts, &mut tour).await {
         tracing::error!(%error, "lists cannot be read");
     }
 }
 
-async fn settle_names(parts: &Parts, contacts: &[Contact], told: &mut Told) -> io::Result<()> {
+async fn settle_names(parts: &Parts, tour: &mut Tour<'_>) -> io::Result<()> {
     let mut after = None;
     loop {
         let (store, keeper) = (parts.store.clone(), Arc::clone(&parts.keeper));
@@ -89,11 +115,11 @@ async fn settle_names(parts: &Parts, contacts: &[Contact], told: &mut Told) -> i
             return Ok(());
         }
         after = last;
-        tell_all(parts, contacts, told, records).await;
+        tell_all(parts, tour, records).await;
     }
 }
 
-async fn settle_sets(parts: &Parts, contacts: &[Contact], told: &mut Told) -> io::Result<()> {
+async fn settle_sets(parts: &Parts, tour: &mut Tour<'_>) -> io::Result<()> {
     let mut after = None::<([u8; 32], Vec<u8>)>;
     loop {
         let (store, keeper) = (parts.store.clone(), Arc::clone(&parts.keeper));
@@ -112,80 +138,44 @@ async fn settle_sets(parts: &Parts, contacts: &[Contact], told: &mut Told) -> io
             return Ok(());
         }
         after = last;
-        tell_all(parts, contacts, told, entries).await;
+        tell_all(parts, tour, entries).await;
     }
 }
 
-/// What is told: where it belongs, what it is remembered by, its stamp.
-trait Settled: Kept {
-    fn place(&self) -> Key;
-    fn slot(&self) -> Key;
-    fn stamp(&self) -> u64;
-}
-
-impl Settled for NameRecord {
-    fn place(&self) -> Key {
-        self.key()
-    }
-
-    fn slot(&self) -> Key {
-        self.key()
-    }
-
-    fn stamp(&self) -> u64 {
-        self.stamp
-    }
-}
-
-impl Settled for SetEntry {
-    fn place(&self) -> Key {
-        self.set().key()
-    }
-
-    fn slot(&self) -> Key {
-        Self::slot(self)
-    }
-
-    fn stamp(&self) -> u64 {
-        Self::stamp(self)
-    }
-}
-
-async fn tell_all<R: Settled>(
-    parts: &Parts,
-    contacts: &[Contact],
-    told: &mut Told,
-    records: Vec<R>,
-) {
+async fn tell_all<R: Kept>(parts: &Parts, tour: &mut Tour<'_>, records: Vec<R>) {
     let errands: Vec<_> =
-        records.into_iter().filter_map(|record| errand(parts, contacts, told, record)).collect();
+        records.into_iter().filter_map(|record| errand(parts, tour, record)).collect();
     let mut errands =
         stream::iter(errands.into_iter().map(|(record, voters)| tell(parts, record, voters)))
             .buffer_unordered(MAX_AT_ONCE);
     while let Some((record, keepers)) = errands.next().await {
-        remember(told, &record, keepers);
+        tour.told.remember(&record.slot(), record.stamp(), keepers);
     }
 }
 
 /// Who is to be told of `record`, if anybody.
-fn errand<R: Settled>(
-    parts: &Parts,
-    contacts: &[Contact],
-    told: &Told,
-    record: R,
-) -> Option<(R, Voters)> {
-    let own = parts.caller.own();
-    let slot = record.slot();
-    let known = told.get(slot.as_bytes()).filter(|(stamp, _)| *stamp == record.stamp());
-    let mut all = names::voters(own, contacts, &record.place(), COPIES);
-    all.retain(|voter| {
-        voter.id != own.id && !known.is_some_and(|(_, keepers)| keepers.contains(&voter.id))
-    });
+fn errand<R: Kept>(parts: &Parts, tour: &Tour<'_>, record: R) -> Option<(R, Voters)> {
+    let (own, place) = (parts.caller.own(), record.place());
+    let mut all = if tour.leaves {
+        successor(&tour.contacts, &own.id, &place).into_iter().cloned().collect()
+    } else {
+        names::voters(own, &tour.contacts, &place, COPIES)
+    };
+    let (slot, stamp) = (record.slot(), record.stamp());
+    all.retain(|voter| voter.id != own.id && !tour.told.knows(&slot, stamp, &voter.id));
     (!all.is_empty()).then(|| (record, all_of(all)))
 }
 
+/// Who is among the K closest to `place` once `own` is gone, and not before.
+fn successor<'a>(contacts: &'a [Contact], own: &NodeId, place: &Key) -> Option<&'a Contact> {
+    let mut others: Vec<&Contact> = contacts.iter().filter(|contact| contact.id != *own).collect();
+    others.sort_by_key(|contact| contact.id.distance(place));
+    let last = *others.get(COPIES - 1)?;
+    (own.distance(place) < last.id.distance(place)).then_some(last)
+}
+
 /// Tells `voters`; answers who keeps it or something newer now.
-async fn tell<R: Settled>(parts: &Parts, record: R, voters: Voters) -> (R, Vec<NodeId>) {
+async fn tell<R: Kept>(parts: &Parts, record: R, voters: Voters) -> (R, Vec<NodeId>) {
     let mut poll = Poll::put(parts, &record, &voters);
     let mut keepers = Vec::new();
     while let Some((voter, answer)) = poll.next().await {
@@ -196,20 +186,8 @@ async fn tell<R: Settled>(parts: &Parts, record: R, voters: Voters) -> (R, Vec<N
                 // It is newer than what is kept here: take it.
                 parts.keeper.answer(newer.put()).await;
             }
-            Answer::Abstained | Answer::Failed => {}
+            Answer::Abstained | Answer::Doubtful | Answer::Failed => {}
         }
     }
     (record, keepers)
-}
-
-fn remember<R: Settled>(told: &mut Told, record: &R, keepers: Vec<NodeId>) {
-    let slot = *record.slot().as_bytes();
-    if told.len() >= MAX_TOLD && !told.contains_key(&slot) {
-        return;
-    }
-    let row = told.entry(slot).or_insert((record.stamp(), BTreeSet::new()));
-    if row.0 != record.stamp() {
-        *row = (record.stamp(), BTreeSet::new());
-    }
-    row.1.extend(keepers);
 }

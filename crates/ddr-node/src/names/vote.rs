@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ddr_proto::id::{Key, NodeId};
-use ddr_proto::names::{Register, SetPage};
+use ddr_proto::names::{Ballot, Register, SetPage};
 use ddr_proto::wire::{
     Contact, Member, NameRecord, RefuseReason, Request, Response, SetEntry, SetName,
 };
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::{Parts, Voters};
 
 /// How long one voter may take: a durable write on a slow disk is in it.
-const VOTER_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const VOTER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What one voter said.
 pub(crate) enum Answer<T> {
@@ -20,6 +20,8 @@ pub(crate) enum Answer<T> {
     Said(T),
     /// It joined lately and does not have the name.
     Abstained,
+    /// It was away for long and does not trust what it keeps.
+    Doubtful,
     /// It cannot be reached, refused, or broke the rules.
     Failed,
 }
@@ -29,6 +31,12 @@ pub(crate) type Instead<R> = Option<Box<R>>;
 
 /// What can be told to voters.
 pub(crate) trait Kept: Register + std::fmt::Debug + Send + Sync + 'static {
+    /// The key whose voters keep it.
+    fn place(&self) -> Key;
+    /// A key of its own.
+    fn slot(&self) -> Key;
+    /// Its hybrid logical clock.
+    fn stamp(&self) -> u64;
     /// The request that tells it.
     fn put(&self) -> Request;
     /// Whether its signature holds.
@@ -38,6 +46,18 @@ pub(crate) trait Kept: Register + std::fmt::Debug + Send + Sync + 'static {
 }
 
 impl Kept for NameRecord {
+    fn place(&self) -> Key {
+        self.key()
+    }
+
+    fn slot(&self) -> Key {
+        self.key()
+    }
+
+    fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
     fn put(&self) -> Request {
         Request::PutName { record: self.clone() }
     }
@@ -60,6 +80,18 @@ impl Kept for NameRecord {
 }
 
 impl Kept for SetEntry {
+    fn place(&self) -> Key {
+        self.set().key()
+    }
+
+    fn slot(&self) -> Key {
+        Self::slot(self)
+    }
+
+    fn stamp(&self) -> u64 {
+        Self::stamp(self)
+    }
+
     fn put(&self) -> Request {
         Request::PutEntry { entry: self.clone() }
     }
@@ -103,6 +135,52 @@ impl Poll<Option<NameRecord>> {
             }
             Response::Name { record: None } => Answer::Said(None),
             Response::Refused { reason: RefuseReason::Unsupported } => Answer::Abstained,
+            Response::Refused { reason: RefuseReason::Doubtful } => Answer::Doubtful,
+            _ => Answer::Failed,
+        })
+    }
+}
+
+impl Poll<Result<Option<NameRecord>, u64>> {
+    /// Asks every voter that is not silent to promise a ballot: what it keeps, or the stamp of the
+    /// higher ballot that it has promised.
+    pub(crate) fn prepare(parts: &Parts, (key, ballot): (Key, Ballot), voters: &Voters) -> Self {
+        let Ballot { stamp, writer } = ballot;
+        let request = Request::PrepareName { key, stamp, writer };
+        Self::ask(parts, voters, &request, move |own, response| match response {
+            Response::Promise { record: Some(record), .. }
+                if !own && !speaks_for(&record, &key) =>
+            {
+                Answer::Failed
+            }
+            Response::Promise { outbid_by: Some(higher), .. } => Answer::Said(Err(higher)),
+            Response::Promise { record: None, young: true, .. } => Answer::Abstained,
+            Response::Promise { record, .. } => Answer::Said(Ok(record)),
+            _ => Answer::Failed,
+        })
+    }
+}
+
+impl Poll<Instead<NameRecord>> {
+    /// Asks every voter that is not silent to accept what it has promised.
+    pub(crate) fn accept(parts: &Parts, record: &NameRecord, voters: &Voters) -> Self {
+        let request = Request::AcceptName { record: record.clone() };
+        Self::ask(parts, voters, &request, |_, response| match response {
+            Response::NameStored { stored: true, .. } => Answer::Said(None),
+            _ => Answer::Failed,
+        })
+    }
+}
+
+impl Poll<Vec<NameRecord>> {
+    /// Asks every voter that is not silent what it keeps and kept of a name. The records are not
+    /// verified.
+    pub(crate) fn history(parts: &Parts, key: Key, voters: &Voters) -> Self {
+        let request = Request::GetHistory { key };
+        Self::ask(parts, voters, &request, move |_, response| match response {
+            Response::History { records } => Answer::Said(records),
+            Response::Refused { reason: RefuseReason::Unsupported } => Answer::Abstained,
+            Response::Refused { reason: RefuseReason::Doubtful } => Answer::Doubtful,
             _ => Answer::Failed,
         })
     }
@@ -120,8 +198,13 @@ impl Poll<PageAnswer> {
         Self::ask(parts, voters, &request, move |_, response| match response {
             Response::Set { entries, more, young } => {
                 let page = SetPage { entries, more };
-                if page.is_of(&set, &from) { Answer::Said((page, young)) } else { Answer::Failed }
+                if page.is_of(&set, &from, limit.into()) {
+                    Answer::Said((page, young))
+                } else {
+                    Answer::Failed
+                }
             }
+            Response::Refused { reason: RefuseReason::Doubtful } => Answer::Doubtful,
             _ => Answer::Failed,
         })
     }
@@ -201,6 +284,6 @@ impl<T: Send + 'static> Poll<T> {
 }
 
 /// A record from a peer counts only under its own key and signature.
-fn speaks_for(record: &NameRecord, key: &Key) -> bool {
+pub(super) fn speaks_for(record: &NameRecord, key: &Key) -> bool {
     record.key() == *key && record.verify().is_ok()
 }

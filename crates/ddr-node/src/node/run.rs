@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::copies::Copies;
 use crate::deleted::Deleted;
 use crate::forget::Forget;
-use crate::names::{self, Keeper, Names, Parts, settle};
+use crate::names::{self, Keeper, Names, Parts, doubt, settle};
 use crate::overlay::{self, OverlayHandle};
 use crate::peers::Peers;
 use crate::preheat::{self, Preheat};
@@ -105,10 +105,13 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         overlay: overlay.clone(),
         caller,
         peers: Arc::clone(&loaded.peers),
-        keeper: Keeper::new(store, clock, Arc::clone(&forget), loaded.kept, joins),
+        keeper: keeper(store, clock, Arc::clone(&forget), loaded.kept, joins).await?,
         forget: Arc::clone(&forget),
         signer,
         clock,
+        rules: config.limits.tags.clone(),
+        recent: names::Recent::default(),
+        deciding: Mutex::default(),
     });
     let shared = shared(&config.limits, (client, own), &parts, (announcer, locator), stopped)?;
     let pull = Arc::new(Pull::new(Arc::clone(&shared)));
@@ -142,6 +145,23 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     };
     run_tasks(&inner, config.carrier, parts, joins);
     Ok(inner)
+}
+
+/// The keeper of what is in the store; it doubts that when the node was away for long.
+async fn keeper(
+    store: Store,
+    clock: Clock,
+    forget: Arc<Forget>,
+    kept: names::Counts,
+    joins: bool,
+) -> Result<Arc<Keeper>, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
+    let settings = store.clone();
+    let standing = blocking(move || doubt::standing(&settings, &clock, joins)).await;
+    let standing = standing.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    let keeper = Keeper::new(store, clock, forget, kept, joins);
+    keeper.stand(standing);
+    Ok(keeper)
 }
 
 /// What all reading shares, with the swarm running.
@@ -217,6 +237,7 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
     tasks.add(inner.upkeep.clone().run(settings, stopped()));
     tasks.add(settle::run(Arc::clone(&parts), stopped()));
     tasks.add(Arc::clone(&inner.copies).run(stopped()));
+    tasks.add(doubt::run(Arc::clone(&parts), stopped()));
     tasks.add(until(stopped(), looking));
     let bootstrap = Arc::clone(&inner.bootstrap);
     tasks.add(until(stopped(), housekeeping(parts, bootstrap, Arc::clone(&inner.tokens))));
@@ -237,6 +258,7 @@ pub(super) async fn shutdown(inner: &Inner) {
         let contacts = alive(&inner.overlay).await;
         inner.bootstrap.save(&contacts).await;
         inner.bootstrap.sources.discovery.close().await;
+        inner.names.hand_over().await;
         // The goodbye comes last: every other message says that this node lives.
         tokio::join!(inner.tasks.ended(), async {
             inner.overlay.shutdown().await;
@@ -339,6 +361,7 @@ async fn until(mut stop: watch::Receiver<bool>, work: impl Future<Output = ()>) 
 async fn join(parts: Arc<Parts>, joins: bool, tell: Arc<watch::Sender<bool>>) {
     if joins {
         parts.overlay.company(true).await;
+        parts.keeper.met_another();
         let near = parts.overlay.closest(parts.caller.own().id.to_key()).await.unwrap_or_default();
         near.iter().for_each(|contact| parts.peers.alive(contact));
         tracing::info!(nodes = near.len(), "joined");
@@ -363,6 +386,7 @@ async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<
         if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
             tracing::warn!(%error, "the known peers could not be saved");
         }
+        note_in_touch(&parts, !heard.is_empty()).await;
         let store = parts.store.clone();
         if let Err(error) = blocking(move || store.drop_stale_uploads()).await {
             tracing::warn!(%error, "abandoned uploads could not be looked for");
@@ -372,6 +396,17 @@ async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<
             let contacts = alive(&parts.overlay).await;
             spread(contacts, &parts.caller, &Request::Revoked { serials }).await;
         }
+    }
+}
+
+/// Notes that the node is in touch with its swarm: it hears others, or is the swarm.
+async fn note_in_touch(parts: &Parts, hears: bool) {
+    if !parts.keeper.is_fit() || !(hears || parts.is_alone()) {
+        return;
+    }
+    let (store, clock) = (parts.store.clone(), parts.clock);
+    if let Ok(Err(error)) = blocking(move || doubt::note_in_touch(&store, &clock)).await {
+        tracing::warn!(%error, "the time of the last contact could not be saved");
     }
 }
 

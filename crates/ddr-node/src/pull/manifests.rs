@@ -35,8 +35,12 @@ pub(crate) async fn by_reference(
         Reference::Digest(digest) => return pull.manifest(repository, digest).await,
         Reference::Tag(tag) => tag,
     };
-    let Some(digest) = names.read(repository, tag).await? else { return Ok(None) };
+    let named = names.read(repository, tag).await?;
+    let Some(digest) = named.digest else { return Ok(None) };
     match pull.manifest(repository, &digest).await? {
+        Some(manifest) if named.is_stale => {
+            Ok(Some(ManifestContent { is_stale: true, ..manifest }))
+        }
         Some(manifest) => {
             // The answer is known; that the local list lags behind must not withhold it.
             if let Err(error) = names.keep_tag(repository, tag, &digest).await {
@@ -114,7 +118,7 @@ async fn check(
         Ok(manifest) => {
             let media_type = manifest.media_type.clone();
             Answer::Given(
-                ManifestContent { digest: *digest, media_type, bytes },
+                ManifestContent { digest: *digest, media_type, bytes, is_stale: false },
                 Box::new(manifest),
             )
         }

@@ -11,7 +11,8 @@ use futures_util::stream::{self, StreamExt};
 use super::Push;
 use crate::names::{Publication, Withdrawal};
 use crate::{
-    DeleteError, ManifestContent, PutManifest, PutManifestError, ReadError, blocking, entry,
+    DeleteError, ManifestContent, PutManifest, PutManifestError, ReadError, TagWriteError,
+    blocking, entry,
 };
 
 /// Children that are looked for at once.
@@ -48,6 +49,8 @@ impl Push {
         let manifest = Manifest::parse(incoming.content_type, &incoming.bytes)?;
         let digest = checked_digest(incoming.reference, &incoming.bytes)?;
         let size = incoming.bytes.len() as u64;
+        let tags = all_tags(&incoming);
+        self.names.check_immutable(repository, &tags, &digest).await?;
         let mut seen = BTreeSet::new();
         let blobs = manifest.required_blobs().map(|blob| (blob.digest, blob.size));
         let sized: Vec<(Digest, u64)> = blobs.filter(|blob| seen.insert(blob.0)).collect();
@@ -57,6 +60,7 @@ impl Push {
             digest,
             media_type: manifest.media_type.clone(),
             bytes: incoming.bytes,
+            is_stale: false,
         };
         // The tags go into the local list only after a majority keeps them.
         let mut entry = entry::of(&content, &manifest);
@@ -70,15 +74,9 @@ impl Push {
             sized.into_iter().filter(|(blob, _)| !unknown.contains(blob)).collect();
         let stored = Stored { repository, entry, kept, size };
         self.store_safely(&stored).await?;
-        let mut tags: Vec<Tag> = incoming.tags.to_vec();
-        if let Reference::Tag(tag) = incoming.reference {
-            tags.push(tag.clone());
-        }
-        tags.sort_unstable();
-        tags.dedup();
         let referrer = stored.entry.subject.clone();
         let publication = Publication { repository: repository.clone(), digest, tags, referrer };
-        self.names.publish(publication).await.map_err(unavailable)?;
+        self.names.publish(publication).await?;
         self.store_again_if_gone(&stored).await?;
         let subject = manifest.subject.map(|subject| subject.digest);
         Ok(PutManifest { digest, subject, unknown_blobs })
@@ -100,8 +98,7 @@ impl Push {
             match size {
                 Ok(Some(_)) => {}
                 Ok(None) => unknown.push(digest),
-                Err(ReadError::Store(why)) => return Err(PutManifestError::Store(why)),
-                Err(error) => return Err(PutManifestError::Unavailable(error.to_string())),
+                Err(error) => return Err(unavailable(error)),
             }
         }
         if unknown.is_empty() || !self.shared.limits.require_blobs {
@@ -135,8 +132,7 @@ impl Push {
                             return Err(PutManifestError::BlobsUnknown(unknown));
                         }
                     }
-                    Err(ReadError::Store(why)) => return Err(PutManifestError::Store(why)),
-                    Err(error) => return Err(PutManifestError::Unavailable(error.to_string())),
+                    Err(error) => return Err(unavailable(error)),
                 }
             }
         }
@@ -213,7 +209,7 @@ impl Push {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<bool, DeleteError> {
-        if self.names.read(repository, tag).await?.is_none() {
+        if self.names.read_strictly(repository, tag).await?.is_none() {
             return Ok(false);
         }
         self.names.delete_tag(repository, tag).await?;
@@ -246,10 +242,33 @@ impl Push {
     }
 }
 
+/// The tags that a push names, each once.
+fn all_tags(incoming: &Incoming<'_>) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = incoming.tags.to_vec();
+    if let Reference::Tag(tag) = incoming.reference {
+        tags.push(tag.clone());
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    tags
+}
+
+impl From<TagWriteError> for PutManifestError {
+    fn from(error: TagWriteError) -> Self {
+        match error {
+            TagWriteError::Immutable { tag, digest } => {
+                Self::TagImmutable { tag, digest: digest.into() }
+            }
+            TagWriteError::Other(error) => unavailable(error),
+        }
+    }
+}
+
 fn unavailable(error: ReadError) -> PutManifestError {
     match error {
         ReadError::Unavailable(why) => PutManifestError::Unavailable(why),
-        other => PutManifestError::Store(other.to_string()),
+        ReadError::Busy(_) => PutManifestError::Unavailable(error.to_string()),
+        ReadError::Store(why) => PutManifestError::Store(why),
     }
 }
 

@@ -40,9 +40,7 @@ pub(crate) struct Machine {
     pub(crate) addr: SocketAddr,
     pub(crate) gate: Arc<Gate>,
     pub(crate) zone: String,
-    /// None beyond the node that takes content in, unless a test says so.
-    copies: CopySettings,
-    cache: CacheSettings,
+    pub(crate) limits: Limits,
     identity: Arc<Identity>,
     swarm: Swarm,
 }
@@ -58,16 +56,10 @@ impl Bed {
         let identity = Arc::new(Identity::load_or_create(dir.path()).expect("a key"));
         let swarm = Swarm::create(dir.path(), &identity).expect("a swarm");
         let addr = SocketAddr::from(([10, 0, 0, number], 5001));
-        Machine {
-            dir,
-            addr,
-            gate: Arc::default(),
-            zone: String::new(),
-            copies: LONE,
-            cache: CacheSettings::default(),
-            identity,
-            swarm,
-        }
+        // No copies beyond the node that takes content in, unless a test says so.
+        let limits = Limits { copies: LONE, ..Limits::default() };
+        let (gate, zone) = (Arc::default(), String::new());
+        Machine { dir, addr, gate, zone, limits, identity, swarm }
     }
 
     /// The client of a member that runs no node.
@@ -110,20 +102,22 @@ impl Bed {
             advertise: vec![machine.addr],
             zone: machine.zone.clone(),
             bootstrap: others.iter().map(|other| other.addr).collect(),
-            limits: Limits {
-                copies: machine.copies,
-                upkeep: UpkeepSettings { cache: machine.cache, ..UpkeepSettings::default() },
-                ..Limits::default()
-            },
+            limits: machine.limits.clone(),
         };
         Node::start_with(config, sources).await.expect("the node starts")
     }
 
     /// `count` machines with nodes that know each other.
     pub(crate) async fn swarm(&self, count: u8) -> Vec<(Machine, Node)> {
+        self.swarm_with(count, Limits::default()).await
+    }
+
+    /// The same, each with these bounds.
+    pub(crate) async fn swarm_with(&self, count: u8, limits: Limits) -> Vec<(Machine, Node)> {
         let mut nodes: Vec<(Machine, Node)> = Vec::new();
         for number in 1..=count {
-            let machine = self.machine(number);
+            let mut machine = self.machine(number);
+            machine.limits = limits.clone();
             let others: Vec<&Machine> = nodes.iter().take(2).map(|(other, _)| other).collect();
             let node = self.start(&machine, &others).await;
             nodes.push((machine, node));
@@ -162,7 +156,7 @@ impl Bed {
 impl Machine {
     /// The same with other settings for copies.
     pub(crate) fn keeping(self, copies: CopySettings) -> Self {
-        Self { copies, ..self }
+        Self { limits: Limits { copies, ..self.limits }, ..self }
     }
 
     /// The same with room for so many bytes of blobs, and no patience with what is not used.
@@ -170,7 +164,8 @@ impl Machine {
         let (high, low, size) = (100, 0, Some(bytes));
         let soon = Duration::from_millis(50);
         let cache = CacheSettings { high, low, size, min_age: Duration::ZERO, look_every: soon };
-        Self { cache, ..self }
+        let upkeep = UpkeepSettings { cache, ..self.limits.upkeep };
+        Self { limits: Limits { upkeep, ..self.limits }, ..self }
     }
 
     /// The store; only one at a time may be open.

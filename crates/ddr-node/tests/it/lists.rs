@@ -15,7 +15,7 @@ use crate::stranger::{Stranger, now_ms};
 
 async fn tags(node: &Node, name: &RepositoryName) -> Vec<String> {
     let tags = within(node.tags(name, None, 1000)).await.expect("listed");
-    tags.unwrap_or_default().iter().map(ToString::to_string).collect()
+    tags.unwrap_or_default().tags.iter().map(ToString::to_string).collect()
 }
 
 async fn catalogue(node: &Node) -> Vec<String> {
@@ -62,7 +62,7 @@ async fn lists_follow_every_write_on_every_node_at_once() {
         }
     }
     let page = nodes[2].1.tags(&name, Some("v10"), 2).await.expect("listed").expect("known");
-    assert_eq!(page, [tag("v11"), tag("v2")], "a page after another, in the order of bytes");
+    assert_eq!(page.tags, [tag("v11"), tag("v2")], "a page after another, in the order of bytes");
     assert_eq!(catalogue(&nodes[1].1).await, ["team/app"]);
 
     let mut referrers = Vec::new();
@@ -160,7 +160,7 @@ async fn a_majority_lists_and_less_says_so() {
     // A node that joined lately has no say, so this needs patience only where two are young.
     eventually("two of three list", async || {
         matches!(within(nodes[0].1.tags(&name, None, 10)).await,
-            Ok(Some(tags)) if tags == [tag("v1")])
+            Ok(Some(listed)) if listed.tags == [tag("v1")])
             || matches!(within(nodes[0].1.tags(&name, None, 10)).await,
             Err(ReadError::Unavailable(why)) if why.contains("of 3"))
     })

@@ -1,7 +1,9 @@
 //! Whole nodes on the memory network: push, pull, names, faults.
 
+mod absent;
 mod bed;
 mod bootstrap;
+mod churn;
 mod copies;
 mod evict;
 mod faults;
@@ -14,4 +16,5 @@ mod pull;
 mod push;
 mod stranger;
 mod swarm;
+mod tags;
 mod upkeep;

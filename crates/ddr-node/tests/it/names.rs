@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use ddr_net::{Identity, Swarm};
-use ddr_node::{Limits, Node, NodeConfig, PutManifestError, ReadError};
+use ddr_node::{DeleteError, Limits, Node, NodeConfig, PutManifestError, ReadError};
 use ddr_oci::{Digest, media_type};
 use ddr_store::disk::FaultyDisk;
 use ddr_store::{Store, StoreConfig};
@@ -119,21 +119,39 @@ async fn without_a_majority_there_is_a_clear_error() {
     bed.network.kill(nodes[2].0.addr);
     let a = &nodes[0].1;
     let read = within(a.manifest(&name, &by_tag("v1"))).await;
-    assert!(matches!(&read, Err(ReadError::Unavailable(why)) if why.contains("of 3")), "{read:?}");
+    let says = |why: &str, what: &str| {
+        why.starts_with("1 of 3 nodes that keep this") && why.contains(what)
+    };
+    assert!(
+        matches!(&read, Err(ReadError::Unavailable(why)) if says(why, "tag answered, 2 are needed")),
+        "{read:?}"
+    );
     let unknown = within(a.manifest(&name, &by_tag("v2"))).await;
     assert!(
         matches!(unknown, Err(ReadError::Unavailable(_))),
         "no \"unknown\" either: {unknown:?}"
     );
-    let bytes = a
-        .manifest(&name, &ddr_oci::Reference::Digest(image.manifest))
-        .await
-        .expect("by digest it is here")
-        .expect("here")
-        .bytes;
+    let listed = within(a.tags(&name, None, 10)).await;
+    let no_list = |listed: &ReadError| matches!(listed, ReadError::Unavailable(why) if says(why, "list answered, 2 are needed"));
+    assert!(listed.as_ref().is_err_and(no_list), "{listed:?}");
+    let repositories = within(a.repositories(None, 10)).await;
+    assert!(repositories.as_ref().is_err_and(no_list), "{repositories:?}");
+    let by_digest = ddr_oci::Reference::Digest(image.manifest);
+    for reference in [by_tag("v1"), by_digest.clone()] {
+        let deleted = within(a.delete_manifest(&name, &reference)).await;
+        assert!(
+            matches!(&deleted, Err(DeleteError::Unavailable(why)) if why.starts_with("1 of 3 nodes")),
+            "{deleted:?}"
+        );
+    }
+    let bytes =
+        a.manifest(&name, &by_digest).await.expect("by digest it is here").expect("here").bytes;
     let v1 = by_tag("v1");
     let written = within(a.put_manifest(&name, &v1, &[], None, bytes)).await;
-    assert!(matches!(written, Err(PutManifestError::Unavailable(_))), "{written:?}");
+    assert!(
+        matches!(&written, Err(PutManifestError::Unavailable(why)) if why.starts_with("1 of 3 nodes")),
+        "{written:?}"
+    );
 }
 
 /// A write that reached half of four nodes: neither half may say what the other half contradicts.
@@ -309,7 +327,7 @@ async fn many_names_in_a_larger_swarm() {
         assert_eq!(resolve(reader, &name, &label).await, Some(image.manifest));
     }
     let tags = nodes[0].1.tags(&name, None, 100).await.expect("listed").expect("known");
-    assert!(tags.contains(&tag("v0")));
+    assert!(tags.tags.contains(&tag("v0")));
 }
 
 /// A node on `disk` that has joined `other`.
@@ -352,7 +370,7 @@ async fn a_full_disk_does_not_withhold_an_image_of_others() {
     assert_eq!(resolve(&full, &name, "v1").await, Some(digest));
     assert_eq!(full.status().await.manifests, 0, "there was no room for it");
     let listed = full.tags(&name, None, 10).await.expect("listed").expect("known");
-    assert_eq!(listed, [tag("v1")], "the list is the swarm's");
+    assert_eq!(listed.tags, [tag("v1")], "the list is the swarm's");
     disk.set_capacity(None);
     assert_eq!(resolve(&full, &name, "v1").await, Some(digest));
     assert_eq!(full.status().await.manifests, 1);

@@ -30,7 +30,7 @@ async fn an_image_pushed_on_one_node_is_pulled_on_another() {
 
     // What C fetched it keeps, tells, and gives without A.
     announced(&nodes[1].1, &image.blobs[1].0, 2).await;
-    assert_eq!(c.tags(&name, None, 10).await.expect("listed").expect("known").len(), 1);
+    assert_eq!(c.tags(&name, None, 10).await.expect("listed").expect("known").tags.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -207,7 +207,7 @@ async fn a_delete_during_a_push_leaves_no_tag_without_its_manifest() {
             // A tag whose manifest is nowhere would be an error here.
             seen.push(resolve(node, &name, "v1").await);
             let tags = node.tags(&name, None, 10).await.expect("listed").unwrap_or_default();
-            assert_eq!(tags.len(), usize::from(seen[0].is_some()), "{round}: the list agrees");
+            assert_eq!(tags.tags.len(), usize::from(seen[0].is_some()), "{round}: the list agrees");
         }
         assert_eq!(seen[0], seen[1], "{round}: both see the same");
     }

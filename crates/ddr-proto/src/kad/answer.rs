@@ -62,6 +62,9 @@ impl Kad {
             }
             Request::GetName { .. }
             | Request::PutName { .. }
+            | Request::PrepareName { .. }
+            | Request::AcceptName { .. }
+            | Request::GetHistory { .. }
             | Request::GetSet { .. }
             | Request::PutEntry { .. }
             | Request::Revoked { .. }

@@ -9,7 +9,12 @@ use std::collections::BTreeMap;
 use super::{read_quorum, supersedes, write_quorum};
 use crate::id::NodeId;
 
-use crate::wire::{Member, SetEntry, SetName};
+use crate::wire::{
+    MAX_ENTRIES_PER_PAGE, MAX_PAGE_BYTES, MAX_VALUE_BYTES, Member, SetEntry, SetName,
+};
+
+/// Bytes of the shortest page that has no room for the longest entry, with what is around its value.
+const LEAST_FULL_BYTES: usize = MAX_PAGE_BYTES - MAX_VALUE_BYTES - 2 * 1024;
 
 /// What one voter keeps of a set, from some member on.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -75,10 +80,11 @@ pub struct MergedPage {
 }
 
 impl SetPage {
-    /// Whether the page is one of `set` from `from` on: its entries are of that set, in order, each
-    /// once, and a page that has more is not empty.
+    /// Whether the page is one of `set` from `from` on, of which `limit` entries were asked: its
+    /// entries are of that set, in order, each once, and a page that has more is not short. Whoever
+    /// gave one member at a time would make a list of many pages.
     #[must_use]
-    pub fn is_of(&self, set: &SetName, from: &Member) -> bool {
+    pub fn is_of(&self, set: &SetName, from: &Member, limit: usize) -> bool {
         let mut least = from.clone();
         for entry in &self.entries {
             let member = entry.member();
@@ -87,7 +93,16 @@ impl SetPage {
             }
             least = member.successor();
         }
-        !(self.more && self.entries.is_empty())
+        !self.more || self.is_full(limit)
+    }
+}
+
+impl SetPage {
+    /// Whether there was no room for another entry: by half, since a row may have rotted on a disk.
+    fn is_full(&self, limit: usize) -> bool {
+        let limit = limit.clamp(1, MAX_ENTRIES_PER_PAGE);
+        let bytes = || self.entries.iter().map(|entry| entry.to_bytes().len()).sum::<usize>();
+        self.entries.len() >= limit.div_ceil(2) || bytes() >= LEAST_FULL_BYTES
     }
 }
 
@@ -129,7 +144,7 @@ impl SetRead {
     pub fn decide(&self) -> SetDecision {
         let needed = read_quorum(self.votes.len()).max(1);
         let count = |wanted: fn(&Vote) -> bool| self.votes.values().filter(|v| wanted(v)).count();
-        let answered = count(|vote| matches!(vote, Vote::Answered(_)));
+        let answered = self.count_answered();
         if answered >= needed {
             return SetDecision::Ready;
         }
@@ -142,6 +157,18 @@ impl SetRead {
         } else {
             SetDecision::Impossible { answered, needed }
         }
+    }
+
+    /// How many voters answered whose answers count for the quorum.
+    #[must_use]
+    pub fn count_answered(&self) -> usize {
+        self.votes.values().filter(|vote| matches!(vote, Vote::Answered(_))).count()
+    }
+
+    /// How many are asked.
+    #[must_use]
+    pub fn count_voters(&self) -> usize {
+        self.votes.len()
     }
 
     /// True while an answer is missing.

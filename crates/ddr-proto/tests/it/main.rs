@@ -11,6 +11,7 @@ mod net;
 mod paper;
 mod pieces;
 mod posts;
+mod promises;
 mod puzzles;
 mod restore;
 mod serve;

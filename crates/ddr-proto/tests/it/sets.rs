@@ -82,7 +82,7 @@ proptest! {
             for node in &answers {
                 prop_assert_ne!(read.decide(), SetDecision::Ready);
                 let page = page(&nodes[*node], &from, limits[*node]);
-                prop_assert!(page.is_of(&set(), &from));
+                prop_assert!(page.is_of(&set(), &from, limits[*node]));
                 read.answered(id(*node), page);
             }
             prop_assert_eq!(read.decide(), SetDecision::Ready);
@@ -141,15 +141,16 @@ fn the_young_add_what_they_keep_and_count_only_when_all_have_spoken() {
 #[test]
 fn pages_that_are_not_of_the_question_are_told_apart() {
     let from = Member::tag(&"v2".parse().expect("a tag"));
-    let sound = |entries: Vec<SetEntry>, more| SetPage { entries, more }.is_of(&set(), &from);
+    let sound = |entries: Vec<SetEntry>, more| SetPage { entries, more }.is_of(&set(), &from, 4);
     let [one, two, three] = [1, 2, 3].map(|tag| entry(tag, 5, true));
     assert!(sound(vec![two.clone(), three.clone()], true) && sound(Vec::new(), false));
     assert!(!sound(vec![one], false), "before the beginning");
     assert!(!sound(vec![three.clone(), two.clone()], false), "not in order");
     assert!(!sound(vec![two.clone(), two.clone()], false), "twice");
     assert!(!sound(Vec::new(), true), "more of nothing never ends");
+    assert!(!sound(vec![two.clone()], true), "there was room for more");
     let other = SetName::Tags("other".parse().expect("a name"));
     let page = SetPage { entries: vec![two], more: false };
-    assert!(!page.is_of(&other, &from), "of another repository");
+    assert!(!page.is_of(&other, &from, 4), "of another repository");
     assert_ne!(other.key(), set().key());
 }

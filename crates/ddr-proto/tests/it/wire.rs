@@ -6,7 +6,7 @@ use ddr_oci::platform::MAX_PLATFORM_BYTES;
 use ddr_oci::{Algorithm, Digest};
 use ddr_proto::wire::{
     CELLS, Contact, ContentKind, Fact, FactRecord, KeepAnswer, Keeping, KeyRange, MAX_ADDRS,
-    MAX_ENTRIES_PER_PAGE, MAX_MARKS, MAX_MEMBER_BYTES, MAX_MESSAGE_BYTES, MAX_NODES,
+    MAX_ENTRIES_PER_PAGE, MAX_HISTORY, MAX_MARKS, MAX_MEMBER_BYTES, MAX_MESSAGE_BYTES, MAX_NODES,
     MAX_PAGE_BYTES, MAX_PREHEAT_ERROR_BYTES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT,
     MAX_REPLICA_HOLDERS, MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES, Mark, Member, NameRecord,
     NotSoon, PlacedPart, Placement, PreheatOrder, PreheatStage, PreheatState, ProviderRecord,
@@ -14,6 +14,7 @@ use ddr_proto::wire::{
 };
 use ddr_proto::{Key, NodeId};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 use crate::net::{key, signer};
@@ -87,7 +88,7 @@ fn entries() -> impl Strategy<Value = SetEntry> {
             Fact::Deleted { repository, digest, kind }
         }),
     ];
-    let values = proptest::option::of(vec(any::<u8>(), 0..64));
+    let values = option::of(vec(any::<u8>(), 0..64));
     let facts = (facts, values, any::<u64>(), any::<[u8; 32]>(), signatures()).prop_map(
         |(fact, value, stamp, writer, signature)| {
             SetEntry::Fact(FactRecord { fact, value, stamp, writer, signature })
@@ -132,6 +133,10 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
         keys().prop_map(|key| Request::FindProviders { key }),
         vec(providers(), 0..8).prop_map(|records| Request::PutProviders { records }),
         keys().prop_map(|key| Request::GetName { key }),
+        keys().prop_map(|key| Request::GetHistory { key }),
+        (keys(), any::<u64>(), any::<[u8; 32]>())
+            .prop_map(|(key, stamp, writer)| Request::PrepareName { key, stamp, writer }),
+        names().prop_map(|record| Request::AcceptName { record }),
         names().prop_map(|record| Request::PutName { record }),
         (keys(), members(), any::<u16>()).prop_map(|(key, from, limit)| Request::GetSet {
             key,
@@ -173,12 +178,12 @@ fn responses() -> impl Strategy<Value = Response> {
         }),
         vec(marks(), 0..20).prop_map(|marks| Response::Compared { marks }),
         vec(providers(), 0..8).prop_map(|records| Response::Records { records }),
-        proptest::option::of(names()).prop_map(|record| Response::Name { record }),
-        (any::<bool>(), proptest::option::of(names()))
+        option::of(names()).prop_map(|record| Response::Name { record }),
+        (any::<bool>(), option::of(names()))
             .prop_map(|(stored, newest)| Response::NameStored { stored, newest }),
         (vec(entries(), 0..20), any::<(bool, bool)>())
             .prop_map(|(entries, (more, young))| Response::Set { entries, more, young }),
-        (any::<bool>(), proptest::option::of(entries()))
+        (any::<bool>(), option::of(entries()))
             .prop_map(|(stored, newest)| Response::EntryStored { stored, newest }),
         (any::<(u32, u32, u64, u64)>(), ".{0,64}").prop_map(|((parts_done, parts, ..), error)| {
             let stage = PreheatStage::Failed;
@@ -203,6 +208,9 @@ fn responses() -> impl Strategy<Value = Response> {
             Response::Keeping(KeepAnswer { manifest: Keeping::Coming, blobs, bytes, free })
         }),
         Just(Response::Refused { reason: RefuseReason::ClockAhead }),
+        (option::of(any::<u64>()), option::of(names()), any::<bool>())
+            .prop_map(|(outbid_by, record, young)| Response::Promise { outbid_by, record, young }),
+        vec(names(), 0..=MAX_HISTORY).prop_map(|records| Response::History { records }),
     ]
 }
 
@@ -326,6 +334,14 @@ fn lists_over_their_limit_are_named() {
     assert!(Response::decode(&nodes(MAX_NODES).encode()).is_ok());
     let over = Response::decode(&nodes(MAX_NODES + 1).encode());
     assert_eq!(over, Err(WireError::OverLimit("MAX_NODES")));
+    let repository: ddr_oci::RepositoryName = "r".repeat(255).parse().expect("a name");
+    let tag: ddr_oci::Tag = "t".repeat(128).parse().expect("a tag");
+    let digest = Some(Digest::of(Algorithm::Sha512, b"x"));
+    let record = NameRecord::sign(&signer, repository, tag, digest, u64::MAX);
+    let history = |count| Response::History { records: vec![record.clone(); count] };
+    assert!(Response::decode(&history(MAX_HISTORY).encode()).is_ok());
+    let over = Response::decode(&history(MAX_HISTORY + 1).encode());
+    assert_eq!(over, Err(WireError::OverLimit("MAX_HISTORY")));
     let oversized = vec![0; MAX_MESSAGE_BYTES + 1];
     assert_eq!(Response::decode(&oversized), Err(WireError::TooLarge));
 }

@@ -3,7 +3,9 @@
 
 use super::manifests::forget_repository_if_empty;
 use super::names::{MAX_NAME_RECORD_BYTES, check};
-use super::{Index, NAMES, Place, REPOSITORIES, REVISIONS, Ranked, SETS, TAGS, keys};
+use super::{
+    HISTORY, Index, NAMES, Place, REPOSITORIES, REVISIONS, Ranked, SETS, TAGS, history, keys,
+};
 use crate::error::IndexError;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::{RepositoryName, Tag};
@@ -78,21 +80,31 @@ impl Index {
             check("a member", entry.member.len(), MAX_MEMBER_BYTES)?;
         }
         if batch.tags.is_empty() {
-            let known =
-                self.read(|t| outcomes(batch, &t.open_table(NAMES)?, &t.open_table(SETS)?))?;
-            if !known.iter().any(|one| matches!(one, Outcome::New | Outcome::Replaced)) {
+            let (known, changes) = self.read(|t| {
+                let known = outcomes(batch, &t.open_table(NAMES)?, &t.open_table(SETS)?)?;
+                let changes = known.iter().any(changes) || {
+                    let late = |(_, one): &(_, &Outcome)| matches!(one, Outcome::Newer(_));
+                    let old = t.open_table(HISTORY)?;
+                    let mut late = batch.names.iter().zip(&known).filter(late);
+                    late.try_fold(false, |any, (name, _)| {
+                        Ok::<_, IndexError>(any || history::is_missing(&old, name)?)
+                    })?
+                };
+                Ok((known, changes))
+            })?;
+            if !changes {
                 return Ok(known);
             }
         }
         self.write(|t| {
-            let (mut names, mut sets) = (t.open_table(NAMES)?, t.open_table(SETS)?);
-            let outcomes = outcomes(batch, &names, &sets)?;
-            let changed = |one: &Outcome| matches!(one, Outcome::New | Outcome::Replaced);
+            let outcomes = outcomes(batch, &t.open_table(NAMES)?, &t.open_table(SETS)?)?;
             let (of_names, of_entries) = outcomes.split_at(batch.names.len());
-            for (name, _) in batch.names.iter().zip(of_names).filter(|(_, one)| changed(one)) {
+            history::note(t, &batch.names, of_names)?;
+            let (mut names, mut sets) = (t.open_table(NAMES)?, t.open_table(SETS)?);
+            for (name, _) in batch.names.iter().zip(of_names).filter(|(_, one)| changes(one)) {
                 names.insert(name.key, (name.rank, name.record.as_slice()))?;
             }
-            for (entry, _) in batch.entries.iter().zip(of_entries).filter(|(_, one)| changed(one)) {
+            for (entry, _) in batch.entries.iter().zip(of_entries).filter(|(_, one)| changes(one)) {
                 let key = (entry.set, entry.member.as_slice());
                 sets.insert(key, (entry.rank, entry.record.as_slice()))?;
             }
@@ -103,7 +115,8 @@ impl Index {
         })
     }
 
-    /// Forgets records and entries whose rank is still the given one.
+    /// Forgets records and entries whose rank is still the given one; names with what they said
+    /// before.
     pub(crate) fn forget_kept(
         &self,
         names: &[([u8; 32], u128)],
@@ -114,6 +127,7 @@ impl Index {
             for (key, rank) in names {
                 if kept_names.get(key)?.is_some_and(|row| row.value().0 == *rank) {
                     kept_names.remove(key)?;
+                    history::forget(t, *key)?;
                 }
             }
             for (set, member, rank) in entries {
@@ -200,6 +214,11 @@ fn outcomes(
         outcomes.push(compare(kept.as_ref().map(|row| row.value()), entry.rank, &entry.record));
     }
     Ok(outcomes)
+}
+
+/// Whether the record takes the place of what was there.
+const fn changes(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::New | Outcome::Replaced)
 }
 
 fn compare(kept: Option<(u128, &[u8])>, rank: u128, record: &[u8]) -> Outcome {

@@ -76,7 +76,7 @@ fn pull(query: &str) -> Result<PullRequest, String> {
     Ok(PullRequest { image: read(&image)?, platform, nodes })
 }
 
-fn flag(query: &str, name: &str) -> Result<bool, String> {
+pub(super) fn flag(query: &str, name: &str) -> Result<bool, String> {
     match parameter(query, name).as_deref() {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),

@@ -8,7 +8,7 @@ use http::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use super::answer::{self, Answer};
-use super::{Admin, guard, jobs, pins};
+use super::{Admin, guard, images, jobs, pins};
 use crate::config::bandwidth_limit;
 use crate::duration;
 
@@ -58,12 +58,15 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
     if path == "/api/v1/pins" {
         return pins::answer(admin, request.method(), query).await;
     }
+    if path == "/api/v1/images" {
+        return images::answer(admin, request.method(), query).await;
+    }
     if let Some(kind) = jobs::kind(path) {
         return jobs::answer(admin, kind, request.method(), query).await;
     }
     match path {
         "/" | "/healthz" | "/readyz" | "/metrics" | "/api/v1/status" | "/api/v1/peers"
-        | "/api/v1/images" | "/api/v1/find" | "/api/v1/swarms"
+        | "/api/v1/history" | "/api/v1/find" | "/api/v1/swarms"
             if !read =>
         {
             answer::not_allowed("GET, HEAD")
@@ -80,7 +83,7 @@ pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
         "/api/v1/status" => answer::json(StatusCode::OK, &report(admin, admin.node.status().await)),
         "/api/v1/peers" => answer::json(StatusCode::OK, &admin.node.peers().await),
         "/api/v1/swarms" => answer::json(StatusCode::OK, &admin.node.swarms()),
-        "/api/v1/images" => result(admin.node.images().await),
+        "/api/v1/history" => images::history(admin, query).await,
         "/api/v1/find" => find(admin, query).await,
         _ => answer::error(StatusCode::NOT_FOUND, "there is nothing here; see /"),
     }
@@ -98,7 +101,7 @@ fn report(admin: &Admin, node: Status) -> Report {
     }
 }
 
-fn result<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Answer {
+pub(super) fn result<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Answer {
     match result {
         Ok(value) => answer::json(StatusCode::OK, &value),
         Err(error) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
@@ -213,7 +216,7 @@ async fn page(admin: &Admin) -> String {
     page.push_str(
         "\n/healthz  /readyz  /metrics\n/api/v1/status  /api/v1/peers  /api/v1/images  /api/v1/swarms\n\
          /api/v1/find?q=REF|DIGEST  /api/v1/tokens  /api/v1/gc  /api/v1/verify  /api/v1/pull\n\
-         /api/v1/limits  /api/v1/pins\n",
+         /api/v1/limits  /api/v1/pins  /api/v1/history?ref=REF\n",
     );
     page
 }

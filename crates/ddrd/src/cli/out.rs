@@ -62,6 +62,24 @@ pub(crate) fn short(id: &str) -> String {
     id.rsplit_once(':').map_or(id, |(_, hex)| hex).chars().take(12).collect()
 }
 
+/// A moment in UTC to the second, as RFC 3339 writes it.
+pub(crate) fn time(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1_000;
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    // Eras of 400 years that begin on the 1st of March (H. Hinnant, "chrono-Compatible Low-Level Date
+    // Algorithms", civil_from_days).
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// `text`, or a dash where there is none.
 pub(crate) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
@@ -70,6 +88,15 @@ pub(crate) fn or_dash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_dates() {
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(951_782_399_999), "2000-02-28T23:59:59Z");
+        assert_eq!(time(951_782_400_000), "2000-02-29T00:00:00Z");
+        assert_eq!(time(1_700_000_000_000), "2023-11-14T22:13:20Z");
+        assert_eq!(time(4_102_444_800_000), "2100-01-01T00:00:00Z");
+    }
 
     #[test]
     fn columns_line_up() {

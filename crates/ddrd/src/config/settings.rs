@@ -22,6 +22,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// What reads by tag do without a majority; see [`ddr_node::TagReads`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tags {
+    /// They fail.
+    #[default]
+    Strict,
+    /// They answer what is known here, with a `Warning`.
+    StaleOk,
+}
+
 /// Settings that were given; `None` where nothing was said. The TOML key of a setting is the name
 /// of its flag without the dashes in front.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, clap::Args)]
@@ -79,6 +90,16 @@ pub struct Settings {
     /// Failure zone of this node, such as a rack or a room
     #[arg(long, value_name = "NAME", env = "DDR_ZONE")]
     pub zone: Option<String>,
+
+    /// What a read by tag does when no majority of the nodes that keep the tag answers: fail, or
+    /// answer the last that is known here, with a warning [default: strict]
+    #[arg(long, value_name = "POLICY", env = "DDR_TAGS")]
+    pub tags: Option<Tags>,
+
+    /// Tags that are neither moved nor deleted once they are there, as patterns with commas between,
+    /// such as v* or team/app:release-*
+    #[arg(long, value_name = "PATTERNS", env = "DDR_IMMUTABLE_TAGS", value_delimiter = ',')]
+    pub immutable_tags: Option<Vec<String>>,
 
     /// How often garbage is collected; 0s for never [default: 1h]
     #[arg(long, value_name = "TIME", env = "DDR_GC_INTERVAL")]
@@ -217,6 +238,8 @@ impl Settings {
             bootstrap_dns: self.bootstrap_dns.or(below.bootstrap_dns),
             mdns: self.mdns.or(below.mdns),
             zone: self.zone.or(below.zone),
+            tags: self.tags.or(below.tags),
+            immutable_tags: self.immutable_tags.or(below.immutable_tags),
             registry: self.registry.over(below.registry),
             gc_interval: self.gc_interval.or(below.gc_interval),
             gc_grace: self.gc_grace.or(below.gc_grace),
@@ -256,6 +279,7 @@ mod tests {
                     admin-listen = '127.0.0.1:3'\npeer-advertise = '192.0.2.1:4'\njoin = '@f'\n\
                     bootstrap = ['a:1', '192.0.2.2']\nbootstrap-dns = '_ddr._tcp.example.org'\n\
                     mdns = false\n\
+                    tags = 'stale-ok'\nimmutable-tags = ['v*', 'a/b:c?']\n\
                     zone = 'z'\nregistry-tls-cert = 'c'\nregistry-tls-key = 'k'\n\
                      log = 'debug'\nlog-format = 'json'\n\
                      gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n\
@@ -265,6 +289,7 @@ mod tests {
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);
+        assert_eq!(settings.tags, Some(Tags::StaleOk));
         assert_eq!(settings.mdns, Some(false));
         assert_eq!(settings.durability, Some(Durability::All));
         assert_eq!(settings.log_format, Some(LogFormat::Json));

@@ -152,6 +152,7 @@ async fn start_node(
         bootstrap,
         limits: ddr_node::Limits {
             require_blobs: config.require_blobs,
+            tags: config.tags.clone(),
             upkeep: config.upkeep,
             bandwidth: config.bandwidth,
             copies: config.copies,

@@ -6,7 +6,7 @@ use std::process::Output;
 use super::daemon::{Daemon, clean, finish, until};
 use super::image::{bytes, push};
 
-fn ddr(admin: SocketAddr, args: &[&str]) -> Output {
+pub(crate) fn ddr(admin: SocketAddr, args: &[&str]) -> Output {
     let mut command = clean(env!("CARGO_BIN_EXE_ddr"));
     command.args(["--admin", &admin.to_string()]).args(args);
     finish(command)

@@ -32,6 +32,8 @@ mod stop;
 #[cfg(test)]
 mod swarm;
 #[cfg(test)]
+mod tags;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
 mod tokens;
