@@ -132,6 +132,6 @@ fn verify(wanted: &Descriptor, bytes: &[u8]) -> Result<(), ArchiveError> {
     }
     match Digest::of(digest.algorithm(), bytes) {
         is if is == digest => Ok(()),
-        is => Err(ArchiveError::Digest { digest, is }),
+        is => Err(ArchiveError::Digest { digest, is: Box::new(is) }),
     }
 }

@@ -123,7 +123,7 @@ fn layer(
     if *unpacked == diff_id {
         Ok(descriptor.clone())
     } else {
-        Err(ArchiveError::Digest { digest: diff_id, is: *unpacked })
+        Err(ArchiveError::Digest { digest: diff_id, is: Box::new(*unpacked) })
     }
 }
 

@@ -58,8 +58,8 @@ pub enum ArchiveError {
     Digest {
         /// What it should be.
         digest: Digest,
-        /// What it is.
-        is: Digest,
+        /// What it is; apart, so that results stay small.
+        is: Box<Digest>,
     },
     /// A manifest cannot be understood.
     #[error("manifest {digest}: {error}")]

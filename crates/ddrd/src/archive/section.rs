@@ -79,7 +79,7 @@ impl Section {
         if is == wanted.digest {
             Ok(())
         } else {
-            Err(ArchiveError::Digest { digest: wanted.digest, is })
+            Err(ArchiveError::Digest { digest: wanted.digest, is: Box::new(is) })
         }
     }
 }

@@ -96,7 +96,7 @@ impl Writer {
                 (Sink::Directory(None), Some(part))
             }
         };
-        Ok(Self { sink, current: None, part: part })
+        Ok(Self { sink, current: None, part })
     }
 
     /// Writes what an image has beside its blobs: the mark, the index, manifests, and docker's list
@@ -170,7 +170,7 @@ impl Writer {
         }
         match hasher.finish() {
             is if is == digest => self.close(size),
-            is => Err(ArchiveError::Digest { digest, is }),
+            is => Err(ArchiveError::Digest { digest, is: Box::new(is) }),
         }
     }
 

@@ -165,9 +165,9 @@ impl Registry {
         let answer = self.expect(answer, StatusCode::OK, &step).await?;
         let headers = answer.headers().clone();
         let bytes = super::read(self.address, answer).await?;
-        let digest = match text(&headers, "docker-content-digest").map(str::parse::<Digest>) {
-            Some(Ok(digest)) => digest,
-            _ => return Err(RegistryError::Wrong(format!("{step}: no digest came with it"))),
+        let digest = text(&headers, "docker-content-digest").map(str::parse::<Digest>);
+        let Some(Ok(digest)) = digest else {
+            return Err(RegistryError::Wrong(format!("{step}: no digest came with it")));
         };
         let kind = text(&headers, CONTENT_TYPE.as_str()).unwrap_or_default();
         Ok((Descriptor::new(media_type::essence(kind), digest, bytes.len() as u64), bytes))
