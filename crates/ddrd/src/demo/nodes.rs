@@ -80,7 +80,9 @@ impl<'a> Nodes<'a> {
         let mut command = Command::new(&self.daemon);
         command
             .args(["--registry-listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"])
-            .args(["--admin-listen", "127.0.0.1:0", "--data-dir"])
+            .args(["--admin-listen", "127.0.0.1:0"])
+            // One copy: what is shown is how the image gets from one node to another.
+            .args(["--copies", "1", "--durability", "local", "--data-dir"])
             .arg(&data);
         if let Some(first) = NAMES.first().filter(|first| **first != name) {
             let token = self.dir.join(first.to_string()).join("join-token");
