@@ -209,6 +209,7 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
     tasks.add(inner.upkeep.clone().run(settings, stopped()));
     tasks.add(settle::run(Arc::clone(&parts), stopped()));
     tasks.add(until(stopped(), looking));
+    tasks.add(until(stopped(), keep_members(Arc::clone(&parts))));
     let bootstrap = Arc::clone(&inner.bootstrap);
     tasks.add(until(stopped(), housekeeping(parts, bootstrap, Arc::clone(&inner.tokens))));
     tasks.add(until(stopped(), async move {
@@ -231,10 +232,7 @@ pub(super) async fn shutdown(inner: &Inner) {
             inner.overlay.shutdown().await;
             say_goodbye(inner, contacts).await;
         });
-        let (peers, store) = (Arc::clone(&inner.peers), inner.shared.store.clone());
-        if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
-            tracing::warn!(%error, "the known peers could not be saved");
-        }
+        save_members(&inner.peers, &inner.shared.store).await;
     };
     if tokio::time::timeout(LEAVE_LIMIT, leave).await.is_err() {
         tracing::warn!("leaving took too long; records of this node expire by themselves");
@@ -321,9 +319,26 @@ async fn join(parts: Arc<Parts>, joins: bool, tell: Arc<watch::Sender<bool>>) {
         parts.overlay.company(true).await;
         let near = parts.overlay.closest(parts.caller.own().id.to_key()).await.unwrap_or_default();
         near.iter().for_each(|contact| parts.peers.alive(contact));
+        save_members(&parts.peers, &parts.store).await;
         tracing::info!(nodes = near.len(), "joined");
     }
     tell.send_replace(true);
+}
+
+/// Writes down who is known as soon as somebody new was met: a node that is killed and comes back
+/// counts them when it asks for a majority.
+async fn keep_members(parts: Arc<Parts>) {
+    loop {
+        parts.peers.has_unsaved().await;
+        save_members(&parts.peers, &parts.store).await;
+    }
+}
+
+async fn save_members(peers: &Arc<Peers>, store: &Store) {
+    let (peers, store) = (Arc::clone(peers), store.clone());
+    if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
+        tracing::warn!(%error, "the known peers could not be saved");
+    }
 }
 
 async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<Tokens>) {
@@ -338,10 +353,7 @@ async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<
         let heard: Vec<Contact> = heard.map(|peer| peer.contact).collect();
         heard.iter().for_each(|contact| parts.peers.alive(contact));
         bootstrap.save(&heard).await;
-        let (peers, store) = (Arc::clone(&parts.peers), parts.store.clone());
-        if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
-            tracing::warn!(%error, "the known peers could not be saved");
-        }
+        save_members(&parts.peers, &parts.store).await;
         let store = parts.store.clone();
         if let Err(error) = blocking(move || store.drop_stale_uploads()).await {
             tracing::warn!(%error, "abandoned uploads could not be looked for");
