@@ -41,6 +41,7 @@ pub(crate) struct Peers {
     clock: Clock,
     state: Mutex<State>,
     changed: Notify,
+    unsaved: Notify,
 }
 
 #[derive(Default)]
@@ -84,7 +85,8 @@ pub(crate) struct Member {
 
 impl Peers {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { clock, state: Mutex::default(), changed: Notify::new() }
+        let (changed, unsaved) = (Notify::new(), Notify::new());
+        Self { clock, state: Mutex::default(), changed, unsaved }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -215,8 +217,18 @@ impl Peers {
         }
         let member = Member { addrs: contact.addrs.clone(), seen_ms: now_ms };
         state.members.insert(contact.id, member);
+        // Who goes for another one does not change how many are counted.
+        if state.members.len() <= MAX_MEMBERS {
+            self.unsaved.notify_one();
+        }
         state.trim_members();
         self.changed.notify_one();
+    }
+
+    /// Returns once [`Self::save`] has members to write down, since the last call: a node that is
+    /// killed and comes back must count whom it knew.
+    pub(crate) async fn has_unsaved(&self) {
+        self.unsaved.notified().await;
     }
 
     /// Returns once a node was met that was not known, or one has said that it leaves, since the last
@@ -339,6 +351,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn node(byte: u8) -> NodeId {
@@ -358,6 +372,19 @@ mod tests {
         assert_eq!(peers.members_alive_lately().len(), MAX_MEMBERS);
         tokio::time::advance(std::time::Duration::from_millis(MEMBER_MEMORY_MS)).await;
         assert_eq!(peers.members_alive_lately().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_was_met_is_to_be_saved_unless_there_are_too_many() {
+        let peers = Peers::new(Clock::start());
+        let meet = |byte| {
+            peers.alive(&Contact { id: node(byte), addrs: vec![address()], zone: String::new() });
+            peers.has_unsaved().now_or_never().is_some()
+        };
+        assert!(meet(0), "a new member");
+        assert!(!meet(0), "the same again");
+        (1..MAX_MEMBERS as u8).for_each(|byte| assert!(meet(byte)));
+        assert!(!meet(MAX_MEMBERS as u8), "one in the place of another");
     }
 
     #[tokio::test]

@@ -239,6 +239,7 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
     tasks.add(Arc::clone(&inner.copies).run(stopped()));
     tasks.add(doubt::run(Arc::clone(&parts), stopped()));
     tasks.add(until(stopped(), looking));
+    tasks.add(until(stopped(), keep_members(Arc::clone(&parts))));
     let bootstrap = Arc::clone(&inner.bootstrap);
     tasks.add(until(stopped(), housekeeping(parts, bootstrap, Arc::clone(&inner.tokens))));
     tasks.add(until(stopped(), async move {
@@ -264,10 +265,7 @@ pub(super) async fn shutdown(inner: &Inner) {
             inner.overlay.shutdown().await;
             say_goodbye(inner, contacts).await;
         });
-        let (peers, store) = (Arc::clone(&inner.peers), inner.shared.store.clone());
-        if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
-            tracing::warn!(%error, "the known peers could not be saved");
-        }
+        save_members(&inner.peers, &inner.shared.store).await;
     };
     if tokio::time::timeout(LEAVE_LIMIT, leave).await.is_err() {
         tracing::warn!("leaving took too long; records of this node expire by themselves");
@@ -364,9 +362,26 @@ async fn join(parts: Arc<Parts>, joins: bool, tell: Arc<watch::Sender<bool>>) {
         parts.keeper.met_another();
         let near = parts.overlay.closest(parts.caller.own().id.to_key()).await.unwrap_or_default();
         near.iter().for_each(|contact| parts.peers.alive(contact));
+        save_members(&parts.peers, &parts.store).await;
         tracing::info!(nodes = near.len(), "joined");
     }
     tell.send_replace(true);
+}
+
+/// Writes down who is known as soon as somebody new was met: a node that is killed and comes back
+/// counts them when it asks for a majority.
+async fn keep_members(parts: Arc<Parts>) {
+    loop {
+        parts.peers.has_unsaved().await;
+        save_members(&parts.peers, &parts.store).await;
+    }
+}
+
+async fn save_members(peers: &Arc<Peers>, store: &Store) {
+    let (peers, store) = (Arc::clone(peers), store.clone());
+    if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
+        tracing::warn!(%error, "the known peers could not be saved");
+    }
 }
 
 async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<Tokens>) {
@@ -382,10 +397,7 @@ async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<
         heard.iter().for_each(|peer| parts.peers.alive_at(&peer.contact, peer.last_seen.0));
         let heard: Vec<Contact> = heard.into_iter().map(|peer| peer.contact).collect();
         bootstrap.save(&heard).await;
-        let (peers, store) = (Arc::clone(&parts.peers), parts.store.clone());
-        if let Ok(Err(error)) = blocking(move || peers.save(&store)).await {
-            tracing::warn!(%error, "the known peers could not be saved");
-        }
+        save_members(&parts.peers, &parts.store).await;
         note_in_touch(&parts, !heard.is_empty()).await;
         let store = parts.store.clone();
         if let Err(error) = blocking(move || store.drop_stale_uploads()).await {
