@@ -113,7 +113,7 @@ async fn a_pinned_image_stays_until_it_is_unpinned() {
     let pin = node.pin(&reference("1.0")).await.expect("it is here");
     assert_eq!(pin.parts, 3);
     let (_machine, node) = again(&bed, (machine, node), &nodes[0].0, 1000).await;
-    assert_eq!(node.pins().await.expect("read"), [pin.clone()]);
+    assert_eq!(node.pins().await.expect("read"), std::slice::from_ref(&pin));
     eventually("it is over its mark", async || node.status().await.cache.over_bytes > 0).await;
     assert_eq!(node.status().await.blobs, 2);
     assert_eq!(node.unpin(reference("1.0")).await.expect("written"), [pin]);
