@@ -22,7 +22,7 @@ pub(super) async fn answer(admin: &Admin, method: &Method, query: &str) -> Answe
 pub(super) async fn history(admin: &Admin, query: &str) -> Answer {
     let image = match reference(query) {
         Ok(image) => image,
-        Err(refusal) => return refusal,
+        Err(reason) => return answer::error(StatusCode::BAD_REQUEST, &reason),
     };
     let Reference::Tag(tag) = &image.reference else {
         return answer::error(StatusCode::BAD_REQUEST, "a tag has a history, a digest has none");
@@ -37,7 +37,7 @@ pub(super) async fn history(admin: &Admin, query: &str) -> Answer {
 async fn remove(admin: &Admin, query: &str) -> Answer {
     let image = match reference(query) {
         Ok(image) => image,
-        Err(refusal) => return refusal,
+        Err(reason) => return answer::error(StatusCode::BAD_REQUEST, &reason),
     };
     let by_digest = match flag(query, "digest") {
         Ok(by_digest) => by_digest,
@@ -57,8 +57,7 @@ async fn remove(admin: &Admin, query: &str) -> Answer {
     }
 }
 
-fn reference(query: &str) -> Result<ImageReference, Answer> {
-    let wrong = |why: &str| answer::error(StatusCode::BAD_REQUEST, why);
-    let text = parameter(query, "ref").ok_or_else(|| wrong("say which image: ref=REF"))?;
-    text.parse().map_err(|_| wrong(&format!("{text:?} is not an image reference")))
+fn reference(query: &str) -> Result<ImageReference, String> {
+    let text = parameter(query, "ref").ok_or("say which image: ref=REF")?;
+    text.parse().map_err(|_| format!("{text:?} is not an image reference"))
 }
