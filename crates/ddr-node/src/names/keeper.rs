@@ -142,8 +142,8 @@ impl Keeper {
 
     /// True when it means something that this node does not know a name.
     pub(crate) fn is_fit(&self) -> bool {
-        let is_new = self.is_young() && self.is_new.load(Ordering::SeqCst);
-        !self.doubts() && !is_new
+        let is_fresh = self.is_young() && self.is_new.load(Ordering::SeqCst);
+        !is_fresh && !self.doubts()
     }
 
     /// True while a record with this stamp is doubted.

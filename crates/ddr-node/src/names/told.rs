@@ -90,8 +90,9 @@ mod tests {
             told.remember(&Key(node(number).0), 1, vec![node(1)]);
         }
         assert_eq!(told.rows.len(), MAX_TOLD);
-        let slot = Key([0; 32]);
+        let mut told = Told::default();
         for number in 0..70_000 {
+            let slot = Key(node(number).0);
             told.remember(&slot, 1, vec![node(number)]);
             assert!(told.knows(&slot, 1, &node(number)));
         }

@@ -98,6 +98,9 @@ async fn a_young_node_abstains_about_what_it_lacks() {
     let unknown = Key::of_content(&Digest::sha256(b"no name"));
     assert_eq!(young.get(unknown).await, refused(RefuseReason::Unsupported));
     tokio::time::advance(Duration::from_millis(YOUNG_MS)).await;
+    assert_eq!(young.get(unknown).await, refused(RefuseReason::Unsupported), "it met nobody yet");
+    young.keeper.met_another();
+    tokio::time::advance(Duration::from_millis(YOUNG_MS)).await;
     assert_eq!(young.get(unknown).await, Response::Name { record: None });
 
     let founder = bench(false);
