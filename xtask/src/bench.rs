@@ -81,7 +81,7 @@ impl Bench {
     fn prepare(workspace: &Workspace, dir: &Path, size_mib: u64) -> Result<Self> {
         let daemon = workspace.daemon("release");
         let docker = Dockerd::start(&dir.join("dockerd"), &sandbox::cgroup_parent(dir))?;
-        let a = Node::start(&daemon, dir, "a", None)?;
+        let a = Node::start_with(&daemon, dir, "a", None, &crate::swarm::one_copy())?;
         a.wait_ready()?;
         let registry = Server::registry(Path::new(REGISTRY), &dir.join("docker-registry"))?;
         let source = dir.join("image");

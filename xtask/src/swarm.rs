@@ -296,11 +296,16 @@ pub(crate) fn wait_whole(nodes: &[Node], limit: Duration) -> Result<()> {
     })
 }
 
+/// Flags of a node whose content stays where it was pushed.
+pub(crate) fn one_copy() -> [String; 2] {
+    ["--copies=1".to_owned(), "--durability=local".to_owned()]
+}
+
 /// Starts a node on each machine, all in one swarm, the first on the source; returns when all are
 /// ready. Each listens on its machine's loopback for clients. What is pushed to one stays there alone: what
 /// is looked at is how the others get it.
 pub(crate) fn start_in(lab: &Lab, daemon: &Path, dir: &Path) -> Result<Vec<Node>> {
-    let flags = ["--copies=1".to_owned(), "--durability=local".to_owned()];
+    let flags = one_copy();
     let start = |number: usize, host: &Host, join: Option<&Path>| {
         let peers = format!("{}:{PEER_PORT}", netns::address(number));
         host.enter(|| Node::start_at(daemon, dir, &name(number), &peers, join, &flags))

@@ -11,7 +11,7 @@ use super::scenario::explain;
 use super::{Random, Setup, http};
 use crate::checks::Checks;
 use crate::run;
-use crate::swarm::Node;
+use crate::swarm::{self, Node};
 use crate::torture::shown_digest;
 use crate::wire::Connection;
 
@@ -35,12 +35,12 @@ const STRIKES: &str = "ddr_strikes_total";
 const NO_SPACE: &str = "no space is left on the disk";
 
 pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
-    let a = Node::start(&setup.daemon, dir, "a", None)?;
+    let a = Node::start_with(&setup.daemon, dir, "a", None, &swarm::one_copy())?;
     let token = a.token_file()?;
     let data = dir.join("b/data");
     fs::create_dir_all(&data)?;
     mount(&["-t", "tmpfs", "-o", SMALL, "tmpfs"], &data)?;
-    let b = Node::start(&setup.daemon, dir, "b", Some(&token))?;
+    let b = Node::start_with(&setup.daemon, dir, "b", Some(&token), &swarm::one_copy())?;
     let nodes = [a, b];
     nodes.iter().try_for_each(Node::wait_ready)?;
     let mut random = Random::new(setup.seed);

@@ -123,8 +123,10 @@ impl Machine {
             admin: ADMIN.to_owned(),
         };
         let token = token.filter(|_| is_new);
-        // Nodes are to meet by what they were told, not by multicast that no partition cuts.
-        let flags = ["--mdns=false".to_owned()];
+        // Nodes are to meet by what they were told, not by multicast that no partition cuts. What is
+        // looked at is tags: a write shall not wait for copies of its content.
+        let mut flags = vec!["--mdns=false".to_owned()];
+        flags.extend(crate::swarm::one_copy());
         let (program, dir, name) = (&self.program, &self.dir, self.name());
         let node = self.host.enter(|| Node::spawn(program, dir, &name, at, token, &flags))?;
         self.node = Some(node);

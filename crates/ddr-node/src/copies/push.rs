@@ -21,7 +21,7 @@ const MAX_LOOKUPS: usize = 8;
 impl Copies {
     /// Makes a pushed image durable on other nodes, as far as the push waits for that, and notes who keeps
     /// it. `blobs` are those of the manifest that somebody has, with their sizes. `false`: some of it was
-    /// deleted here meanwhile.
+    /// deleted meanwhile.
     pub(crate) async fn secure(
         &self,
         repository: &RepositoryName,
@@ -29,10 +29,16 @@ impl Copies {
         blobs: &[(Digest, u64)],
     ) -> Result<bool, ReadError> {
         let order = self.order(repository, manifest, blobs).await?;
+        if !order.here.contains(&manifest.0) {
+            return Ok(false);
+        }
         let others = self.candidates(Key::of_content(&manifest.0)).await.len();
         let want = self.parts.settings.at_push().min(others + 1);
         let raised = self.raise(&order, want).await;
         let fewest = raised.fewest();
+        if fewest < want && raised.was_deleted {
+            return Ok(false);
+        }
         if fewest < want {
             let why = raised.why.unwrap_or_else(|| "no node is left to ask".into());
             let why =

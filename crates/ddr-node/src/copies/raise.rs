@@ -47,6 +47,8 @@ pub(super) struct Raised {
     pub(super) held: Vec<BTreeSet<NodeId>>,
     /// Why a copy is missing.
     pub(super) why: Option<String>,
+    /// A node has heard that some of it was deleted.
+    pub(super) was_deleted: bool,
 }
 
 impl Raised {
@@ -79,7 +81,7 @@ impl Copies {
     pub(super) async fn raise(&self, order: &Order, want: usize) -> Raised {
         let mut lines = self.lines(order).await;
         let mut courses: BTreeMap<NodeId, Course> = BTreeMap::new();
-        let mut why = None;
+        let (mut why, mut was_deleted) = (None, false);
         loop {
             lines.iter_mut().for_each(|line| line.choose(want));
             let mut orders: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
@@ -93,6 +95,8 @@ impl Copies {
             let answers: Vec<_> = join_all(asks).await;
             let mut news = false;
             for ((node, at), answer) in orders.iter().zip(answers) {
+                was_deleted |=
+                    answer.iter().flat_map(KeepAnswer::parts).any(|one| one == Keeping::Deleted);
                 let course = courses.entry(*node).or_insert_with(Course::new);
                 news |= settle(&mut lines, (*node, at), answer, course, &mut why);
             }
@@ -100,7 +104,7 @@ impl Copies {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        Raised { held: lines.into_iter().map(|line| line.held).collect(), why }
+        Raised { held: lines.into_iter().map(|line| line.held).collect(), why, was_deleted }
     }
 
     async fn lines(&self, order: &Order) -> Vec<Line> {

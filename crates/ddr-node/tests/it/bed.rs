@@ -117,7 +117,7 @@ impl Bed {
         let mut nodes: Vec<(Machine, Node)> = Vec::new();
         for number in 1..=count {
             let mut machine = self.machine(number);
-            machine.limits = limits.clone();
+            machine.limits = Limits { copies: LONE, ..limits.clone() };
             let others: Vec<&Machine> = nodes.iter().take(2).map(|(other, _)| other).collect();
             let node = self.start(&machine, &others).await;
             nodes.push((machine, node));

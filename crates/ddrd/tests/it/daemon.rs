@@ -54,6 +54,8 @@ fn local_at(data: &Path, peers: &str) -> Command {
     let mut command = command();
     command.args(["--registry-listen", "127.0.0.1:0", "--peer-listen", peers]);
     command.args(["--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+    // Unless a test says otherwise, content stays where it was pushed and pulled.
+    command.env("DDR_COPIES", "1").env("DDR_DURABILITY", "local");
     command
 }
 
