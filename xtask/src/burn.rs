@@ -161,8 +161,8 @@ impl Burn {
         let name = lost.name.clone();
         drop(lost);
         fs::remove_dir_all(self.dir.join(&name)).context("the disk cannot be removed")?;
-        let operator = &self.nodes[self.random.below(self.nodes.len())];
-        operator.declare_gone(&id)?;
+        // Said on every node: one that joined just now may not be known to the others yet.
+        self.nodes.iter().try_for_each(|node| node.declare_gone(&id))?;
         let token = self.nodes[self.random.below(self.nodes.len())].token_file()?;
         let name = format!("n{}", self.started);
         self.started += 1;

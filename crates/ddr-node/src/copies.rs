@@ -210,7 +210,7 @@ impl Copies {
     /// An operator says that a node is gone for good: its copies are made again at once.
     pub(crate) fn gone(&self, node: &NodeId) {
         self.watch.gone(node);
-        self.tally().surveyed = false;
+        self.tally().hears_news();
         self.wake.notify_one();
     }
 

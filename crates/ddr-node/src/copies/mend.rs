@@ -105,13 +105,14 @@ impl Copies {
         loop {
             rhythm.wanted |= self.tick(&mut mending, &rhythm).await;
             self.ping().await;
+            let news = self.tally().news;
             rhythm.wanted |= self.has_changed(&mut memory).await;
             if rhythm.wanted {
                 self.tally().surveyed = false;
             }
             if rhythm.is_due() {
                 let started = Instant::now();
-                if let Err(error) = self.survey(&mut memory).await {
+                if let Err(error) = self.survey(&mut memory, news).await {
                     tracing::error!(%error, "the rows of copies cannot be read");
                 }
                 rhythm.done(started);
@@ -180,7 +181,7 @@ impl Copies {
     }
 
     /// Goes through all rows: who is watched, what is short, what this node has to mend.
-    async fn survey(&self, memory: &mut Memory) -> Result<(), ReadError> {
+    async fn survey(&self, memory: &mut Memory, news: u64) -> Result<(), ReadError> {
         let want = self.parts.settings.copies.min(memory.nodes + 1);
         let (mut survey, mut watched) = (Survey::default(), BTreeSet::new());
         let mut short = BTreeSet::new();
@@ -202,7 +203,8 @@ impl Copies {
         survey.lost_nodes = memory.lost.len();
         survey.publish();
         let mut tally = self.tally();
-        (tally.survey, tally.surveyed) = (survey, true);
+        tally.survey = survey;
+        tally.surveyed = tally.news == news;
         Ok(())
     }
 

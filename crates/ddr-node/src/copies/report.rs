@@ -46,10 +46,20 @@ pub struct CopiesStatus {
 pub(super) struct Tally {
     pub(super) survey: Survey,
     pub(super) surveyed: bool,
+    /// Counts what a survey that has begun may not know.
+    pub(super) news: u64,
     pub(super) mended_parts: u64,
     pub(super) mended_bytes: u64,
     /// Bytes a second of what was mended lately.
     pub(super) pace: Option<u64>,
+}
+
+impl Tally {
+    /// Something happened that the figures may not know.
+    pub(super) const fn hears_news(&mut self) {
+        self.news += 1;
+        self.surveyed = false;
+    }
 }
 
 /// What a walk over the rows found.
