@@ -33,6 +33,8 @@ const LONG_RUN: usize = 200;
 const NODES: usize = 5;
 /// From a loss to the moment when nothing is short any more.
 const MEND_LIMIT: Duration = Duration::from_secs(120);
+/// From then on to the moment when every node finds everything.
+const FIND_LIMIT: Duration = Duration::from_secs(60);
 /// Attempts of one push: a client is told to come back when names have no majority for a moment.
 const MAX_ATTEMPTS: usize = 20;
 /// Rounds between two lines of progress.
@@ -92,6 +94,7 @@ struct Burn {
     again: usize,
     push_s: Vec<f64>,
     mend_s: Vec<f64>,
+    found_s: Vec<f64>,
 }
 
 impl Burn {
@@ -109,6 +112,7 @@ impl Burn {
             again: 0,
             push_s: Vec::new(),
             mend_s: Vec::new(),
+            found_s: Vec::new(),
         })
     }
 
@@ -180,16 +184,26 @@ impl Burn {
         Ok(())
     }
 
-    /// Every node knows every image and finds a holder of each blob.
-    fn look_everywhere(&self) -> Result<()> {
+    /// Every node knows every image and finds a holder of each blob. Who holds what is written down on nodes
+    /// that burn too, so finding may take until that was told to those that came in their place.
+    fn look_everywhere(&mut self) -> Result<()> {
+        let started = Instant::now();
         for node in &self.nodes {
-            let mut connection = Connection::open(&node.registry)?;
             for image in &self.images {
-                image
-                    .look(&mut connection)
+                let mut last = None;
+                let found = run::wait_for("found", FIND_LIMIT, || {
+                    let looked = Connection::open(&node.registry)
+                        .map_err(Into::into)
+                        .and_then(|mut connection| image.look(&mut connection));
+                    last = looked.err();
+                    Ok(last.is_none().then_some(()))
+                });
+                found
+                    .map_err(|error| last.take().unwrap_or(error))
                     .with_context(|| format!("{} on {}", image.name(), node.name))?;
             }
         }
+        self.found_s.push(started.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -229,9 +243,11 @@ impl Burn {
 
     fn report(&self) {
         let (push, mend) = (median(&self.push_s), median(&self.mend_s));
+        let find = self.found_s.iter().copied().fold(0.0, f64::max);
         println!(
             "        {} images acknowledged ({} pushes said again), {} machines burnt; \
-             median of a push {push:.2} s, from the new node's start to all copies {mend:.2} s",
+             median of a push {push:.2} s, from the new node's start to all copies {mend:.2} s; \
+             all was found on every node after {find:.1} s at most",
             self.images.len(),
             self.again,
             self.mend_s.len()
