@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Heard(Contact),
     Restore(Vec<Contact>),
     Met(Contact),
+    Gone(NodeId),
     Lookup { target: Key, kind: LookupKind, effort: Effort, events: mpsc::Sender<LookupEvent> },
     Provide { key: Key, complete: bool, done: oneshot::Sender<usize> },
     Withdraw(Key),
@@ -118,6 +119,11 @@ impl OverlayHandle {
     /// Tells the core that a node answered at the address of `contact`.
     pub(crate) async fn met(&self, contact: Contact) {
         let _ = self.commands.send(Command::Met(contact)).await;
+    }
+
+    /// Tells the core that somebody says that a node is gone: it asks the node at once.
+    pub(crate) async fn gone(&self, node: NodeId) {
+        let _ = self.commands.send(Command::Gone(node)).await;
     }
 
     /// Peers that an earlier run knew: the core sees which of them still live.

@@ -166,6 +166,7 @@ impl Seed {
                 self.orders.answer(from, order)
             }
             Request::Gone { node } => {
+                self.overlay.gone(node).await;
                 self.peers.left(&node);
                 self.copies.gone(&node);
                 Response::Pong { revoked: 0, puzzle: NO_PUZZLE }

@@ -174,6 +174,7 @@ impl Kad {
                 }
             }
             Input::Heard { contact } => self.on_heard(contact),
+            Input::Gone { node } => self.on_gone(&node),
             Input::Bootstrap { addrs } => self.on_bootstrap(addrs),
             Input::Probed { contact } => self.on_probed(contact),
             Input::Restore { peers } => self.on_restore(peers),
@@ -400,6 +401,13 @@ impl Kad {
             return;
         }
         self.call(contact, Purpose::Verify, Request::Ping);
+    }
+
+    fn on_gone(&mut self, node: &NodeId) {
+        let alive = self.table.get(node).filter(|peer| peer.alive());
+        if let Some(contact) = alive.map(|peer| Arc::clone(&peer.contact)) {
+            self.verify(contact);
+        }
     }
 
     /// Leaves a node alone for a while, and sees after it when it was in the table.

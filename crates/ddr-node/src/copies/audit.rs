@@ -12,7 +12,7 @@ use ddr_proto::replica::is_surplus;
 use ddr_proto::time::Timestamp;
 use ddr_proto::wire::{ContentKind, Keeping, PlacedPart, Placement};
 use ddr_store::now_ms;
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 
 use super::mend::PAGE;
 use super::{Copies, PartKey};
@@ -20,6 +20,8 @@ use crate::{ReadError, blocking};
 
 /// How long a part must have too many holders before one lets go: a day.
 const SURPLUS_MS: u64 = 24 * 60 * 60 * 1000;
+/// Holders that are asked at once about one row.
+const MAX_ASKED: usize = 16;
 /// Parts that are remembered as surplus.
 const MAX_SURPLUS: usize = 65_536;
 /// Where it is noted that the content of an earlier version has its rows.
@@ -132,7 +134,8 @@ impl Copies {
             async move { (node, self.ask(node, false, &placement).await, placement) }
         });
         let mut said = Said::default();
-        for (node, answer, placement) in join_all(asks).await {
+        let mut asks = stream::iter(asks.collect::<Vec<_>>()).buffer_unordered(MAX_ASKED);
+        while let Some((node, answer, placement)) = asks.next().await {
             let Some(answer) = answer else { continue };
             for (part, keeping) in placement.parts().zip(answer.parts()) {
                 match keeping {

@@ -12,6 +12,7 @@ use ddr_proto::id::NodeId;
 use ddr_proto::wire::{
     Contact, ContentKind, KeepAnswer, Keeping, PlacedPart, Placement, RefuseReason, Response,
 };
+use ddr_store::Store;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
@@ -76,9 +77,10 @@ impl Copies {
         take: bool,
         placement: Placement,
     ) -> Result<Option<KeepAnswer>, ReadError> {
-        let mut keeping = self.keeping(&placement).await?;
+        let mut here = self.here(&placement).await?;
+        let mut keeping = self.keeping(&placement, &here).await?;
         if take && keeping.contains(&Keeping::Absent) {
-            let missing = self.missing_bytes(&placement, &keeping).await?;
+            let missing = missing_bytes(&placement, &keeping, &here);
             let refusal = match () {
                 () if self.is_leaving() => Some(Keeping::Leaving),
                 () if missing > self.room().await? => Some(Keeping::Full),
@@ -94,7 +96,8 @@ impl Copies {
                 let mut ended = run.ended.clone();
                 let wait = ended.wait_for(|ended| *ended);
                 let is_running = tokio::time::timeout(ANSWER_WAIT, wait).await.is_err();
-                keeping = self.keeping(&placement).await?;
+                here = self.here(&placement).await?;
+                keeping = self.keeping(&placement, &here).await?;
                 // What this run does not bring waits for the next.
                 let parts = placement.parts().map(|part| part.digest);
                 for (one, part) in keeping.iter_mut().zip(parts) {
@@ -106,35 +109,49 @@ impl Copies {
         }
         let placement = self.with_proven(from, placement).await;
         self.learn(&placement, &keeping).await?;
-        let bytes = self.bytes_here(&placement).await?;
+        let bytes = self.bytes_here(&placement, &here);
         let free = self.room().await?;
         let manifest = keeping.remove(0);
         Ok(Some(KeepAnswer { manifest, blobs: keeping, bytes, free }))
     }
 
-    /// What this node says about the manifest, then about the blobs.
-    async fn keeping(&self, placement: &Placement) -> Result<Vec<Keeping>, ReadError> {
+    /// What this node says about the manifest, then about the blobs; `here` is [`Self::here`] of them.
+    async fn keeping(
+        &self,
+        placement: &Placement,
+        here: &[bool],
+    ) -> Result<Vec<Keeping>, ReadError> {
         let repository = &placement.repository;
         let row = self.ledger.get(repository, &placement.manifest.digest).await?;
         let own = self.own();
-        let is_kept = |digest: &Digest| {
-            let mut parts = row.iter().flat_map(Placement::parts);
-            parts.any(|part| part.digest == *digest && part.is_held_by(&own))
-        };
-        let mut keeping = Vec::with_capacity(1 + placement.blobs.len());
-        for (at, part) in placement.parts().enumerate() {
+        let kept = row.iter().flat_map(Placement::parts).filter(|part| part.is_held_by(&own));
+        let kept: BTreeSet<Digest> = kept.map(|part| part.digest).collect();
+        let mut keeping = Vec::with_capacity(here.len());
+        for (at, (part, is_here)) in placement.parts().zip(here).enumerate() {
             let kind = if at == 0 { ContentKind::Manifest } else { ContentKind::Blob };
             let content = (repository, &part.digest, kind);
-            let state = if self.parts.shared.deleted.contains(content).await? {
-                Keeping::Deleted
-            } else if is_kept(&part.digest) && self.is_here(repository, &part.digest, kind).await? {
-                Keeping::Kept
-            } else {
-                Keeping::Absent
-            };
-            keeping.push(state);
+            let is_kept = *is_here && kept.contains(&part.digest);
+            keeping.push(match self.parts.shared.deleted.contains(content).await? {
+                true => Keeping::Deleted,
+                false if is_kept => Keeping::Kept,
+                false => Keeping::Absent,
+            });
         }
         Ok(keeping)
+    }
+
+    /// Of the manifest, then of the blobs: whether it can be read here, under its repository.
+    async fn here(&self, placement: &Placement) -> Result<Vec<bool>, ReadError> {
+        let (store, placement) = (self.parts.shared.store.clone(), placement.clone());
+        let look = blocking(move || {
+            let repository = &placement.repository;
+            let blobs = placement.blobs.iter().map(|part| (part.digest, ContentKind::Blob));
+            std::iter::once((placement.manifest.digest, ContentKind::Manifest))
+                .chain(blobs)
+                .map(|(digest, kind)| is_readable(&store, repository, &digest, kind))
+                .collect::<std::io::Result<Vec<bool>>>()
+        });
+        look.await.map_err(ReadError::store)?.map_err(ReadError::store)
     }
 
     /// Whether a part can be read here, under its repository.
@@ -146,30 +163,8 @@ impl Copies {
     ) -> Result<bool, ReadError> {
         let (store, repository, digest) =
             (self.parts.shared.store.clone(), repository.clone(), *digest);
-        let here = blocking(move || match kind {
-            ContentKind::Blob => Ok::<_, std::io::Error>(
-                store.is_linked(&repository, &digest)? && store.blob_size(&digest)?.is_some(),
-            ),
-            ContentKind::Manifest => Ok(store.manifest(&repository, &digest)?.is_some()),
-        });
+        let here = blocking(move || is_readable(&store, &repository, &digest, kind));
         here.await.map_err(ReadError::store)?.map_err(ReadError::store)
-    }
-
-    /// Bytes of the parts that are absent and not on the disk for another reason.
-    async fn missing_bytes(
-        &self,
-        placement: &Placement,
-        keeping: &[Keeping],
-    ) -> Result<u64, ReadError> {
-        let mut bytes = 0_u64;
-        for (part, _) in
-            placement.blobs.iter().zip(&keeping[1..]).filter(|(_, k)| **k == Keeping::Absent)
-        {
-            if !self.is_here(&placement.repository, &part.digest, ContentKind::Blob).await? {
-                bytes = bytes.saturating_add(part.size);
-            }
-        }
-        Ok(bytes)
     }
 
     /// Bytes that are left for copies.
@@ -181,22 +176,15 @@ impl Copies {
         Ok(space.free.saturating_sub(spare))
     }
 
-    async fn bytes_here(&self, placement: &Placement) -> Result<u64, ReadError> {
-        let mut bytes = 0_u64;
-        for part in &placement.blobs {
-            let here = match self.parts.pull.bytes_here(&part.digest) {
-                Some(bytes) => bytes,
-                None if self
-                    .is_here(&placement.repository, &part.digest, ContentKind::Blob)
-                    .await? =>
-                {
-                    part.size
-                }
-                None => 0,
-            };
-            bytes = bytes.saturating_add(here);
-        }
-        Ok(bytes)
+    /// Bytes of the blobs that are here, also of those on their way.
+    fn bytes_here(&self, placement: &Placement, here: &[bool]) -> u64 {
+        let blobs = placement.blobs.iter().zip(&here[1..]);
+        let bytes = blobs.map(|(part, here)| match self.parts.pull.bytes_here(&part.digest) {
+            Some(bytes) => bytes,
+            None if *here => part.size,
+            None => 0,
+        });
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// The placement with those holders only that this node has heard itself: the sender, and who is
@@ -205,14 +193,17 @@ impl Copies {
         let own = self.own();
         let named: BTreeSet<NodeId> =
             placement.parts().flat_map(|part| &part.holders).copied().collect();
-        named.iter().filter(|node| **node != own).for_each(|node| self.watch.add(*node));
+        self.watch.add(from.id);
         self.watch.heard(from, None);
         let is_strange = |node: &&NodeId| **node != own && !self.watch.is_proven(node);
         let strange: Vec<NodeId> =
             named.iter().filter(is_strange).copied().take(MAX_STRANGE).collect();
+        strange.iter().for_each(|node| self.watch.add(*node));
         let asks = strange.iter().map(|node| self.is_alive(*node));
         // Who takes longer is heard of by the next message.
-        let _ = tokio::time::timeout(ANSWER_WAIT, join_all(asks)).await;
+        if tokio::time::timeout(ANSWER_WAIT, join_all(asks)).await.is_err() {
+            tracing::debug!(peer = %from.id, "not every node that it names has given a sign of life");
+        }
         for part in placement.parts_mut() {
             part.holders.retain(|node| *node == own || self.watch.is_proven(node));
         }
@@ -316,6 +307,27 @@ impl Copies {
         }
         self.wake.notify_one();
         failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Bytes of the blobs that are absent and not here for another reason.
+fn missing_bytes(placement: &Placement, keeping: &[Keeping], here: &[bool]) -> u64 {
+    let blobs = placement.blobs.iter().zip(&keeping[1..]).zip(&here[1..]);
+    let missing = blobs.filter(|((_, keeping), here)| **keeping == Keeping::Absent && !**here);
+    missing.fold(0, |bytes, ((part, _), _)| bytes.saturating_add(part.size))
+}
+
+fn is_readable(
+    store: &Store,
+    repository: &RepositoryName,
+    digest: &Digest,
+    kind: ContentKind,
+) -> std::io::Result<bool> {
+    match kind {
+        ContentKind::Blob => {
+            Ok(store.is_linked(repository, digest)? && store.blob_size(digest)?.is_some())
+        }
+        ContentKind::Manifest => Ok(store.manifest(repository, digest)?.is_some()),
     }
 }
 

@@ -281,6 +281,7 @@ pub(super) async fn spread_revocations(inner: &Inner) {
 
 /// Tells every known node that one is gone for good, this one first.
 pub(super) async fn spread_loss(inner: &Inner, node: NodeId) {
+    inner.overlay.gone(node).await;
     inner.peers.left(&node);
     inner.copies.gone(&node);
     let mut others = alive(&inner.overlay).await;

@@ -105,6 +105,7 @@ impl Driver {
             Command::Heard(contact) => self.input(Input::Heard { contact }),
             Command::Restore(peers) => self.input(Input::Restore { peers }),
             Command::Met(contact) => self.input(Input::Probed { contact }),
+            Command::Gone(node) => self.input(Input::Gone { node }),
             Command::Lookup { target, kind, effort, events } => {
                 let op = OpId(self.fresh());
                 self.lookups.insert(op, events);

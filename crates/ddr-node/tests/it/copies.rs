@@ -165,10 +165,28 @@ async fn a_node_that_comes_moves_nothing() {
     let machine = bed.machine(4).keeping(THREE);
     let node = bed.start(&machine, &[&nodes[0].0]).await;
     nodes.push((machine, node));
-    // Until every row was gone through and checked again.
-    tokio::time::sleep(THREE.grace * 2).await;
-    let newcomer = nodes[3].1.status().await;
-    assert_eq!((newcomer.blobs, newcomer.copies.parts), (0, 0));
+    for (_, node) in &nodes {
+        eventually("all know each other", async || node.peers().await.len() >= 3).await;
+    }
+    // A later push has its three copies by the same walks over the rows, with the newcomer in them.
+    let later = push_image(&nodes[0].1, &repository(NAME), "2.0", (9, 500_000)).await;
+    let parts = image.blobs.len() + later.blobs.len() + 2;
+    eventually("all of both is kept", async || kept(&nodes).await >= 3 * parts).await;
+    for (_, node) in &nodes {
+        let quiet = async || {
+            let copies = node.status().await.copies;
+            copies.surveyed && copies.waiting_parts == 0
+        };
+        eventually("every row was gone through, and nothing waits", quiet).await;
+    }
+    let newcomer = &nodes[3].1;
+    let (blobs, parts) = (later.blobs.len(), later.blobs.len() + 1);
+    let status = newcomer.status().await;
+    assert!(status.blobs <= blobs && status.copies.parts <= parts, "{:?}", status.copies);
+    for (digest, _) in &image.blobs {
+        let found = newcomer.find(&digest.to_string()).await.expect("a report");
+        assert!(!found.local, "{found:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

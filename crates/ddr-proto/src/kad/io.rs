@@ -71,6 +71,12 @@ pub enum Input {
         /// As the peer describes itself; the ID is proven.
         contact: Contact,
     },
+    /// Somebody says that a node is gone. That is a reason to ask the node at once, not to believe it:
+    /// a wrong word moves nothing.
+    Gone {
+        /// Who.
+        node: NodeId,
+    },
     /// Addresses where members of the swarm may listen, for a driver that does not look for some by
     /// itself and hand in [`Input::Probed`].
     Bootstrap {

@@ -565,3 +565,35 @@ fn a_replayed_record_changes_nothing() {
     let Response::Providers { records, .. } = answer else { panic!("unexpected {answer:?}") };
     assert_eq!(records, [new]);
 }
+
+/// The word of another that a node is gone makes the core ask the node, and the answer counts.
+#[test]
+fn a_node_that_is_said_to_be_gone_is_asked_and_counts_as_it_answers() {
+    let contacts: Vec<Contact> = (0..3).map(|number| peer(number).1).collect();
+    let mut solo = Solo::with_peers(quiet_config(), &contacts);
+    let alive = |solo: &Solo, id: NodeId| {
+        solo.kad.contacts().iter().any(|peer| peer.contact.id == id && peer.alive)
+    };
+    for contact in &contacts[..2] {
+        // Said often, asked once.
+        for _ in 0..100 {
+            solo.input(Input::Gone { node: contact.id });
+        }
+        assert!(alive(&solo, contact.id), "nothing is believed");
+    }
+    let calls = solo.take_calls();
+    assert_eq!(calls.len(), 2);
+    for (call, to, request) in calls {
+        assert_eq!(request, Request::Ping);
+        solo.input(match to.id == contacts[0].id {
+            true => Input::Response { call, response: PONG },
+            false => Input::Failed { call },
+        });
+    }
+    assert!(alive(&solo, contacts[0].id));
+    assert!(!alive(&solo, contacts[1].id), "it did not answer");
+    // Of who is not known, and of who is dead already, nothing is asked.
+    solo.take_calls();
+    solo.input(Input::Gone { node: peer(9).1.id });
+    assert!(solo.take_calls().is_empty());
+}
