@@ -243,16 +243,20 @@ impl Burn {
 
     fn report(&self) {
         let (push, mend) = (median(&self.push_s), median(&self.mend_s));
-        let find = self.found_s.iter().copied().fold(0.0, f64::max);
+        let (mend_max, find) = (most(&self.mend_s), most(&self.found_s));
         println!(
             "        {} images acknowledged ({} pushes said again), {} machines burnt; \
-             median of a push {push:.2} s, from the new node's start to all copies {mend:.2} s; \
+             median of a push {push:.2} s, from the new node's start to all copies {mend:.2} s, {mend_max:.1} s at most; \
              all was found on every node after {find:.1} s at most",
             self.images.len(),
             self.again,
             self.mend_s.len()
         );
     }
+}
+
+fn most(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
 }
 
 fn median(values: &[f64]) -> f64 {

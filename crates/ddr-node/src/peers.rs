@@ -30,6 +30,10 @@ const MAX_IMAGES: usize = 256;
 pub(crate) const MAX_MEMBERS: usize = 64;
 /// Members remembered as gone; of more the one that left first is forgotten.
 const MAX_GONE: usize = 1024;
+/// How long others are asked before a node that could not be reached.
+const UNREACHED_MS: u64 = 30_000;
+/// Nodes remembered as such; of more the one that is due first is forgotten.
+const MAX_UNREACHED: usize = 1024;
 /// Where known members lie in the store's settings.
 const SETTING: &str = "peers";
 /// How long a member counts as part of the swarm after it was last heard. A majority for a name
@@ -51,6 +55,8 @@ struct State {
     members: BTreeMap<NodeId, Member>,
     /// Who said, or of whom was said, that it leaves: when. At most [`MAX_GONE`].
     gone: BTreeMap<NodeId, u64>,
+    /// Who could not be reached: until when others are asked first. At most [`MAX_UNREACHED`].
+    unreached: BTreeMap<NodeId, u64>,
     strikes: Strikes,
 }
 
@@ -157,6 +163,29 @@ impl Peers {
         let state = self.state();
         let now = state.strikes.now(self.clock.now_ms());
         now.map(|(node, struck)| (*node, struck.clone())).collect()
+    }
+
+    /// `node` did not answer a request for content.
+    pub(crate) fn unreached(&self, node: NodeId) {
+        let until_ms = self.clock.now_ms() + UNREACHED_MS;
+        let unreached = &mut self.state().unreached;
+        if unreached.len() >= MAX_UNREACHED && !unreached.contains_key(&node) {
+            let first = unreached.iter().min_by_key(|(_, until_ms)| **until_ms);
+            if let Some(first) = first.map(|(node, _)| *node) {
+                unreached.remove(&first);
+            }
+        }
+        unreached.insert(node, until_ms);
+    }
+
+    /// `node` answered one.
+    pub(crate) fn reached(&self, node: &NodeId) {
+        self.state().unreached.remove(node);
+    }
+
+    /// True for a while after `node` could not be reached.
+    pub(crate) fn unreached_lately(&self, node: &NodeId) -> bool {
+        self.state().unreached.get(node).is_some_and(|until_ms| self.clock.now_ms() < *until_ms)
     }
 
     /// Content requests to `node` that run now.

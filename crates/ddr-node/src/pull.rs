@@ -4,6 +4,7 @@
 //! is asked under that repository, so a digest is never a licence to read. One fetch per digest
 //! runs, however many clients wait. Nobody has it: `None`, within the lookup's budget.
 
+mod around;
 mod fetch;
 mod locate;
 mod manifests;

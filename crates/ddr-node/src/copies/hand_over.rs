@@ -12,7 +12,7 @@ use ddr_proto::wire::Placement;
 use serde::Serialize;
 
 use super::Copies;
-use super::mend::{PAGE, order_of};
+use super::mend::PAGE;
 use crate::ReadError;
 use crate::job::{Ended, Job, JobBusy, JobStatus};
 
@@ -126,7 +126,7 @@ impl Copies {
             return Ok(());
         }
         let others = self.candidates(Key::of_content(digest)).await.len();
-        let mut order = order_of(row, digest, &alive);
+        let mut order = self.order_of(row, digest, &alive);
         // This node does not count.
         order.here.clear();
         let raised = self.raise(&order, want.min(others)).await;

@@ -143,6 +143,19 @@ impl Ledger {
     }
 }
 
+/// Names more holders of a part. However many these are, this node stays named where it was.
+pub(super) fn add_holders(
+    part: &mut PlacedPart,
+    holders: impl IntoIterator<Item = NodeId>,
+    own: NodeId,
+) {
+    let is_mine = part.is_held_by(&own);
+    holders.into_iter().for_each(|node| part.add_holder(node));
+    if is_mine {
+        part.add_holder(own);
+    }
+}
+
 /// What a row says. One that cannot be read says nothing: it is filled anew by the next audit.
 fn placement_of(row: &ReplicaRecord) -> Placement {
     Placement::decode(&row.record).unwrap_or_else(|error| {
@@ -159,4 +172,26 @@ async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
 ) -> Result<T, ReadError> {
     blocking(work).await.map_err(ReadError::store)?.map_err(ReadError::store)
+}
+
+#[cfg(test)]
+mod tests {
+    use ddr_proto::wire::MAX_REPLICA_HOLDERS;
+
+    use super::*;
+
+    #[test]
+    fn this_node_stays_named_however_many_others_are() {
+        let own = NodeId([0; 32]);
+        let others = |count: u8| (1..=count).map(|number| NodeId([number; 32]));
+        let digest = Digest::sha256(b"part");
+        let mut part = PlacedPart { digest, size: 4, holders: vec![own] };
+        add_holders(&mut part, others(20), own);
+        assert!(part.is_held_by(&own), "{part:?}");
+        assert_eq!(part.holders.len(), MAX_REPLICA_HOLDERS);
+
+        part.holders.clear();
+        add_holders(&mut part, others(2), own);
+        assert!(!part.is_held_by(&own), "it never names itself where it was not");
+    }
 }

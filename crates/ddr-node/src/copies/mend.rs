@@ -3,20 +3,21 @@
 //! Decides when the rows are gone through, which of the holders of a part mends it, and what follows from
 //! what the survey finds. The order and the pace are those of [`ddr_proto::replica::Pace`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ddr_oci::{Digest, RepositoryName};
+use ddr_oci::Digest;
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::replica::{MAX_MENDING, Task, place_in_line};
 use ddr_proto::time::Timestamp;
 use ddr_proto::wire::{PlacedPart, Placement, Request};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
+use super::ledger::add_holders;
 use super::raise::Order;
 use super::report::Survey;
 use super::{Copies, PartKey};
@@ -50,6 +51,8 @@ struct Memory {
     nodes: usize,
     /// Since when parts are short that another node should mend; at most [`MAX_MENDING`].
     short_since: BTreeMap<PartKey, Timestamp>,
+    /// When this node steps in for the first of them.
+    step_in: Option<Timestamp>,
 }
 
 /// When the rows are gone through: when that is wanted, and in between for so long that it costs
@@ -84,6 +87,22 @@ impl Rhythm {
     }
 }
 
+/// What is mended right now.
+#[derive(Default)]
+struct Mending {
+    tasks: JoinSet<()>,
+    items: HashMap<task::Id, PartKey>,
+}
+
+impl Mending {
+    /// Waits for the end of one, be it a panic. `None`: none runs.
+    async fn next_ended(&mut self) -> Option<PartKey> {
+        let ended = self.tasks.join_next_with_id().await?;
+        let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+        self.items.remove(&id)
+    }
+}
+
 impl Copies {
     /// Watches and mends, until the node stops.
     pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
@@ -101,12 +120,13 @@ impl Copies {
         let grace = self.parts.settings.grace;
         let mut audit_at = Instant::now() + FIRST_AUDIT.min(grace);
         let mut rhythm = Rhythm::default();
-        let mut mending: JoinSet<()> = JoinSet::new();
+        let mut mending = Mending::default();
         loop {
             rhythm.wanted |= self.tick(&mut mending, &rhythm).await;
             self.ping().await;
             let news = self.tally().news;
             rhythm.wanted |= self.has_changed(&mut memory).await;
+            rhythm.wanted |= memory.step_in.is_some_and(|at| self.parts.clock.now() >= at);
             if rhythm.wanted {
                 self.tally().surveyed = false;
             }
@@ -129,7 +149,7 @@ impl Copies {
     }
 
     /// Waits for something to do; whether the rows have to be gone through. What was mended is taken note of.
-    async fn tick(&self, mending: &mut JoinSet<()>, rhythm: &Rhythm) -> bool {
+    async fn tick(&self, mending: &mut Mending, rhythm: &Rhythm) -> bool {
         let now = self.parts.clock.now();
         let pace = self.line().next_deadline(now);
         let pace = pace.map_or(MAX_TICK, |at| Duration::from_millis(at.0.saturating_sub(now.0)));
@@ -137,9 +157,9 @@ impl Copies {
         tokio::select! {
             () = self.wake.notified() => true,
             () = tokio::time::sleep(pace.min(ask).min(rhythm.wait())) => false,
-            Some(_) = mending.join_next() => {
-                self.line().ended();
-                mending.is_empty() && self.line().waiting().0 == 0
+            Some(item) = mending.next_ended() => {
+                self.line().ended(&item);
+                mending.tasks.is_empty() && self.line().waiting().0 == 0
             }
         }
     }
@@ -186,6 +206,7 @@ impl Copies {
         let (mut survey, mut watched) = (Survey::default(), BTreeSet::new());
         let mut short = BTreeSet::new();
         let mut after = None;
+        memory.step_in = None;
         loop {
             let page = self.ledger.page(after.take(), PAGE).await?;
             for row in &page {
@@ -201,6 +222,8 @@ impl Copies {
         memory.short_since.retain(|key, _| short.contains(key));
         self.watch.watch(&watched);
         survey.lost_nodes = memory.lost.len();
+        let (parts, missing) = (survey.parts, survey.short_parts);
+        tracing::debug!(parts, missing, lost = memory.lost.len(), "the rows were gone through");
         survey.publish();
         let mut tally = self.tally();
         tally.survey = survey;
@@ -229,13 +252,16 @@ impl Copies {
         let key = (row.repository.clone(), row.manifest.digest, part.digest);
         let now = self.parts.clock.now();
         let place = place_in_line(&Key::of_content(&part.digest), &self.own(), &alive) as u64;
+        tracing::trace!(part = %part.digest, place, holders = ?part.holders, ?alive, "a part is short");
         if place > 0 {
             if memory.short_since.len() >= MAX_MENDING && !memory.short_since.contains_key(&key) {
                 return;
             }
             let since = *memory.short_since.entry(key.clone()).or_insert(now);
             short.insert(key.clone());
-            if now.since_ms(since) < place * STEP_IN_MS {
+            let step_in = since.after_ms(place * STEP_IN_MS);
+            if now < step_in {
+                memory.step_in = Some(memory.step_in.map_or(step_in, |first| first.min(step_in)));
                 return;
             }
         }
@@ -243,12 +269,12 @@ impl Copies {
     }
 
     /// Begins what may begin now.
-    fn begin(self: &Arc<Self>, mending: &mut JoinSet<()>) {
+    fn begin(self: &Arc<Self>, mending: &mut Mending) {
         loop {
             let task = self.line().next(self.parts.clock.now());
             let Some(task) = task else { return };
-            let copies = Arc::clone(self);
-            mending.spawn(async move {
+            let (copies, item) = (Arc::clone(self), task.item.clone());
+            let begun = mending.tasks.spawn(async move {
                 let started = Instant::now();
                 match copies.mend(&task.item).await {
                     Ok(made) => copies.mended(made, task.bytes, started.elapsed()),
@@ -257,6 +283,7 @@ impl Copies {
                     }
                 }
             });
+            mending.items.insert(begun.id(), item);
         }
     }
 
@@ -284,12 +311,11 @@ impl Copies {
         let alive = self.watch.alive(&part.holders, &lost);
         let others = self.candidates(Key::of_content(digest)).await.len();
         let want = self.parts.settings.copies.min(others + 1);
-        let order = order_of(&row, digest, &alive);
+        let order = self.order_of(&row, digest, &alive);
         let raised = self.raise(&order, want).await;
         let made = self.note_raised(&row, &order, &raised.held).await?;
-        if raised.fewest() < want {
-            tracing::debug!(why = ?raised.why, part = %digest, "copies are still missing");
-        }
+        let copies = raised.fewest();
+        tracing::debug!(part = %digest, made, copies, want, why = ?raised.why, "a part was mended");
         Ok(made)
     }
 
@@ -308,53 +334,59 @@ impl Copies {
             .flatten()
             .filter(|node| **node != self.own())
             .for_each(|node| self.watch.add(*node));
-        let news: Vec<(Digest, BTreeSet<NodeId>)> =
+        let (own, lost) = (self.own(), self.watch.lost());
+        // Each of them was asked just now. Who was lost may be named again when it is back.
+        let refused: BTreeSet<NodeId> = before.difference(&held[last]).copied().collect();
+        let known: Vec<(Digest, BTreeSet<NodeId>)> =
             order.parts.iter().map(|part| part.digest).zip(held.iter().cloned()).collect();
-        let known = news.clone();
+        let raised = order.parts[last].digest;
         let change = move |row: &mut Placement| {
-            for (digest, held) in &known {
-                if let Some(part) = row.parts_mut().find(|part| part.digest == *digest) {
-                    // Who is alive was asked just now; who was lost may be named again when it is back.
-                    part.holders = held.iter().copied().collect();
+            for (digest, held) in known {
+                if let Some(part) = row.parts_mut().find(|part| part.digest == digest) {
+                    let is_raised = digest == raised;
+                    part.holders.retain(|node| {
+                        !(lost.contains(node) || is_raised && refused.contains(node))
+                    });
+                    add_holders(part, held, own);
                 }
             }
         };
         let manifest = (row.manifest.digest, row.manifest.size);
         self.ledger.change(&row.repository, manifest, change).await?;
-        self.tell(&row.repository, order, &news).await;
+        self.tell(order, held).await;
         Ok(made)
     }
 
-    /// Tells the holders of the last part who the others are.
-    async fn tell(
-        &self,
-        repository: &RepositoryName,
-        order: &Order,
-        news: &[(Digest, BTreeSet<NodeId>)],
-    ) {
-        let mut parts = order.parts.iter().zip(news).map(|(part, (_, held))| {
+    /// Tells all that hold something of the image who holds what was raised, and its manifest: others keep
+    /// other blobs of it, and count the copies of the manifest too.
+    async fn tell(&self, order: &Order, held: &[BTreeSet<NodeId>]) {
+        let mut parts = order.parts.iter().zip(held).map(|(part, held)| {
             let mut part = PlacedPart { holders: Vec::new(), ..part.clone() };
             held.iter().for_each(|node| part.add_holder(*node));
             part
         });
         let Some(manifest) = parts.next() else { return };
         let placement =
-            Placement { repository: repository.clone(), manifest, blobs: parts.collect() };
-        let Some((_, held)) = news.last() else { return };
-        let others = held.iter().filter(|node| **node != self.own()).copied();
+            Placement { repository: order.repository.clone(), manifest, blobs: parts.collect() };
+        let mut others: BTreeSet<NodeId> = held.iter().flatten().copied().collect();
+        others.extend(&order.parts[0].holders);
+        others.remove(&self.own());
         let placement = &placement;
-        let tells = others.map(|node| async move { self.ask(node, false, placement).await });
+        let tells =
+            others.into_iter().map(|node| async move { self.ask(node, false, placement).await });
         futures_util::future::join_all(tells).await;
     }
-}
 
-/// One part of a row with its manifest before it, and who is presumed to hold them.
-pub(super) fn order_of(row: &Placement, digest: &Digest, alive: &[NodeId]) -> Order {
-    let mut parts = vec![row.manifest.clone()];
-    parts.extend(row.blobs.iter().filter(|part| part.digest == *digest).cloned());
-    if let Some(part) = parts.last_mut() {
-        part.holders = alive.to_vec();
+    /// One part of a row with its manifest before it. `alive` are the holders of the part; of the manifest those
+    /// who are not lost are presumed to hold it.
+    pub(super) fn order_of(&self, row: &Placement, digest: &Digest, alive: &[NodeId]) -> Order {
+        let mut parts = vec![row.manifest.clone()];
+        parts[0].holders = self.watch.alive(&row.manifest.holders, &self.watch.lost());
+        parts.extend(row.blobs.iter().filter(|part| part.digest == *digest).cloned());
+        if let Some(part) = parts.last_mut() {
+            part.holders = alive.to_vec();
+        }
+        let here = parts.iter().map(|part| part.digest).collect();
+        Order { repository: row.repository.clone(), parts, here }
     }
-    let here = parts.iter().map(|part| part.digest).collect();
-    Order { repository: row.repository.clone(), parts, here }
 }

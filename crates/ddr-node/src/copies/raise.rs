@@ -129,7 +129,8 @@ impl Copies {
         stream::iter(lookups).buffered(MAX_LOOKUPS).collect().await
     }
 
-    /// Asks a node to keep the manifest and those of the parts at `at`.
+    /// Asks a node to keep the manifest and those of the parts at `at`. Named as holders are those who said so
+    /// themselves: who was only asked may never become one.
     async fn ask_for(
         &self,
         order: &Order,
@@ -140,7 +141,7 @@ impl Copies {
         let named = |at: usize| {
             let mut part = lines[at].part.clone();
             part.holders.clear();
-            lines[at].held.iter().chain(&lines[at].asked).for_each(|node| part.add_holder(*node));
+            lines[at].held.iter().for_each(|node| part.add_holder(*node));
             part
         };
         let placement = Placement {

@@ -13,12 +13,12 @@ use ddr_proto::wire::{
     Contact, ContentKind, KeepAnswer, Keeping, PlacedPart, Placement, RefuseReason, Response,
 };
 use ddr_store::Store;
-use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Copies;
-use super::ledger::Change;
+use super::ledger::{Change, add_holders};
 use crate::{ReadError, blocking};
 
 /// Images that are taken in at once; more are told busy.
@@ -195,17 +195,26 @@ impl Copies {
             placement.parts().flat_map(|part| &part.holders).copied().collect();
         self.watch.add(from.id);
         self.watch.heard(from, None);
-        let is_strange = |node: &&NodeId| **node != own && !self.watch.is_proven(node);
-        let strange: Vec<NodeId> =
-            named.iter().filter(is_strange).copied().take(MAX_STRANGE).collect();
-        strange.iter().for_each(|node| self.watch.add(*node));
-        let asks = strange.iter().map(|node| self.is_alive(*node));
-        // Who takes longer is heard of by the next message.
-        if tokio::time::timeout(ANSWER_WAIT, join_all(asks)).await.is_err() {
+        let is_known =
+            |node: &NodeId| *node == own || *node == from.id || self.watch.is_proven(node);
+        let (mut proven, strange): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
+            named.into_iter().partition(is_known);
+        let asks = strange.into_iter().take(MAX_STRANGE).map(|node| {
+            self.watch.add(node);
+            async move { self.is_alive(node).await.then_some(node) }
+        });
+        // Whoever answers counts, whatever the vigil remembers: a walk over the rows forgets whom no row names.
+        let mut asks: FuturesUnordered<_> = asks.collect();
+        let deadline = Instant::now() + ANSWER_WAIT;
+        while let Ok(Some(answer)) = tokio::time::timeout_at(deadline, asks.next()).await {
+            proven.extend(answer);
+        }
+        if !asks.is_empty() {
+            // They are heard of by the next message.
             tracing::debug!(peer = %from.id, "not every node that it names has given a sign of life");
         }
         for part in placement.parts_mut() {
-            part.holders.retain(|node| *node == own || self.watch.is_proven(node));
+            part.holders.retain(|node| proven.contains(node));
         }
         placement
     }
@@ -218,10 +227,11 @@ impl Copies {
             return Ok(());
         }
         let manifest = (placement.manifest.digest, placement.manifest.size);
+        let own = self.own();
         let change = move |row: &mut Placement| {
-            for heard in &kept {
+            for heard in kept {
                 if let Some(part) = row.parts_mut().find(|part| part.digest == heard.digest) {
-                    heard.holders.iter().for_each(|node| part.add_holder(*node));
+                    add_holders(part, heard.holders, own);
                 }
             }
         };

@@ -9,20 +9,13 @@ use ddr_net::{ContentBody, GetError};
 use ddr_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Reference, RepositoryName};
 use ddr_proto::wire::{Contact, ContentKind};
 
+use super::around::{self, Answer, Outcome};
 use super::{ManifestAnswer, Pull, Shared};
 use crate::names::Names;
 use crate::{ManifestContent, ReadError, blocking, entry};
 
-/// Failed attempts before no more peers are asked for one manifest. A peer that says no is no
-/// failure: of those there are no more than lookups find.
-const MAX_FAILED: usize = 12;
-
-/// How one peer answered.
-enum Answer {
-    Given(ManifestContent, Box<Manifest>),
-    Absent,
-    Broken,
-}
+/// A manifest as a peer gave it, with the right bytes.
+type Given = (ManifestContent, Box<Manifest>);
 
 /// See [`crate::Node::manifest`].
 pub(crate) async fn by_reference(
@@ -61,24 +54,22 @@ pub(super) async fn fetch(
     digest: Digest,
 ) -> ManifestAnswer {
     let mut sources = shared.sources(&digest);
-    let mut failed = 0;
-    while failed < MAX_FAILED {
-        let Some(peer) = sources.next().await else { break };
-        match ask(&shared, &repository, &digest, &peer).await {
-            Answer::Given(content, manifest) => {
-                if let Err(error) = keep(&shared, &repository, content.clone(), &manifest).await {
-                    tracing::warn!(%repository, %digest, %error, "a pulled manifest is not stored");
-                }
-                return Ok(Some(content));
+    let question = |peer| {
+        let (shared, repository) = (&shared, &repository);
+        async move { ask(shared, repository, &digest, &peer).await }
+    };
+    match around::ask(&mut sources, question).await {
+        Outcome { given: Some(((content, manifest), _)), .. } => {
+            if let Err(error) = keep(&shared, &repository, content.clone(), &manifest).await {
+                tracing::warn!(%repository, %digest, %error, "a pulled manifest is not stored");
             }
-            Answer::Absent => sources.dismiss(&peer.id),
-            Answer::Broken => failed += 1,
+            Ok(Some(content))
         }
+        Outcome { any_failed: true, .. } => {
+            Err(ReadError::Unavailable("every node that holds the manifest failed".into()))
+        }
+        Outcome { .. } => Ok(None),
     }
-    if failed > 0 {
-        return Err(ReadError::Unavailable("every node that holds the manifest failed".into()));
-    }
-    Ok(None)
 }
 
 async fn ask(
@@ -86,7 +77,7 @@ async fn ask(
     repository: &RepositoryName,
     digest: &Digest,
     peer: &Contact,
-) -> Answer {
+) -> Answer<Given> {
     let path = ddr_net::manifest_path(digest, Some(repository));
     for addr in peer.addrs.iter().copied() {
         match shared.client.get(addr, Some(peer.id), &path, None).await {
@@ -95,7 +86,7 @@ async fn ask(
             Err(error) => tracing::debug!(%digest, %addr, %error, "a holder did not answer"),
         }
     }
-    Answer::Broken
+    Answer::Failed
 }
 
 async fn check(
@@ -104,28 +95,26 @@ async fn check(
     digest: &Digest,
     addr: SocketAddr,
     mut body: ContentBody,
-) -> Answer {
+) -> Answer<Given> {
     let node = body.node;
     let media_type = body.media_type.take();
-    let Some(bytes) = read(body).await else { return Answer::Broken };
+    let Some(bytes) = read(body).await else { return Answer::Failed };
     drop(shared.peers.transfer(node, addr));
     shared.gave(node, repository, bytes.len() as u64, true);
     if Digest::of(digest.algorithm(), &bytes) != *digest {
         shared.peers.strike(node, addr, "the manifest it gave was wrong");
-        return Answer::Broken;
+        return Answer::Failed;
     }
     match Manifest::parse(media_type.as_deref(), &bytes) {
         Ok(manifest) => {
             let media_type = manifest.media_type.clone();
-            Answer::Given(
-                ManifestContent { digest: *digest, media_type, bytes, is_stale: false },
-                Box::new(manifest),
-            )
+            let content = ManifestContent { digest: *digest, media_type, bytes, is_stale: false };
+            Answer::Given((content, Box::new(manifest)))
         }
         Err(error) => {
             // The digest fits, so either the media type is a lie or a node took in what is none.
             tracing::warn!(%digest, peer = %node, %error, "the bytes are no manifest");
-            Answer::Broken
+            Answer::Failed
         }
     }
 }

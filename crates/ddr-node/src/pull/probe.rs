@@ -9,12 +9,9 @@ use ddr_net::GetError;
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::wire::Contact;
 
+use super::around::{self, Answer, Outcome};
 use super::{Shared, SizeAnswer};
 use crate::ReadError;
-
-/// Failed questions before no more are asked. A holder that says no is no failure: of those there
-/// are no more than lookups find.
-const MAX_FAILED: usize = 6;
 
 /// The size as the first holder tells it that has the blob in `repository`.
 pub(super) async fn size(
@@ -24,19 +21,15 @@ pub(super) async fn size(
 ) -> SizeAnswer {
     let mut sources = shared.sources(&digest);
     let path = ddr_net::blob_path(&digest, Some(&repository));
-    let mut failed = 0;
-    while failed < MAX_FAILED {
-        let Some(peer) = sources.next().await else { break };
-        match ask(&shared, &path, &peer).await {
-            Answer::Size(size) => return Ok(Some(size)),
-            Answer::Absent => sources.dismiss(&peer.id),
-            Answer::Failed => failed += 1,
+    let (shared, path) = (&shared, &path);
+    let question = |peer| async move { ask(shared, path, &peer).await };
+    match around::ask(&mut sources, question).await {
+        Outcome { given: Some((size, _)), .. } => Ok(Some(size)),
+        Outcome { any_failed: true, .. } => {
+            Err(ReadError::Unavailable("nodes that hold the blob did not answer".into()))
         }
+        Outcome { .. } => Ok(None),
     }
-    if failed > 0 {
-        return Err(ReadError::Unavailable("nodes that hold the blob did not answer".into()));
-    }
-    Ok(None)
 }
 
 /// Why a peer is struck whose size was wrong.
@@ -62,17 +55,18 @@ pub(super) async fn first_size(
 ) -> First {
     let mut sources = shared.sources(digest);
     let path = ddr_net::any_piece_path(digest, repository);
-    let mut failed = 0;
-    while failed < MAX_FAILED {
-        let Some(peer) = sources.next().await else { break };
-        match ask(shared, &path, &peer).await {
-            Answer::Size(size) if Some(size) != but => return First::Size(size, peer),
-            Answer::Size(_) => sources.give_up(&peer.id),
-            Answer::Absent => sources.dismiss(&peer.id),
-            Answer::Failed => failed += 1,
+    let path = &path;
+    let question = |peer| async move {
+        match ask(shared, path, &peer).await {
+            Answer::Given(size) if Some(size) == but => Answer::Useless,
+            answer => answer,
         }
+    };
+    match around::ask(&mut sources, question).await.given {
+        Some((size, peer)) => First::Size(size, peer),
+        None if sources.any_failed() => First::Unknown,
+        None => First::Absent,
     }
-    if sources.any_failed() { First::Unknown } else { First::Absent }
 }
 
 /// The digest is proven, and with it the size: who told another one is struck if it says that it has
@@ -84,23 +78,16 @@ pub(super) async fn blame(
     teller: &Contact,
 ) {
     let path = ddr_net::blob_path(digest, Some(repository));
-    let Answer::Size(told) = ask(shared, &path, teller).await else { return };
+    let Answer::Given(told) = ask(shared, &path, teller).await else { return };
     if let Some(addr) = teller.addrs.first().filter(|_| told != size) {
         shared.peers.strike(teller.id, *addr, WRONG_SIZE);
     }
 }
 
-/// How one peer answered.
-enum Answer {
-    Size(u64),
-    Absent,
-    Failed,
-}
-
-async fn ask(shared: &Shared, path: &str, peer: &Contact) -> Answer {
+async fn ask(shared: &Shared, path: &str, peer: &Contact) -> Answer<u64> {
     for addr in peer.addrs.iter().copied() {
         match shared.client.head(addr, Some(peer.id), path).await {
-            Ok(head) => return Answer::Size(head.size),
+            Ok(head) => return Answer::Given(head.size),
             Err(GetError::NotFound) => return Answer::Absent,
             Err(error) => tracing::debug!(path, %addr, %error, "a holder did not answer"),
         }

@@ -1,7 +1,7 @@
 //! Which peer to read from next.
 //!
-//! Decides the order: own zone first, then the peer with the fewest transfers from here, then as
-//! found. It must never offer this node, a peer that is avoided, one that said it lacks the
+//! Decides the order: who could not be reached lately last, own zone first, then the peer with the fewest
+//! transfers from here, then as found. It must never offer this node, a peer that is avoided, one that said it lacks the
 //! content, or one peer more than [`MAX_TRIES`] times.
 
 use std::sync::Arc;
@@ -53,15 +53,8 @@ impl Sources {
     /// The next peer to ask. `None`: there is nobody left.
     pub(crate) async fn next(&mut self) -> Option<Contact> {
         loop {
-            while let Some(holder) = self.holders.ready() {
-                self.add(holder.contact);
-            }
-            if let Some(contact) = self.pick(false) {
+            if let Some(contact) = self.next_new().await {
                 return Some(contact);
-            }
-            if let Some(holder) = self.holders.next().await {
-                self.add(holder.contact);
-                continue;
             }
             if let Some(contact) = self.pick(true) {
                 return Some(contact);
@@ -77,6 +70,30 @@ impl Sources {
         }
     }
 
+    /// The next peer that was not asked yet, of those that the lookup finds that runs.
+    pub(crate) async fn next_new(&mut self) -> Option<Contact> {
+        loop {
+            while let Some(holder) = self.holders.ready() {
+                self.add(holder.contact);
+            }
+            if let Some(contact) = self.pick(false) {
+                return Some(contact);
+            }
+            let holder = self.holders.next().await?;
+            self.add(holder.contact);
+        }
+    }
+
+    /// `node` could not be asked: others are asked before it for a while.
+    pub(crate) fn failed(&self, node: &NodeId) {
+        self.peers.unreached(*node);
+    }
+
+    /// `node` can be reached.
+    pub(crate) fn answered(&self, node: &NodeId) {
+        self.peers.reached(node);
+    }
+
     /// `node` does not have it: it counts as if it had not been found.
     pub(crate) fn dismiss(&mut self, node: &NodeId) {
         self.give_up(node);
@@ -87,6 +104,7 @@ impl Sources {
 
     /// `node` has it and must not be asked again in this fetch.
     pub(crate) fn give_up(&mut self, node: &NodeId) {
+        self.answered(node);
         if let Some(candidate) = self.candidate(node) {
             candidate.tries_left = 0;
         }
@@ -128,7 +146,8 @@ impl Sources {
             .filter(|c| c.tries_left > 0 && c.tried == again && !peers.avoided(&c.contact.id))
             .min_by_key(|c| {
                 let elsewhere = zone.is_empty() || c.contact.zone != *zone;
-                (elsewhere, peers.running(&c.contact.id))
+                let id = &c.contact.id;
+                (peers.unreached_lately(id), elsewhere, peers.running(id))
             })?;
         best.tries_left -= 1;
         best.tried = true;

@@ -256,6 +256,25 @@ async fn a_push_that_cannot_have_its_copies_is_refused_and_can_be_said_again() {
     assert_eq!(put(bytes.clone()).await.expect("taken").digest, Digest::sha256(&bytes));
 }
 
+/// Two of three can keep it, and both know that the third does not: nobody takes for a holder who was asked only.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_asked_and_refused_counts_for_nobody() {
+    let bed = Bed::new();
+    let nodes = swarm(&bed, 3, THREE).await;
+    nodes[2].1.start_drain().await.expect("no other run");
+    ended(&nodes[2].1, JobKind::Drain).await;
+    let image = push_image(&nodes[0].1, &repository(NAME), "1.0", (1, 500_000)).await;
+    let parts = image.blobs.len() + 1;
+    for (_, node) in &nodes[..2] {
+        eventually("the third copy is missed", async || {
+            let copies = node.status().await.copies;
+            let is_known = copies.surveyed && copies.waiting_parts == 0;
+            is_known && (copies.parts, copies.short_parts) == (parts, parts)
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_is_named_by_another_is_not_believed() {
     let bed = Bed::new();

@@ -297,3 +297,33 @@ async fn a_node_that_leaves_takes_its_announcements_back() {
     })
     .await;
 }
+
+/// Records of who holds what outlive the machines of the holders by a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_living_holder_is_found_among_many_that_are_dead() {
+    let bed = Bed::new();
+    let mut nodes = bed.swarm(16).await;
+    let name = repository("churn");
+    let mut blobs = Vec::new();
+    for seed in 0..8 {
+        let bytes = content(seed, 2_000);
+        let digest = push_blob(&nodes[0].1, &name, &bytes).await;
+        announced(&nodes[1].1, &digest, 1).await;
+        for (_, node) in &nodes[1..15] {
+            assert!(pull(node, &name, &digest).await == bytes);
+        }
+        announced(&nodes[15].1, &digest, 15).await;
+        blobs.push((digest, bytes));
+    }
+    for (machine, node) in nodes.drain(..14) {
+        bed.network.kill(machine.addr);
+        drop(node);
+    }
+    let machine = bed.machine(99);
+    let newcomer = bed.start(&machine, &[&nodes[0].0, &nodes[1].0]).await;
+    for (digest, bytes) in &blobs {
+        let size = within(newcomer.stat_blob(&name, digest)).await.expect("asked");
+        assert_eq!(size, Some(bytes.len() as u64));
+        assert!(pull(&newcomer, &name, digest).await == *bytes);
+    }
+}

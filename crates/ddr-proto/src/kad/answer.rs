@@ -84,8 +84,7 @@ impl Kad {
     fn records_of(&mut self, key: &Key, asking: &NodeId) -> Vec<ProviderRecord> {
         let own = self.publisher.own_record(key, &self.signer, &self.own, self.now);
         let room = MAX_RECORDS_PER_ANSWER - usize::from(own.is_some());
-        let chance = &mut self.chance;
-        let others = self.records.choose(key, room, Some(asking), self.now, chance);
+        let others = self.choose_kept(key, room, asking);
         own.into_iter().chain(others).collect()
     }
 

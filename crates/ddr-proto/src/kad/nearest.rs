@@ -1,12 +1,15 @@
 //! The order in which holders are best asked: near ones first.
 //!
-//! Near is, first, the own failure zone, then a short round trip. Round trips are compared by
+//! Who is known to be dead comes last. Near is, first, the own failure zone, then a short round trip. Round trips are compared by
 //! [`class`]: those within a factor of two count as equal, and equals come in random order, so that
 //! not all of a zone fall upon the one holder that is nearest by a hair.
 
 use super::Kad;
-use crate::id::NodeId;
-use crate::wire::ProviderRecord;
+use super::calls::DeadMemory;
+use super::table::{Peer, Table};
+use crate::id::{Key, NodeId};
+use crate::time::Timestamp;
+use crate::wire::{Contact, ProviderRecord};
 
 /// Round trips up to this count as equally short.
 const SHORTEST_CLASS_MS: u32 = 4;
@@ -14,15 +17,17 @@ const SHORTEST_CLASS_MS: u32 = 4;
 /// Sorts holders nearest first, and leaves those equally near in the order they come in.
 ///
 /// `own_zone` is this node's zone, empty when unknown; `round_trip_ms` gives the round trip to a
-/// node, measured or guessed.
+/// node, measured or guessed, `is_dead` says who failed lately.
 pub(super) fn sort_nearest_first(
     holders: &mut [ProviderRecord],
     own_zone: &str,
+    is_dead: impl Fn(&Contact) -> bool,
     round_trip_ms: impl Fn(&NodeId) -> u32,
 ) {
     holders.sort_by_cached_key(|record| {
-        let elsewhere = own_zone.is_empty() || record.provider.zone != own_zone;
-        (elsewhere, class(round_trip_ms(&record.provider.id)))
+        let holder = &record.provider;
+        let elsewhere = own_zone.is_empty() || holder.zone != own_zone;
+        (is_dead(holder), elsewhere, class(round_trip_ms(&holder.id)))
     });
 }
 
@@ -44,7 +49,26 @@ impl Kad {
         let typical = self.rtt.smoothed_ms();
         let measured = |id: &NodeId| self.table.get(id).and_then(|peer| peer.round_trip_ms());
         let round_trip = |id: &NodeId| measured(id).unwrap_or(typical);
-        sort_nearest_first(&mut holders, &self.own.zone, round_trip);
+        let is_dead = |holder: &Contact| seems_dead(&self.table, &self.dead, holder, self.now);
+        sort_nearest_first(&mut holders, &self.own.zone, is_dead, round_trip);
         holders
     }
+
+    /// Up to `limit` of the records kept for a key, without those of `except`.
+    pub(super) fn choose_kept(
+        &mut self,
+        key: &Key,
+        limit: usize,
+        except: &NodeId,
+    ) -> Vec<ProviderRecord> {
+        let (table, dead, now) = (&self.table, &self.dead, self.now);
+        let is_dead = |holder: &Contact| seems_dead(table, dead, holder, now);
+        self.records.choose(key, limit, Some(except), is_dead, (now, &mut self.chance))
+    }
+}
+
+/// Whether a node did not answer when it was asked last, at the addresses at which it is named.
+fn seems_dead(table: &Table, dead: &DeadMemory, node: &Contact, now: Timestamp) -> bool {
+    let is_dead = |peer: &Peer| !peer.alive() && peer.contact.addrs == node.addrs;
+    dead.contains(node, now) || table.get(&node.id).is_some_and(is_dead)
 }

@@ -16,7 +16,7 @@ use super::config::KadConfig;
 use crate::chance::Chance;
 use crate::id::{Key, NodeId};
 use crate::time::Timestamp;
-use crate::wire::{ProviderRecord, RecordError};
+use crate::wire::{Contact, ProviderRecord, RecordError};
 
 /// A record may hold at most this many times the configured lifetime.
 const MAX_LIFETIMES: u64 = 2;
@@ -124,14 +124,14 @@ impl Records {
     }
 
     /// Up to `limit` records of `key` that hold now, without those of `except`: the few kept longest,
-    /// the rest chosen at random.
+    /// the rest chosen at random. Those of the dead come last: a holder's records outlive it by a day.
     pub(super) fn choose(
         &self,
         key: &Key,
         limit: usize,
         except: Option<&NodeId>,
-        now: Timestamp,
-        chance: &mut Chance,
+        is_dead: impl Fn(&Contact) -> bool,
+        (now, chance): (Timestamp, &mut Chance),
     ) -> Vec<ProviderRecord> {
         let Some(holders) = self.keys.get(key) else {
             return Vec::new();
@@ -139,10 +139,12 @@ impl Records {
         let holds = |record: &&ProviderRecord| {
             !record.withdrawn && record.expires_ms > now.0 && Some(&record.provider.id) != except
         };
-        let mut holding: Vec<&ProviderRecord> = holders.iter().filter(holds).collect();
-        let oldest = OLDEST_IN_ANSWER.min(limit).min(holding.len());
-        chance.choose(&mut holding[oldest..], limit - oldest);
-        holding.into_iter().take(limit).cloned().collect()
+        let (mut alive, mut dead): (Vec<&ProviderRecord>, Vec<&ProviderRecord>) =
+            holders.iter().filter(holds).partition(|record| !is_dead(&record.provider));
+        let oldest = OLDEST_IN_ANSWER.min(limit).min(alive.len());
+        chance.choose(&mut alive[oldest..], limit - oldest);
+        chance.choose(&mut dead, limit.saturating_sub(alive.len()));
+        alive.into_iter().chain(dead).take(limit).cloned().collect()
     }
 
     /// The first kept key after `after` in key order, with its records.

@@ -339,7 +339,7 @@ impl Kad {
     }
 
     fn kept_records(&mut self, key: &Key) -> Vec<ProviderRecord> {
-        let (records, chance) = (&self.records, &mut self.chance);
-        records.choose(key, MAX_RECORDS_PER_ANSWER, Some(&self.own.id), self.now, chance)
+        let own = self.own.id;
+        self.choose_kept(key, MAX_RECORDS_PER_ANSWER, &own)
     }
 }

@@ -205,7 +205,7 @@ proptest! {
                     record.key == key && !record.withdrawn && record.expires_ms > now.0
                 };
                 let truth: Vec<ProviderRecord> = model.values().filter(holds).cloned().collect();
-                let mut chosen = records.choose(&key, 20, None, now, &mut chance);
+                let mut chosen = records.choose(&key, 20, None, |_| false, (now, &mut chance));
                 chosen.sort_by_key(|record| record.provider.id);
                 prop_assert_eq!(chosen, truth);
             }
@@ -213,7 +213,12 @@ proptest! {
     }
 
     #[test]
-    fn a_choice_is_of_different_holders_and_within_its_limit(limit in 0..8_usize, seed: u64) {
+    fn a_choice_is_of_different_holders_and_within_its_limit(
+        limit in 0..8_usize,
+        dead in vec(1..5_u8, 0..4),
+        seed: u64,
+    ) {
+        let dead: BTreeSet<NodeId> = dead.into_iter().map(|number| holder(number).id).collect();
         let mut records = Records::new(&KadConfig::default());
         let key = Key([9; 32]);
         for number in 0..5 {
@@ -221,8 +226,13 @@ proptest! {
             prop_assert_eq!(records.offer(record, Timestamp(2)), Ok(Kept::Yes));
         }
         let except = holder(0).id;
+        let mut chance = Chance::new(seed);
+        let is_dead = |of: &Contact| dead.contains(&of.id);
         let chosen =
-            records.choose(&key, limit, Some(&except), Timestamp(2), &mut Chance::new(seed));
+            records.choose(&key, limit, Some(&except), is_dead, (Timestamp(2), &mut chance));
+        let alive = (1..5).map(|number| holder(number).id).filter(|id| !dead.contains(id));
+        let shown = chosen.iter().filter(|record| !dead.contains(&record.provider.id)).count();
+        prop_assert_eq!(shown, alive.count().min(limit), "the dead come last");
         let ids: BTreeSet<NodeId> = chosen.iter().map(|record| record.provider.id).collect();
         prop_assert_eq!(ids.len(), limit.min(4));
         prop_assert!(!ids.contains(&except));

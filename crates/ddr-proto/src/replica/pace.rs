@@ -24,7 +24,7 @@ pub struct Pace<T> {
     /// Bytes a second.
     rate: Option<u64>,
     at_once: usize,
-    running: usize,
+    running: BTreeSet<T>,
     line: BTreeSet<(usize, u64, T)>,
     places: BTreeMap<T, (usize, u64)>,
     waiting_bytes: u64,
@@ -39,7 +39,7 @@ impl<T: Ord + Clone> Pace<T> {
         Self {
             rate,
             at_once,
-            running: 0,
+            running: BTreeSet::new(),
             line: BTreeSet::new(),
             places: BTreeMap::new(),
             waiting_bytes: 0,
@@ -47,8 +47,11 @@ impl<T: Ord + Clone> Pace<T> {
         }
     }
 
-    /// Puts a task in line, or gives it a new place there.
+    /// Puts a task in line, or gives it a new place there. One that runs is not begun a second time.
     pub fn add(&mut self, task: Task<T>) {
+        if self.running.contains(&task.item) {
+            return;
+        }
         self.remove(&task.item);
         let Task { item, left, bytes } = task;
         self.places.insert(item.clone(), (left, bytes));
@@ -71,26 +74,26 @@ impl<T: Ord + Clone> Pace<T> {
 
     /// The next task, if one may begin now. [`Self::ended`] must be called for it.
     pub fn next(&mut self, now: Timestamp) -> Option<Task<T>> {
-        if self.running >= self.at_once || now < self.paid_until {
+        if self.running.len() >= self.at_once || now < self.paid_until {
             return None;
         }
         let (left, bytes, item) = self.line.first().cloned()?;
         self.remove(&item);
-        self.running += 1;
+        self.running.insert(item.clone());
         let cost_ms = self.rate.map_or(0, |rate| bytes.saturating_mul(1_000) / rate.max(1));
         self.paid_until = Timestamp(self.paid_until.max(now).0.saturating_add(cost_ms));
         Some(Task { item, left, bytes })
     }
 
     /// A task that [`Self::next`] gave has ended, well or badly.
-    pub fn ended(&mut self) {
-        self.running = self.running.saturating_sub(1);
+    pub fn ended(&mut self, item: &T) {
+        self.running.remove(item);
     }
 
     /// When [`Self::next`] may have something that it has not now; `None`: not before something changes.
     #[must_use]
     pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
-        let waits = self.running < self.at_once && !self.line.is_empty();
+        let waits = self.running.len() < self.at_once && !self.line.is_empty();
         (waits && now < self.paid_until).then_some(self.paid_until)
     }
 
@@ -131,6 +134,18 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_runs_is_not_begun_again() {
+        let mut pace = Pace::new(None, 9);
+        pace.add(task(1, 2, 5));
+        assert_eq!(pace.next(Timestamp(0)), Some(task(1, 2, 5)));
+        pace.add(task(1, 2, 5));
+        assert_eq!((pace.next(Timestamp(0)), pace.waiting()), (None, (0, 0)));
+        pace.ended(&1);
+        pace.add(task(1, 2, 5));
+        assert_eq!(pace.next(Timestamp(0)), Some(task(1, 2, 5)));
+    }
+
+    #[test]
     fn no_more_bytes_are_begun_than_the_rate_pays_for() {
         let mut pace = Pace::new(Some(1_000), 9);
         (0..3).for_each(|item| pace.add(task(item, 1, 500)));
@@ -147,7 +162,7 @@ mod tests {
         assert_eq!(pace.waiting().0, MAX_MENDING);
         assert!(pace.next(Timestamp(0)).is_some() && pace.next(Timestamp(0)).is_some());
         assert_eq!(pace.next(Timestamp(0)), None);
-        pace.ended();
+        pace.ended(&1);
         assert_eq!(pace.next(Timestamp(0)).map(|t| t.item), Some(2));
     }
 }

@@ -308,7 +308,7 @@ impl<'a> World<'a> {
             let blob = task.item;
             let next = self.next_holder(&self.blobs[blob].key, &self.blobs[blob].holders);
             let Some(to) = next else {
-                self.ended(mender);
+                self.ended(mender, blob);
                 continue;
             };
             let took = self.setup.bytes.saturating_mul(1_000) / self.setup.rate.max(1);
@@ -316,14 +316,14 @@ impl<'a> World<'a> {
         }
     }
 
-    fn ended(&mut self, mender: &NodeId) {
+    fn ended(&mut self, mender: &NodeId, blob: usize) {
         if let Some(machine) = self.machines.get_mut(mender) {
-            machine.line.ended();
+            machine.line.ended(&blob);
         }
     }
 
     fn copied(&mut self, mender: NodeId, blob: usize, to: NodeId) {
-        self.ended(&mender);
+        self.ended(&mender, blob);
         self.report.bytes_moved += self.setup.bytes;
         let is_source_up = self.machines.get(&mender).is_some_and(|machine| machine.is_up);
         if let Some(machine) =
