@@ -118,11 +118,7 @@ impl Suite {
 /// The suites of this run, in their order.
 fn chosen(args: &E2eArgs) -> impl Iterator<Item = Suite> {
     let all = Suite::value_variants().iter().copied();
-    all.filter(|suite| match args.only.is_empty() {
-        // Machines are lost faster there than the swarm learns who holds what: see docs/testing.md.
-        true => *suite != Suite::Burn || args.long,
-        false => args.only.contains(suite),
-    })
+    all.filter(|suite| args.only.is_empty() || args.only.contains(suite))
 }
 
 /// What every suite is given.

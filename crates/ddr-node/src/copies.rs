@@ -54,6 +54,8 @@ pub const COPIES_GRACE: Duration = Duration::from_secs(10 * 60);
 /// Parts that are mended at once.
 const MENDED_AT_ONCE: usize = 4;
 
+/// Nodes at once that are told who else keeps what they asked about; more hear of it when they ask again.
+const MAX_TELLING: usize = 64;
 /// Uploads at once that come here as a second copy; more are told busy.
 const MAX_RECEIVING: usize = 64;
 
@@ -140,6 +142,7 @@ pub(crate) struct Copies {
     seconds: Seconds,
     /// Content that others send while it comes in there.
     receiving: Arc<Semaphore>,
+    telling: Arc<Semaphore>,
     tally: Mutex<Tally>,
     /// Something is to be mended, or may be.
     wake: Notify,
@@ -168,6 +171,7 @@ impl Copies {
             surplus: Surplus::default(),
             seconds: Seconds::default(),
             receiving: Arc::new(Semaphore::new(MAX_RECEIVING)),
+            telling: Arc::new(Semaphore::new(MAX_TELLING)),
             tally: Mutex::default(),
             wake: Notify::new(),
             leaving: AtomicBool::new(false),

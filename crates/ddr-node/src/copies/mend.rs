@@ -27,6 +27,11 @@ use crate::ReadError;
 pub(super) const PAGE: usize = 256;
 /// How long the next in line waits for the mender before it.
 const STEP_IN_MS: u64 = 30_000;
+/// After this long it asks the mender who else keeps the part: it may have missed that it was mended.
+const ASK_MENDER_MS: u64 = 2_000;
+/// Such questions that one walk over the rows brings up, and how many of them are asked at once.
+const MAX_QUESTIONS: usize = 256;
+const QUESTIONS_AT_ONCE: usize = 8;
 /// The longest that nothing is looked at.
 const MAX_TICK: Duration = Duration::from_secs(1);
 /// Of the time, one in so many parts goes into that.
@@ -49,11 +54,21 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 struct Memory {
     lost: BTreeSet<NodeId>,
     nodes: usize,
-    /// Since when parts are short that another node should mend; at most [`MAX_MENDING`].
-    short_since: BTreeMap<PartKey, Timestamp>,
-    /// When this node steps in for the first of them.
-    step_in: Option<Timestamp>,
+    /// Parts that are short and that another node should mend; at most [`MAX_MENDING`].
+    short: BTreeMap<PartKey, Short>,
+    /// When something is to be done about the first of them.
+    next_step: Option<Timestamp>,
 }
+
+/// A part that another node should mend.
+struct Short {
+    since: Timestamp,
+    /// The mender was asked who else keeps it.
+    was_asked: bool,
+}
+
+/// The mender of a part, and what this node knows of who keeps it.
+type Question = (NodeId, Placement);
 
 /// When the rows are gone through: when that is wanted, and in between for so long that it costs
 /// little.
@@ -126,14 +141,16 @@ impl Copies {
             self.ping().await;
             let news = self.tally().news;
             rhythm.wanted |= self.has_changed(&mut memory).await;
-            rhythm.wanted |= memory.step_in.is_some_and(|at| self.parts.clock.now() >= at);
+            rhythm.wanted |= memory.next_step.is_some_and(|at| self.parts.clock.now() >= at);
             if rhythm.wanted {
                 self.tally().surveyed = false;
             }
             if rhythm.is_due() {
                 let started = Instant::now();
-                if let Err(error) = self.survey(&mut memory, news).await {
-                    tracing::error!(%error, "the rows of copies cannot be read");
+                match self.survey(&mut memory, news).await {
+                    Ok(questions) if questions.is_empty() => {}
+                    Ok(questions) => drop(tokio::spawn(Arc::clone(self).ask_menders(questions))),
+                    Err(error) => tracing::error!(%error, "the rows of copies cannot be read"),
                 }
                 rhythm.done(started);
             }
@@ -200,26 +217,34 @@ impl Copies {
         changed
     }
 
-    /// Goes through all rows: who is watched, what is short, what this node has to mend.
-    async fn survey(&self, memory: &mut Memory, news: u64) -> Result<(), ReadError> {
+    /// Goes through all rows: who is watched, what is short, what this node has to mend, what it asks others
+    /// who should.
+    async fn survey(&self, memory: &mut Memory, news: u64) -> Result<Vec<Question>, ReadError> {
         let want = self.parts.settings.copies.min(memory.nodes + 1);
         let (mut survey, mut watched) = (Survey::default(), BTreeSet::new());
-        let mut short = BTreeSet::new();
+        let (mut short, mut questions) = (BTreeSet::new(), Vec::new());
         let mut after = None;
-        memory.step_in = None;
+        memory.next_step = None;
         loop {
             let page = self.ledger.page(after.take(), PAGE).await?;
             for row in &page {
                 survey.images += 1;
                 for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
                     watched.extend(part.holders.iter().filter(|node| **node != self.own()));
-                    self.look_at(row, part, (want, &mut survey), (memory, &mut short));
+                    let alive = self.watch.alive(&part.holders, &memory.lost);
+                    survey.count(part.size, alive.len(), want);
+                    if alive.len() < want {
+                        let key = (row.repository.clone(), row.manifest.digest, part.digest);
+                        questions.extend(self.see_to(row, part, &alive, memory));
+                        short.insert(key);
+                    }
                 }
             }
             let Some(last) = page.last().filter(|_| page.len() == PAGE) else { break };
             after = Some((last.repository.clone(), last.manifest.digest));
         }
-        memory.short_since.retain(|key, _| short.contains(key));
+        memory.short.retain(|key, _| short.contains(key));
+        questions.truncate(MAX_QUESTIONS);
         self.watch.watch(&watched);
         survey.lost_nodes = memory.lost.len();
         let (parts, missing) = (survey.parts, survey.short_parts);
@@ -228,44 +253,56 @@ impl Copies {
         let mut tally = self.tally();
         tally.survey = survey;
         tally.surveyed = tally.news == news;
-        Ok(())
+        Ok(questions)
     }
 
-    fn look_at(
+    /// Sees to a part that is short: it is mended here, if it is this node's turn, else its mender may be asked.
+    fn see_to(
         &self,
         row: &Placement,
         part: &PlacedPart,
-        (want, survey): (usize, &mut Survey),
-        (memory, short): (&mut Memory, &mut BTreeSet<PartKey>),
-    ) {
-        let alive = self.watch.alive(&part.holders, &memory.lost);
-        survey.parts += 1;
-        survey.bytes = survey.bytes.saturating_add(part.size);
-        survey.sole_parts += usize::from(alive.len() <= 1);
-        let missing = want.saturating_sub(alive.len());
-        if missing == 0 {
-            return;
-        }
-        survey.short_parts += 1;
-        survey.short_bytes =
-            survey.short_bytes.saturating_add(part.size.saturating_mul(missing as u64));
+        alive: &[NodeId],
+        memory: &mut Memory,
+    ) -> Option<Question> {
         let key = (row.repository.clone(), row.manifest.digest, part.digest);
-        let now = self.parts.clock.now();
-        let place = place_in_line(&Key::of_content(&part.digest), &self.own(), &alive) as u64;
+        let (content, now) = (Key::of_content(&part.digest), self.parts.clock.now());
+        let place = place_in_line(&content, &self.own(), alive);
         tracing::trace!(part = %part.digest, place, holders = ?part.holders, ?alive, "a part is short");
         if place > 0 {
-            if memory.short_since.len() >= MAX_MENDING && !memory.short_since.contains_key(&key) {
-                return;
+            if memory.short.len() >= MAX_MENDING && !memory.short.contains_key(&key) {
+                return None;
             }
-            let since = *memory.short_since.entry(key.clone()).or_insert(now);
-            short.insert(key.clone());
-            let step_in = since.after_ms(place * STEP_IN_MS);
+            let short = memory.short.entry(key.clone());
+            let short = short.or_insert(Short { since: now, was_asked: false });
+            let (ask_at, step_in) = (
+                short.since.after_ms(ASK_MENDER_MS),
+                short.since.after_ms(place as u64 * STEP_IN_MS),
+            );
             if now < step_in {
-                memory.step_in = Some(memory.step_in.map_or(step_in, |first| first.min(step_in)));
-                return;
+                let ask = !short.was_asked && now >= ask_at;
+                short.was_asked |= ask;
+                let next = if short.was_asked { step_in } else { ask_at };
+                memory.next_step = Some(memory.next_step.map_or(next, |first| first.min(next)));
+                let mender = alive.iter().find(|node| place_in_line(&content, node, alive) == 0);
+                return mender.filter(|_| ask).map(|mender| (*mender, placement_of(row, part)));
             }
         }
         self.line().add(Task { item: key, left: alive.len(), bytes: part.size });
+        None
+    }
+
+    /// Asks menders about parts that are still short here; they tell back whom they know.
+    async fn ask_menders(self: Arc<Self>, questions: Vec<Question>) {
+        let mut stopped = self.parts.shared.stopped.clone();
+        let copies = &self;
+        let asks = questions.into_iter().map(|(mender, placement)| async move {
+            copies.ask(mender, false, &placement).await;
+        });
+        let asks = stream::iter(asks.collect::<Vec<_>>());
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            () = asks.for_each_concurrent(QUESTIONS_AT_ONCE, |ask| ask) => {}
+        }
     }
 
     /// Begins what may begin now.
@@ -365,12 +402,13 @@ impl Copies {
             held.iter().for_each(|node| part.add_holder(*node));
             part
         });
-        let Some(manifest) = parts.next() else { return };
+        let Some(mut manifest) = parts.next() else { return };
+        order.parts[0].holders.iter().for_each(|node| manifest.add_holder(*node));
+        let mut others: BTreeSet<NodeId> = held.iter().flatten().copied().collect();
+        others.extend(&manifest.holders);
+        others.remove(&self.own());
         let placement =
             Placement { repository: order.repository.clone(), manifest, blobs: parts.collect() };
-        let mut others: BTreeSet<NodeId> = held.iter().flatten().copied().collect();
-        others.extend(&order.parts[0].holders);
-        others.remove(&self.own());
         let placement = &placement;
         let tells =
             others.into_iter().map(|node| async move { self.ask(node, false, placement).await });
@@ -389,4 +427,11 @@ impl Copies {
         let here = parts.iter().map(|part| part.digest).collect();
         Order { repository: row.repository.clone(), parts, here }
     }
+}
+
+/// What a row says of one part, with the manifest.
+fn placement_of(row: &Placement, part: &PlacedPart) -> Placement {
+    let is_blob = part.digest != row.manifest.digest;
+    let blobs = if is_blob { vec![part.clone()] } else { Vec::new() };
+    Placement { blobs, repository: row.repository.clone(), manifest: row.manifest.clone() }
 }

@@ -75,6 +75,16 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// One more part that this node keeps, with so many copies alive of those that are wanted.
+    pub(super) fn count(&mut self, size: u64, alive: usize, want: usize) {
+        let missing = want.saturating_sub(alive);
+        self.parts += 1;
+        self.bytes = self.bytes.saturating_add(size);
+        self.sole_parts += usize::from(alive <= 1);
+        self.short_parts += usize::from(missing > 0);
+        self.short_bytes = self.short_bytes.saturating_add(size.saturating_mul(missing as u64));
+    }
+
     /// Shows it to whoever reads the metrics.
     pub(super) fn publish(&self) {
         use crate::metrics::{

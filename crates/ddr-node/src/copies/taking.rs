@@ -107,8 +107,12 @@ impl Copies {
                 }
             }
         }
+        let named = placement.clone();
         let placement = self.with_proven(from, placement).await;
         self.learn(&placement, &keeping).await?;
+        if !take {
+            self.tell_back(from, &named, &keeping).await?;
+        }
         let bytes = self.bytes_here(&placement, &here);
         let free = self.room().await?;
         let manifest = keeping.remove(0);
@@ -237,6 +241,41 @@ impl Copies {
         };
         if self.ledger.change(&placement.repository, manifest, change).await? == Change::Written {
             self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Tells a node that asked who else keeps what it asked about, where it does not know all of them.
+    async fn tell_back(
+        self: &Arc<Self>,
+        from: &Contact,
+        named: &Placement,
+        keeping: &[Keeping],
+    ) -> Result<(), ReadError> {
+        let row = self.ledger.get(&named.repository, &named.manifest.digest).await?;
+        let Some(row) = row else { return Ok(()) };
+        let lost = self.watch.lost();
+        let (mut told, mut has_news) = (named.clone(), false);
+        for ((part, before), keeping) in told.parts_mut().zip(named.parts()).zip(keeping) {
+            part.holders.clear();
+            let known = row.parts().find(|one| one.digest == part.digest);
+            let Some(known) = known.filter(|_| *keeping == Keeping::Kept) else { continue };
+            part.holders = self.watch.alive(&known.holders, &lost);
+            let is_news =
+                |node: &NodeId| *node != self.own() && *node != from.id && !before.is_held_by(node);
+            has_news |= part.holders.iter().any(is_news);
+        }
+        let Ok(turn) = Arc::clone(&self.telling).try_acquire_owned() else { return Ok(()) };
+        if has_news {
+            let (copies, to) = (Arc::clone(self), from.id);
+            tokio::spawn(async move {
+                let mut stopped = copies.parts.shared.stopped.clone();
+                tokio::select! {
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                    _ = copies.ask(to, false, &told) => {}
+                }
+                drop(turn);
+            });
         }
         Ok(())
     }
