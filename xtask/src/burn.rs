@@ -35,6 +35,8 @@ const NODES: usize = 5;
 const MEND_LIMIT: Duration = Duration::from_secs(120);
 /// From then on to the moment when every node finds everything.
 const FIND_LIMIT: Duration = Duration::from_secs(60);
+/// The same where nobody is left who could tell anything.
+const NOBODY_LIMIT: Duration = Duration::from_secs(2);
 /// Attempts of one push: a client is told to come back when names have no majority for a moment.
 const MAX_ATTEMPTS: usize = 20;
 /// Rounds between two lines of progress.
@@ -130,7 +132,7 @@ impl Burn {
         self.push()?;
         self.burn_one()?;
         self.wait_mended()?;
-        self.look_everywhere()
+        self.look_everywhere(FIND_LIMIT)
     }
 
     /// Pushes a new image to a random node, until that is acknowledged.
@@ -186,12 +188,12 @@ impl Burn {
 
     /// Every node knows every image and finds a holder of each blob. Who holds what is written down on nodes
     /// that burn too, so finding may take until that was told to those that came in their place.
-    fn look_everywhere(&mut self) -> Result<()> {
+    fn look_everywhere(&mut self, limit: Duration) -> Result<()> {
         let started = Instant::now();
         for node in &self.nodes {
             for image in &self.images {
                 let mut last = None;
-                let found = run::wait_for("found", FIND_LIMIT, || {
+                let found = run::wait_for("found", limit, || {
                     let looked = Connection::open(&node.registry)
                         .map_err(Into::into)
                         .and_then(|mut connection| image.look(&mut connection));
@@ -224,7 +226,7 @@ impl Burn {
     fn lose_an_image(&mut self) -> Result<()> {
         self.push()?;
         self.wait_mended()?;
-        self.look_everywhere()?;
+        self.look_everywhere(FIND_LIMIT)?;
         let token = fs::read(self.nodes[0].token_file()?)?;
         for node in &mut self.nodes {
             node.kill()?;
@@ -233,7 +235,10 @@ impl Burn {
         drop(token);
         self.nodes = vec![Node::start(&self.daemon, &self.dir, "fresh", None)?];
         self.nodes[0].wait_ready()?;
-        ensure!(self.look_everywhere().is_err(), "nobody has the image, and it was not missed");
+        ensure!(
+            self.look_everywhere(NOBODY_LIMIT).is_err(),
+            "nobody has the image, and it was not missed"
+        );
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ddr_net::UploadReply;
-use ddr_oci::{Digest, RepositoryName};
+use ddr_oci::{Digest, RepositoryName, RepositoryPattern};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::kad::Reason;
 use ddr_proto::replica::Pace;
@@ -73,10 +73,13 @@ pub enum Durability {
 }
 
 /// What an operator may change about copies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CopySettings {
     /// Copies of pushed content, 1 to [`MAX_COPIES`].
     pub copies: usize,
+    /// Other numbers for some repositories, the same way; of several patterns that match the first counts. At
+    /// most [`ddr_oci::MAX_PATTERNS`].
+    pub copies_for: Vec<(RepositoryPattern, usize)>,
     /// What a push waits for.
     pub durability: Durability,
     /// How long a silent holder is waited for before it is replaced.
@@ -100,20 +103,32 @@ impl std::str::FromStr for Durability {
 
 impl Default for CopySettings {
     fn default() -> Self {
-        let durability = Durability::default();
-        Self { copies: COPIES, durability, grace: COPIES_GRACE, rate: None }
+        let (copies_for, durability) = (Vec::new(), Durability::default());
+        Self { copies: COPIES, copies_for, durability, grace: COPIES_GRACE, rate: None }
     }
 }
 
 impl CopySettings {
-    /// Copies that a push waits for.
-    const fn at_push(&self) -> usize {
+    /// Copies that content of a repository shall have.
+    fn copies_of(&self, repository: &RepositoryName) -> usize {
+        let first = self.copies_for.iter().find(|(pattern, _)| pattern.matches(repository));
+        first.map_or(self.copies, |(_, copies)| *copies)
+    }
+
+    /// Copies that a push to a repository waits for.
+    fn at_push(&self, repository: &RepositoryName) -> usize {
+        let copies = self.copies_of(repository);
         match self.durability {
             Durability::Local => 1,
-            Durability::Two if self.copies < 2 => self.copies,
-            Durability::Two => 2,
-            Durability::All => self.copies,
+            Durability::Two => copies.min(2),
+            Durability::All => copies,
         }
+    }
+
+    /// The most copies that some content may have.
+    fn most_copies(&self) -> usize {
+        let others = self.copies_for.iter().map(|(_, copies)| *copies);
+        others.chain([self.copies]).max().unwrap_or(COPIES)
     }
 }
 
@@ -160,7 +175,7 @@ impl Copies {
             overlay: names.overlay.clone(),
             caller: names.caller.clone(),
             clock: names.clock,
-            settings: shared.limits.copies,
+            settings: shared.limits.copies.clone(),
         };
         let grace_ms = u64::try_from(parts.settings.grace.as_millis()).unwrap_or(u64::MAX);
         Self {

@@ -3,6 +3,7 @@
 //! Decides the defaults and refuses what this version cannot do safely. It must never touch the
 //! network or create anything on disk: a refused setting leaves no trace.
 
+mod content;
 mod settings;
 
 use std::ffi::OsString;
@@ -13,10 +14,9 @@ use std::time::Duration;
 use ddr_net::discover::place::Place;
 use ddr_net::discover::{DnsName, MAX_STATIC};
 use ddr_node::{
-    Bandwidth, CacheSettings, CopySettings, MAX_COPIES, MIN_RATE, TagReads, TagRules,
-    UpkeepSettings,
+    Bandwidth, CacheSettings, CopySettings, MIN_RATE, TagReads, TagRules, UpkeepSettings,
 };
-use ddr_oci::{MAX_TAG_PATTERNS, TagPattern};
+use ddr_oci::{MAX_PATTERNS, TagPattern};
 
 use crate::{amount, duration};
 
@@ -149,7 +149,7 @@ pub enum ConfigError {
     /// A pattern of tags is none, or there are too many.
     #[error(
         "immutable-tags {given:?}: {reason}; such as v* or team/app:release-*, at most \
-         {MAX_TAG_PATTERNS} of them"
+         {MAX_PATTERNS} of them"
     )]
     TagPattern {
         /// What was given.
@@ -205,8 +205,8 @@ impl Config {
         settings: Settings,
         default_dir: impl FnOnce() -> Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
-        let copies = copies(&settings)?;
-        let cache = cache(&settings)?;
+        let copies = content::copies(&settings)?;
+        let cache = content::cache(&settings)?;
         let data_dir = settings.data_dir.or_else(default_dir).ok_or(ConfigError::NoDataDir)?;
         let registry_tls = match (settings.registry_tls_cert, settings.registry_tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
@@ -270,7 +270,7 @@ impl Config {
 
 fn tag_patterns(texts: Vec<String>) -> Result<Vec<TagPattern>, ConfigError> {
     let wrong = |given, reason| ConfigError::TagPattern { given, reason };
-    if texts.len() > MAX_TAG_PATTERNS {
+    if texts.len() > MAX_PATTERNS {
         return Err(wrong(format!("{} patterns", texts.len()), "too many".into()));
     }
     let pattern = |text: String| match text.parse::<TagPattern>() {
@@ -329,39 +329,6 @@ fn upkeep(
         scrub_rate: rate.map(amount::rate_or_zero).transpose().map_err(wrong("scrub-rate"))?,
         cache,
     })
-}
-
-fn cache(settings: &Settings) -> Result<CacheSettings, ConfigError> {
-    let wrong = |setting, reason| ConfigError::Value { setting, reason };
-    let default = CacheSettings::default();
-    let high = settings.cache_high.unwrap_or(default.high);
-    let low = settings.cache_low.unwrap_or(default.low.min(high.saturating_sub(1)));
-    if !(1..=100).contains(&high) {
-        return Err(wrong("cache-high", format!("{high} is not from 1 to 100 percent")));
-    }
-    if low >= high {
-        return Err(wrong("cache-low", format!("{low} is not less than cache-high, {high}")));
-    }
-    let size = settings.cache_size.as_deref().map(amount::size_or_zero).transpose();
-    let size = size.map_err(|reason| wrong("cache-size", reason))?.filter(|size| *size > 0);
-    Ok(CacheSettings { high, low, size, ..default })
-}
-
-fn copies(settings: &Settings) -> Result<CopySettings, ConfigError> {
-    let wrong = |setting, reason| ConfigError::Value { setting, reason };
-    let default = CopySettings::default();
-    let copies = settings.copies.map_or(default.copies, usize::from);
-    if !(1..=MAX_COPIES).contains(&copies) {
-        return Err(wrong("copies", format!("{copies} is not from 1 to {MAX_COPIES}")));
-    }
-    let grace = settings.copies_grace.as_deref().map(duration::span).transpose();
-    let grace = grace.map_err(|reason| wrong("copies-grace", reason))?.unwrap_or(default.grace);
-    if grace < MIN_COPIES_GRACE {
-        let reason = "a node may be silent for a second at least".into();
-        return Err(wrong("copies-grace", reason));
-    }
-    let rate = limit("copies-rate", settings.copies_rate.as_deref())?;
-    Ok(CopySettings { copies, durability: settings.durability.unwrap_or_default(), grace, rate })
 }
 
 /// A limit of bandwidth; `None` is none.
@@ -453,8 +420,8 @@ mod tests {
         assert_eq!((rules.reads, rules.immutable.len()), (TagReads::StaleOk, 2));
         let error = given(&["v*", "v[1]"]).unwrap_err().to_string();
         assert!(error.starts_with("immutable-tags \"v[1]\": the pattern of a tag"), "{error}");
-        assert!(given(&["v*"; MAX_TAG_PATTERNS]).is_ok());
-        assert!(given(&["v*"; MAX_TAG_PATTERNS + 1]).is_err());
+        assert!(given(&["v*"; MAX_PATTERNS]).is_ok());
+        assert!(given(&["v*"; MAX_PATTERNS + 1]).is_err());
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Copies {
             return Ok(());
         }
         let own = self.own();
-        let copies = self.parts.settings.copies;
+        let copies = self.parts.settings.copies_of(&row.repository);
         let mut let_go: BTreeSet<Digest> = gone;
         for part in row.parts().filter(|part| part.is_held_by(&own)) {
             let kept: Vec<NodeId> =

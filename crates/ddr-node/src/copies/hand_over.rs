@@ -64,7 +64,7 @@ impl Copies {
     async fn drain(&self, job: &Job) -> Result<Ended, String> {
         let total = self.tally().survey.bytes;
         let tell = |done: HandedOver| job.tell(&"handing over", (done.looked_at, total), &done);
-        let done = self.hand_over(self.parts.settings.copies, tell).await;
+        let done = self.hand_over(None, tell).await;
         let done = done.map_err(|error| error.to_string())?;
         Ok(Ended { stopped: false, damage: done.left > 0 })
     }
@@ -73,7 +73,7 @@ impl Copies {
     pub(crate) async fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
         let mut done = HandedOver::default();
-        let work = self.hand_over(1, |progress| done = progress);
+        let work = self.hand_over(Some(1), |progress| done = progress);
         match tokio::time::timeout(LEAVE_LIMIT, work).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::error!(%error, "content was not handed over"),
@@ -84,10 +84,11 @@ impl Copies {
         }
     }
 
-    /// Hands over every part that fewer than `want` other nodes keep. Takes no new duties from then on.
+    /// Hands over every part that fewer than `want` other nodes keep, or fewer than it shall have. Takes no new
+    /// duties from then on.
     pub(crate) async fn hand_over(
         &self,
-        want: usize,
+        want: Option<usize>,
         mut tell: impl FnMut(HandedOver),
     ) -> Result<HandedOver, ReadError> {
         self.leaving.store(true, Ordering::Release);
@@ -98,6 +99,8 @@ impl Copies {
         loop {
             let page = self.ledger.page(after.take(), PAGE).await?;
             for row in &page {
+                let shall = || self.parts.settings.copies_of(&row.repository);
+                let want = want.unwrap_or_else(shall);
                 for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
                     self.hand_over_part(row, &part.digest, want, &mut progress).await?;
                     progress.looked_at = progress.looked_at.saturating_add(part.size);

@@ -207,7 +207,8 @@ impl Copies {
         let lost = self.watch.lost();
         let view = self.parts.overlay.view().await;
         let nodes = view.contacts.iter().filter(|peer| peer.alive).count();
-        let is_short = self.tally().survey.short_parts > 0 || nodes < self.parts.settings.copies;
+        let is_short =
+            self.tally().survey.short_parts > 0 || nodes < self.parts.settings.most_copies();
         let changed =
             lost != memory.lost || (nodes > memory.nodes && (is_short || memory.nodes == 0));
         for node in lost.difference(&memory.lost) {
@@ -220,7 +221,6 @@ impl Copies {
     /// Goes through all rows: who is watched, what is short, what this node has to mend, what it asks others
     /// who should.
     async fn survey(&self, memory: &mut Memory, news: u64) -> Result<Vec<Question>, ReadError> {
-        let want = self.parts.settings.copies.min(memory.nodes + 1);
         let (mut survey, mut watched) = (Survey::default(), BTreeSet::new());
         let (mut short, mut questions) = (BTreeSet::new(), Vec::new());
         let mut after = None;
@@ -229,6 +229,7 @@ impl Copies {
             let page = self.ledger.page(after.take(), PAGE).await?;
             for row in &page {
                 survey.images += 1;
+                let want = self.parts.settings.copies_of(&row.repository).min(memory.nodes + 1);
                 for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
                     watched.extend(part.holders.iter().filter(|node| **node != self.own()));
                     let alive = self.watch.alive(&part.holders, &memory.lost);
@@ -347,7 +348,7 @@ impl Copies {
         let lost = self.watch.lost();
         let alive = self.watch.alive(&part.holders, &lost);
         let others = self.candidates(Key::of_content(digest)).await.len();
-        let want = self.parts.settings.copies.min(others + 1);
+        let want = self.parts.settings.copies_of(repository).min(others + 1);
         let order = self.order_of(&row, digest, &alive);
         let raised = self.raise(&order, want).await;
         let made = self.note_raised(&row, &order, &raised.held).await?;

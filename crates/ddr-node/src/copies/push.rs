@@ -33,7 +33,7 @@ impl Copies {
             return Ok(false);
         }
         let others = self.candidates(Key::of_content(&manifest.0)).await.len();
-        let want = self.parts.settings.at_push().min(others + 1);
+        let want = self.parts.settings.at_push(repository).min(others + 1);
         let raised = self.raise(&order, want).await;
         let fewest = raised.fewest();
         if fewest < want && raised.was_deleted {
@@ -72,7 +72,7 @@ impl Copies {
                     holders.push(holder.contact.id);
                 }
             }
-            holders.truncate(self.parts.settings.copies);
+            holders.truncate(self.parts.settings.copies_of(repository));
             Ok::<_, ReadError>((PlacedPart { digest, size, holders }, here))
         });
         let looks: Vec<_> = looks.collect();

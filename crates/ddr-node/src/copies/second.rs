@@ -99,19 +99,20 @@ impl Copies {
         session: &str,
         offset: u64,
     ) -> SecondCopy {
+        let second = self.second_of(repository, session, offset);
         let (copies, repository) = (Arc::clone(self), repository.clone());
-        SecondCopy { copies, repository, second: Some(self.second_of(session, offset)) }
+        SecondCopy { copies, repository, second: Some(second) }
     }
 
     /// The one that was begun, if it has as many bytes.
-    fn second_of(&self, session: &str, offset: u64) -> Second {
+    fn second_of(&self, repository: &RepositoryName, session: &str, offset: u64) -> Second {
         let mut memory = self.seconds.memory();
         let begun = memory.between.iter().position(|second| second.session == session);
         let begun = begun.and_then(|at| memory.between.remove(at));
         if let Some(second) = begun.filter(|second| second.given == offset) {
             return second;
         }
-        let wanted = offset == 0 && self.parts.settings.at_push() > 1;
+        let wanted = offset == 0 && self.parts.settings.at_push(repository) > 1;
         let course = if wanted { Course::Gathering(Vec::new()) } else { Course::Off };
         Second { session: session.to_owned(), given: offset, course }
     }

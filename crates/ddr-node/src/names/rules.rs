@@ -21,7 +21,7 @@ pub struct TagRules {
     /// What reads do without a majority. Writes are always strict.
     pub reads: TagReads,
     /// Tags that are neither moved nor deleted once they are there; at most
-    /// [`ddr_oci::MAX_TAG_PATTERNS`].
+    /// [`ddr_oci::MAX_PATTERNS`].
     pub immutable: Vec<TagPattern>,
 }
 

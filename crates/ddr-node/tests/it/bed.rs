@@ -24,6 +24,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// No copies but the one of the node that takes content in.
 const LONE: CopySettings = CopySettings {
     copies: 1,
+    copies_for: Vec::new(),
     durability: Durability::Local,
     grace: ddr_node::COPIES_GRACE,
     rate: None,

@@ -18,6 +18,7 @@ const NAME: &str = "team/app";
 /// Three copies, two at the push; a lost node is replaced soon.
 const THREE: CopySettings = CopySettings {
     copies: 3,
+    copies_for: Vec::new(),
     durability: Durability::Two,
     grace: Duration::from_millis(1_500),
     rate: None,
@@ -27,7 +28,7 @@ const THREE: CopySettings = CopySettings {
 async fn swarm(bed: &Bed, count: u8, settings: CopySettings) -> Vec<(Machine, Node)> {
     let mut nodes: Vec<(Machine, Node)> = Vec::new();
     for number in 1..=count {
-        let machine = bed.machine(number).keeping(settings);
+        let machine = bed.machine(number).keeping(settings.clone());
         let others: Vec<&Machine> = nodes.iter().take(2).map(|(other, _)| other).collect();
         let node = bed.start(&machine, &others).await;
         nodes.push((machine, node));
@@ -115,6 +116,32 @@ async fn the_third_copy_follows_and_no_fourth() {
     })
     .await;
     assert_eq!(files(&nodes).await, 3 * blobs, "as many files as copies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_may_want_other_numbers_of_copies() {
+    let bed = Bed::new();
+    let pattern = |text: &str| text.parse().expect("a pattern");
+    let copies_for = vec![(pattern("ci/**"), 1), (pattern("prod/*"), 4)];
+    let nodes = swarm(&bed, 5, CopySettings { copies_for, ..THREE }).await;
+    let pushed = async |name: &str, seed: u64| {
+        push_image(&nodes[0].1, &repository(name), "1.0", (seed, 300_000)).await.blobs.len() + 1
+    };
+    let (one, four) = (pushed("ci/a/b", 1).await, pushed("prod/app", 2).await);
+    let three = pushed(NAME, 3).await;
+    let all = one + 4 * four + 3 * three;
+    let whole = async || {
+        let mut short = 0;
+        for (_, node) in &nodes {
+            let copies = node.status().await.copies;
+            short += copies.short_parts + copies.waiting_parts + usize::from(!copies.surveyed);
+        }
+        short == 0 && kept(&nodes).await >= all
+    };
+    eventually("each has its copies", whole).await;
+    // A holder of a blob keeps the manifest, too; blobs are counted without those.
+    let kept_blobs = files(&nodes).await;
+    assert_eq!(kept_blobs, (one - 1) + 4 * (four - 1) + 3 * (three - 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

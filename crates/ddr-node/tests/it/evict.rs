@@ -76,11 +76,12 @@ async fn a_kept_copy_does_not_make_room_and_the_operator_is_told() {
     let bed = Bed::new();
     let settings = CopySettings {
         copies: 2,
+        copies_for: Vec::new(),
         durability: Durability::Two,
         grace: Duration::from_secs(60),
         rate: None,
     };
-    let first = bed.machine(1).keeping(settings);
+    let first = bed.machine(1).keeping(settings.clone());
     let node = bed.start(&first, &[]).await;
     let second = bed.machine(2).keeping(settings);
     let keeper = bed.start(&second, &[&first]).await;

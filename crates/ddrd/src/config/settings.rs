@@ -139,6 +139,11 @@ pub struct Settings {
     #[arg(long, value_name = "N", env = "DDR_COPIES")]
     pub copies: Option<u8>,
 
+    /// Other numbers of copies for some repositories, with commas between, such as ci/**=1,prod/**=5; the first
+    /// that matches counts
+    #[arg(long, value_name = "PATTERN=N", env = "DDR_COPIES_FOR", value_delimiter = ',')]
+    pub copies_for: Option<Vec<String>>,
+
     /// What a push waits for: this disk (local), two disks (two), or as many as there shall be copies
     /// (all) [default: two]
     #[arg(long, value_name = "local|two|all", env = "DDR_DURABILITY")]
@@ -250,6 +255,7 @@ impl Settings {
             upload_limit: self.upload_limit.or(below.upload_limit),
             download_limit: self.download_limit.or(below.download_limit),
             copies: self.copies.or(below.copies),
+            copies_for: self.copies_for.or(below.copies_for),
             durability: self.durability.or(below.durability),
             copies_grace: self.copies_grace.or(below.copies_grace),
             copies_rate: self.copies_rate.or(below.copies_rate),
@@ -285,7 +291,7 @@ mod tests {
                      gc-interval = '2h'\ngc-grace = '7d'\nscrub-rate = '5MiB'\n\
                     cache-high = 90\ncache-low = 50\ncache-size = '200GiB'\n\
                     upload-limit = '1M'\ndownload-limit = '2M'\n\
-                    copies = 2\ndurability = 'all'\ncopies-grace = '5m'\ncopies-rate = '9M'\n\
+                    copies = 2\ncopies-for = ['ci/**=1']\ndurability = 'all'\ncopies-grace = '5m'\ncopies-rate = '9M'\n\
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);

@@ -155,7 +155,7 @@ async fn start_node(
             tags: config.tags.clone(),
             upkeep: config.upkeep,
             bandwidth: config.bandwidth,
-            copies: config.copies,
+            copies: config.copies.clone(),
             ..ddr_node::Limits::default()
         },
     };

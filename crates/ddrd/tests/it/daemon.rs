@@ -50,7 +50,7 @@ pub(crate) fn local(data: &Path) -> Command {
 }
 
 /// As [`local`], with its peer port at `peers`.
-fn local_at(data: &Path, peers: &str) -> Command {
+pub(crate) fn local_at(data: &Path, peers: &str) -> Command {
     let mut command = command();
     command.args(["--registry-listen", "127.0.0.1:0", "--peer-listen", peers]);
     command.args(["--admin-listen", "127.0.0.1:0", "--data-dir"]).arg(data);

@@ -28,6 +28,8 @@ mod settings;
 #[cfg(test)]
 mod start;
 #[cfg(test)]
+mod steps;
+#[cfg(test)]
 mod stop;
 #[cfg(test)]
 mod swarm;

@@ -1,7 +1,7 @@
-//! Patterns of tags, such as `v*` or `team/app:release-*`.
+//! Patterns of repositories, such as `team/**`, and of tags, such as `v*` or `team/app:release-*`.
 //!
-//! Decides what a pattern is and which tags it matches. A pattern without a colon is about tags of
-//! every repository; one with a colon names the repository before it. Both halves are matched whole:
+//! Decides what a pattern is and what it matches. A pattern of tags without a colon is about tags of
+//! every repository; one with a colon names the repository before it. All are matched whole:
 //!
 //! - `*` stands for any number of characters but `/`, none included;
 //! - `**` stands for any number of characters, `/` included;
@@ -16,23 +16,27 @@ use std::str::FromStr;
 use crate::reference::{RepositoryName, Tag};
 
 /// Longest pattern in bytes.
-pub const MAX_TAG_PATTERN_BYTES: usize = 400;
+pub const MAX_PATTERN_BYTES: usize = 400;
 /// Most patterns in one list.
-pub const MAX_TAG_PATTERNS: usize = 64;
+pub const MAX_PATTERNS: usize = 64;
 
-/// One pattern; see the module comment.
+/// A pattern of repositories; see the module comment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RepositoryPattern(String);
+
+/// A pattern of tags; see the module comment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TagPattern {
     /// `None`: every repository.
-    repository: Option<String>,
+    repository: Option<RepositoryPattern>,
     tag: String,
 }
 
 /// Why a text is not a pattern.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TagPatternError {
-    /// Longer than [`MAX_TAG_PATTERN_BYTES`].
-    #[error("a pattern has at most {MAX_TAG_PATTERN_BYTES} bytes")]
+pub enum PatternError {
+    /// Longer than [`MAX_PATTERN_BYTES`].
+    #[error("a pattern has at most {MAX_PATTERN_BYTES} bytes")]
     TooLong,
     /// The part for the tag is empty, or has characters that no tag has.
     #[error("the pattern of a tag has letters, digits, '.', '_', '-', '*' and '?'")]
@@ -48,34 +52,26 @@ impl TagPattern {
     /// Whether the pattern matches `tag` in `repository`.
     #[must_use]
     pub fn matches(&self, repository: &RepositoryName, tag: &Tag) -> bool {
-        let whole = |pattern: &str, text: &str| glob(pattern.as_bytes(), text.as_bytes());
-        self.repository.as_ref().is_none_or(|pattern| whole(pattern, repository.as_str()))
-            && whole(&self.tag, tag.as_str())
+        self.repository.as_ref().is_none_or(|pattern| pattern.matches(repository))
+            && glob(self.tag.as_bytes(), tag.as_str().as_bytes())
     }
 }
 
 impl FromStr for TagPattern {
-    type Err = TagPatternError;
+    type Err = PatternError;
 
-    fn from_str(text: &str) -> Result<Self, TagPatternError> {
-        if text.len() > MAX_TAG_PATTERN_BYTES {
-            return Err(TagPatternError::TooLong);
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        if text.len() > MAX_PATTERN_BYTES {
+            return Err(PatternError::TooLong);
         }
         let (repository, tag) = match text.rsplit_once(':') {
             Some((repository, tag)) => (Some(repository), tag),
             None => (None, text),
         };
-        let of = |text: &str, plain: fn(char) -> bool, others: &str| {
-            !text.is_empty() && text.chars().all(|c| plain(c) || others.contains(c))
-        };
-        if !of(tag, |c| c.is_ascii_alphanumeric(), "._-*?") {
-            return Err(TagPatternError::Tag);
+        if !is_made_of(tag, |c| c.is_ascii_alphanumeric(), "._-*?") {
+            return Err(PatternError::Tag);
         }
-        let small = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        if repository.is_some_and(|repository| !of(repository, small, "._-/*?")) {
-            return Err(TagPatternError::Repository);
-        }
-        Ok(Self { repository: repository.map(str::to_owned), tag: tag.to_owned() })
+        Ok(Self { repository: repository.map(str::parse).transpose()?, tag: tag.to_owned() })
     }
 }
 
@@ -86,6 +82,37 @@ impl fmt::Display for TagPattern {
             None => f.write_str(&self.tag),
         }
     }
+}
+
+impl RepositoryPattern {
+    /// Whether the pattern matches `repository`.
+    #[must_use]
+    pub fn matches(&self, repository: &RepositoryName) -> bool {
+        glob(self.0.as_bytes(), repository.as_str().as_bytes())
+    }
+}
+
+impl FromStr for RepositoryPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        let small = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        match text {
+            _ if text.len() > MAX_PATTERN_BYTES => Err(PatternError::TooLong),
+            _ if !is_made_of(text, small, "._-/*?") => Err(PatternError::Repository),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for RepositoryPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_made_of(text: &str, plain: fn(char) -> bool, others: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| plain(c) || others.contains(c))
 }
 
 /// Whether `pattern` matches all of `text`, in time of the product of their lengths: row by row,
@@ -156,18 +183,37 @@ mod tests {
     #[test]
     fn what_matches_nothing_is_refused() {
         for text in ["", "app:", "a b", "v[12]", "v{1,2}", "team/app", "!v1"] {
-            assert_eq!(text.parse::<TagPattern>(), Err(TagPatternError::Tag), "{text}");
+            assert_eq!(text.parse::<TagPattern>(), Err(PatternError::Tag), "{text}");
         }
         for text in [":v1", "Team:v1", "localhost:5000/app:v1"] {
-            assert_eq!(text.parse::<TagPattern>(), Err(TagPatternError::Repository), "{text}");
+            assert_eq!(text.parse::<TagPattern>(), Err(PatternError::Repository), "{text}");
         }
-        let long = "x".repeat(MAX_TAG_PATTERN_BYTES + 1);
-        assert_eq!(long.parse::<TagPattern>(), Err(TagPatternError::TooLong));
+        let long = "x".repeat(MAX_PATTERN_BYTES + 1);
+        assert_eq!(long.parse::<TagPattern>(), Err(PatternError::TooLong));
+    }
+
+    #[test]
+    fn a_pattern_of_repositories_is_about_whole_names() {
+        for (pattern, name, wanted) in [
+            ("ci/**", "ci/a/b", true),
+            ("ci/**", "ci", false),
+            ("ci/*", "ci/a", true),
+            ("ci/*", "ci/a/b", false),
+            ("**", "a/b", true),
+            ("app-?", "app-1", true),
+        ] {
+            let read: RepositoryPattern = pattern.parse().expect("a pattern");
+            assert_eq!(read.to_string(), pattern);
+            assert_eq!(read.matches(&name.parse().expect("a name")), wanted, "{pattern} on {name}");
+        }
+        for text in ["", "Team", "team/app:v1", "a b"] {
+            assert_eq!(text.parse::<RepositoryPattern>(), Err(PatternError::Repository), "{text}");
+        }
     }
 
     #[test]
     fn many_stars_take_no_time() {
-        let pattern = "*a".repeat(MAX_TAG_PATTERN_BYTES / 2);
+        let pattern = "*a".repeat(MAX_PATTERN_BYTES / 2);
         let tag = "a".repeat(127) + "b";
         expect(&pattern, &format!("app:{tag}"), false);
     }
