@@ -284,31 +284,23 @@ impl Parts {
         read
     }
 
-    /// What a read believes. A record that cannot be settled, as one with a stamp of the future that
-    /// the voters refuse, is passed over with those that told it, if the others are still enough.
     async fn conclude(&self, read: &Read, voters: &Voters) -> ReadAnswer {
-        let (mut read, mut unsettled) = (read.clone(), None);
-        for _ in 0..MAX_ATTEMPTS {
-            let ReadDecision::Newest { record, behind, kept_by } = read.decide() else { break };
-            let others: Vec<Contact> =
-                voters.all.iter().filter(|voter| behind.contains(&voter.id)).cloned().collect();
-            let needed = names::write_quorum(voters.all.len()).saturating_sub(kept_by);
-            match self.write_back(&record, others, needed).await {
-                Ok(()) => return Ok(Some(record)),
-                Err(error) => unsettled = unsettled.or(Some(error)),
+        match read.decide() {
+            ReadDecision::Nothing | ReadDecision::NothingYet => Ok(None),
+            ReadDecision::Newest { record, behind, kept_by } => {
+                let others: Vec<Contact> =
+                    voters.all.iter().filter(|voter| behind.contains(&voter.id)).cloned().collect();
+                let needed = names::write_quorum(voters.all.len()).saturating_sub(kept_by);
+                self.write_back(&record, others, needed).await?;
+                Ok(Some(record))
             }
-            read.disown(&record);
-        }
-        match (read.decide(), unsettled) {
-            (ReadDecision::Nothing | ReadDecision::NothingYet, _) => Ok(None),
-            (_, Some(error)) => Err(error),
-            (ReadDecision::Wait | ReadDecision::Newest { .. }, None) => {
+            ReadDecision::Wait => {
                 let (answered, of) = (read.count_answered(), voters.all.len());
                 // Of an even number one more than a read quorum, to say that nobody knows the tag.
                 let needed = names::write_quorum(of);
                 Err(self.too_few("that keep this tag answered in time", (answered, of, needed)))
             }
-            (ReadDecision::Impossible { answered, needed }, None) => {
+            ReadDecision::Impossible { answered, needed } => {
                 let counts = (answered, voters.all.len(), needed);
                 Err(self.too_few("that keep this tag answered", counts))
             }

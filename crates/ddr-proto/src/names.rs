@@ -192,15 +192,6 @@ impl Read {
         })
     }
 
-    /// `record` cannot be brought to a majority: those that told it count as failed.
-    pub fn disown(&mut self, record: &NameRecord) {
-        for vote in self.votes.values_mut() {
-            if matches!(vote, Vote::Answered(Some(told)) if told == record) {
-                *vote = Vote::Failed;
-            }
-        }
-    }
-
     /// What may be believed now.
     #[must_use]
     pub fn decide(&self) -> ReadDecision {

@@ -272,8 +272,8 @@ impl Parts {
         }
     }
 
-    /// The page of a voter, if every entry in it is signed as it says and none is of the future. The
-    /// signatures of what this node keeps are verified, and what two voters say alike is verified once.
+    /// The page of a voter, if every entry in it is signed as it says. What this node keeps is
+    /// verified, and what two voters say alike is verified once.
     async fn verified(
         &self,
         voter: NodeId,
@@ -287,14 +287,12 @@ impl Parts {
             .filter(|entry| known.get(&entry.member()).is_none_or(|same| !same.contains(entry)))
             .cloned()
             .collect();
-        if !unknown.is_empty() {
-            let (entries, is_own) = (unknown.clone(), voter == self.caller.own().id);
+        if voter != self.caller.own().id && !unknown.is_empty() {
+            let entries = unknown.clone();
             let now = self.clock.now();
             let sound = move || {
-                entries.iter().all(|entry| {
-                    let acceptable = names::stamp_is_acceptable(entry.stamp(), now);
-                    acceptable && (is_own || entry.verify().is_ok())
-                })
+                let acceptable = |entry: &SetEntry| names::stamp_is_acceptable(entry.stamp(), now);
+                entries.iter().all(|entry| acceptable(entry) && entry.verify().is_ok())
             };
             if !blocking(sound).await.unwrap_or(false) {
                 tracing::debug!(peer = %voter, "a list held an entry that is forged or of the future");
