@@ -13,10 +13,12 @@ mod overlay;
 pub(crate) mod registry;
 mod servers;
 pub(crate) mod swarm;
+mod tags;
 
 pub(crate) use connections::connections;
 pub(crate) use copies::copies;
 pub(crate) use overlay::overlay;
+pub(crate) use tags::tags;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,7 +37,7 @@ use crate::run;
 use crate::sandbox;
 use crate::swarm::{Memory, Node};
 use crate::tools::{self, REGISTRY, SKOPEO};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 
 const IMAGE: &str = "bench/image:1.0";
 
@@ -50,8 +52,7 @@ pub(crate) fn pull(workspace: &Workspace, args: &PullArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
         tools::ensure_clients()?;
-        println!("building the release");
-        run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
+        ensure_release(None)?;
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     let (runs, size_mib) = if args.long { (7, 4096) } else { (args.runs, args.size_mib) };

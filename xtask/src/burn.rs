@@ -22,7 +22,7 @@ use crate::sandbox;
 use crate::swarm::{self, Node};
 use crate::tools;
 use crate::wire::Connection;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 
 use image::Image;
 
@@ -47,10 +47,7 @@ pub(crate) fn run(workspace: &Workspace, args: &BurnArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
         tools::ensure_clients()?;
-        if args.daemon.is_none() {
-            println!("building the release");
-            run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
-        }
+        ensure_release(args.daemon.as_deref())?;
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     sandbox::mask()?;

@@ -23,10 +23,9 @@ use clap::ValueEnum;
 use crate::JepsenArgs;
 use crate::checks::Checks;
 use crate::e2e::{self, Setup};
-use crate::run;
 use crate::sandbox;
 use crate::tools;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 use check::Verdict;
 use plan::{Nemesis, SPARES};
 use report::Row;
@@ -58,10 +57,7 @@ pub(crate) fn run(workspace: &Workspace, args: &JepsenArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
         tools::ensure_machines(moves_clocks)?;
-        if args.daemon.is_none() {
-            println!("building the release");
-            run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
-        }
+        ensure_release(args.daemon.as_deref())?;
         return sandbox::enter(workspace, &e2e::own_arguments(), args.keep);
     };
     ensure!((3..=MAX_NODES - SPARES).contains(&args.nodes), "3 to {} nodes", MAX_NODES - SPARES);

@@ -175,6 +175,8 @@ enum BenchTask {
     Overlay(OverlayArgs),
     /// Pushes with a second copy against a lone node, and what a lost node costs (needs root)
     Copies(CopiesArgs),
+    /// Reads and writes of tags in a swarm of processes, beside docker-registry (needs root)
+    Tags(TagsArgs),
     /// Many nodes pull one blob at once over shaped links, while some of them die (needs root)
     Swarm(SwarmArgs),
 }
@@ -238,6 +240,29 @@ pub(crate) struct CopiesArgs {
     /// MiB of the image
     #[arg(long, default_value_t = 1024)]
     size_mib: usize,
+    /// Measure this program instead of building the release
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// Seed of every random choice; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+/// What the benchmark of tags is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TagsArgs {
+    /// Daemons
+    #[arg(long, default_value_t = 12)]
+    nodes: usize,
+    /// Reads
+    #[arg(long, default_value_t = 4000)]
+    reads: usize,
+    /// Writes
+    #[arg(long, default_value_t = 2000)]
+    writes: usize,
     /// Measure this program instead of building the release
     #[arg(long, value_name = "FILE")]
     daemon: Option<PathBuf>,
@@ -347,6 +372,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Bench { what: BenchTask::Connections(args) } => bench::connections(&workspace, &args),
         Task::Bench { what: BenchTask::Overlay(args) } => bench::overlay(&workspace, &args),
         Task::Bench { what: BenchTask::Copies(args) } => bench::copies(&workspace, &args),
+        Task::Bench { what: BenchTask::Tags(args) } => bench::tags(&workspace, &args),
         Task::Bench { what: BenchTask::Swarm(args) } => bench::swarm::swarm(&workspace, &args),
         Task::Torture(args) => torture::run(&workspace, &args),
         Task::Burn(args) => burn::run(&workspace, &args),

@@ -27,10 +27,9 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::TortureArgs;
 use crate::checks::Checks;
 use crate::e2e::{self, Random, Setup};
-use crate::run;
 use crate::sandbox;
 use crate::tools;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 
 use content::Content;
 pub(crate) use content::{digest_of, shown as shown_digest};
@@ -79,10 +78,7 @@ const ORPHANS_PER_KILL: u64 = WORKERS as u64;
 pub(crate) fn run(workspace: &Workspace, args: &TortureArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
-        if args.daemon.is_none() {
-            println!("building the release");
-            run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
-        }
+        ensure_release(args.daemon.as_deref())?;
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     let seed = args.seed.map_or_else(e2e::seed_of_clock, Ok)?;

@@ -1,6 +1,6 @@
 //! What cargo knows about the workspace: where it is, which packages it has, who depends on whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -91,6 +91,15 @@ impl Workspace {
     pub(crate) fn cache(&self) -> PathBuf {
         self.target_directory.join("e2e-cache")
     }
+}
+
+/// Builds the daemon as it is shipped, unless another program is given.
+pub(crate) fn ensure_release(given: Option<&Path>) -> Result<()> {
+    if given.is_none() {
+        println!("building the release");
+        run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
+    }
+    Ok(())
 }
 
 /// The cargo that started this program, at the workspace root.

@@ -16,6 +16,7 @@ pub mod copies;
 pub mod dice;
 mod identity;
 pub mod latency;
+pub mod names;
 mod net;
 mod ops;
 pub mod paper;

@@ -25,7 +25,7 @@ use crate::run;
 use crate::sandbox;
 use crate::swarm::Node;
 use crate::tools;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 use idle::Tls;
 use load::Load;
 use probe::Probe;
@@ -49,8 +49,7 @@ const GOAL_STREAMS_KIB: u64 = 512 * 1024;
 pub(crate) fn connections(workspace: &Workspace, args: &ConnectionsArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
-        println!("building the release");
-        run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
+        ensure_release(None)?;
         let own = e2e::own_arguments();
         return match args.guest {
             true => guest::enter(workspace, &own),

@@ -15,11 +15,10 @@ use super::client::{self, Content};
 use super::goal::Goal;
 use crate::CopiesArgs;
 use crate::e2e::{self, Random};
-use crate::run;
 use crate::sandbox;
 use crate::swarm::{self, Node};
 use crate::tools;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 
 /// The goal: times of a push to a lone node.
 const GOAL_PUSH: f64 = 1.3;
@@ -36,10 +35,7 @@ const MIB: usize = 1 << 20;
 pub(crate) fn copies(workspace: &Workspace, args: &CopiesArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
-        if args.daemon.is_none() {
-            println!("building the release");
-            run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
-        }
+        ensure_release(args.daemon.as_deref())?;
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     ensure!(args.runs > 0 && args.size_mib > 0, "nothing to measure");

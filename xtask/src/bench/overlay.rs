@@ -22,7 +22,7 @@ use crate::sandbox;
 use crate::swarm::{self, Node};
 use crate::tools;
 use crate::wire::Connection;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 use churn::Churn;
 use figures::{Times, Traffic, cpu_s, print_memory};
 
@@ -56,10 +56,7 @@ enum Way {
 pub(crate) fn overlay(workspace: &Workspace, args: &OverlayArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
-        if args.daemon.is_none() {
-            println!("building the release");
-            run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
-        }
+        ensure_release(args.daemon.as_deref())?;
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     ensure!(args.nodes >= 10, "a swarm for this measure has at least 10 nodes");

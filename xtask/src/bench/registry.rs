@@ -22,12 +22,11 @@ use super::servers::Server;
 use super::settle;
 use crate::RegistryArgs;
 use crate::e2e;
-use crate::run;
 use crate::sandbox;
 use crate::swarm::Node;
 use crate::tools::{self, NGINX, REGISTRY, WRK};
 use crate::wire::Connection;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 
 use table::{Measure, Sample, Unit};
 
@@ -76,8 +75,7 @@ pub(crate) fn run(workspace: &Workspace, args: &RegistryArgs) -> Result<bool> {
     let Some(inside) = &args.inside else {
         tools::require_root()?;
         tools::ensure_servers()?;
-        println!("building the release");
-        run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
+        ensure_release(None)?;
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     ensure!(args.runs > 0 && args.size_mib > 0 && args.blobs >= PUSHERS, "nothing to measure");

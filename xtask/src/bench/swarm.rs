@@ -25,10 +25,9 @@ use super::settle;
 use crate::SwarmArgs;
 use crate::e2e::{self, Random};
 use crate::netns::{Lab, MAX_NODES, address};
-use crate::run;
 use crate::sandbox;
 use crate::tools::{self, REGISTRY};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, ensure_release};
 use daemons::Daemons;
 use figures::{Row, Totals};
 use pull::{Client, Wanted};
@@ -47,10 +46,7 @@ pub(crate) fn swarm(workspace: &Workspace, args: &SwarmArgs) -> Result<bool> {
     let Some(dir) = &args.inside else {
         tools::require_root()?;
         tools::ensure_links()?;
-        if args.daemon.is_none() {
-            eprintln!("building the release");
-            run::visible(cargo().args(["build", "--release", "--locked", "--package", "ddrd"]))?;
-        }
+        ensure_release(args.daemon.as_deref())?;
         return sandbox::enter(workspace, &e2e::own_arguments(), false);
     };
     ensure!((2..=MAX_NODES).contains(&args.nodes), "2 to {} nodes", MAX_NODES);

@@ -1,14 +1,17 @@
 //! The command line.
 
+mod weeks;
+
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use ddr_proto::kad::{KadConfig, LookupKind};
 use ddr_proto::swarm::SwarmConfig;
-use ddr_sim::copies::CopiesSetup;
 use ddr_sim::swarm::{SourceDeath, SwarmSetup};
 use ddr_sim::{Churn, Latency, Setup, SimConfig, SybilPrice};
+
+pub(crate) use weeks::{CopiesArgs, NamesArgs};
 
 /// Milliseconds of a minute.
 const MINUTE_MS: u64 = 60_000;
@@ -33,80 +36,8 @@ pub(crate) enum Command {
     Swarm(SwarmArgs),
     /// Lets machines of a swarm be lost for weeks, and counts what is lost with them.
     Copies(CopiesArgs),
-}
-
-#[derive(Clone, Debug, ClapArgs)]
-pub(crate) struct CopiesArgs {
-    /// Machines at any time.
-    #[arg(long, default_value_t = 1_000)]
-    nodes: usize,
-    /// Blobs in the swarm.
-    #[arg(long, default_value_t = 10_000)]
-    blobs: usize,
-    /// Bytes of each.
-    #[arg(long, default_value_t = 100 << 20)]
-    bytes: u64,
-    /// Copies that there shall be.
-    #[arg(long, default_value_t = 3)]
-    copies: usize,
-    /// How long it goes on.
-    #[arg(long, default_value_t = 365)]
-    days: u64,
-    /// The part of the machines that is lost for good in a day.
-    #[arg(long, default_value_t = 0.01)]
-    loss: f64,
-    /// Times in a day that a machine is away for a while.
-    #[arg(long, default_value_t = 0.14)]
-    away: f64,
-    /// How long it is away each time on average, minutes.
-    #[arg(long, default_value_t = 2)]
-    away_min: u64,
-    /// This part of the machines is away at once, on this day, for so many minutes: `0.2@100:30`.
-    #[arg(long)]
-    rack: Option<String>,
-    /// How long a silent machine is waited for, seconds.
-    #[arg(long, default_value_t = 600)]
-    grace: u64,
-    /// Rate of one transfer, Mbit/s.
-    #[arg(long, default_value_t = 100)]
-    link: u64,
-    /// Zones over which the machines are spread.
-    #[arg(long, default_value_t = 1)]
-    zones: usize,
-    /// Everything follows from it.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Prints one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-impl CopiesArgs {
-    pub(crate) fn setup(&self) -> anyhow::Result<CopiesSetup> {
-        let rack = self.rack.as_deref().map(|text| {
-            let (part, rest) = text.split_once('@')?;
-            let (day, minutes) = rest.split_once(':')?;
-            let minutes: u64 = minutes.parse().ok()?;
-            Some((part.parse().ok()?, day.parse().ok()?, minutes * MINUTE_MS))
-        });
-        let rack = rack.map(|rack| rack.context("a rack is PART@DAY:MINUTES")).transpose()?;
-        anyhow::ensure!(self.copies > 0 && self.nodes > self.copies, "more nodes than copies");
-        Ok(CopiesSetup {
-            nodes: self.nodes,
-            blobs: self.blobs,
-            bytes: self.bytes,
-            copies: self.copies,
-            days: self.days,
-            loss: self.loss,
-            away: self.away,
-            away_ms: self.away_min * MINUTE_MS,
-            rack,
-            grace_ms: self.grace * 1_000,
-            rate: self.link * 1_000_000 / 8,
-            zones: self.zones,
-            seed: self.seed,
-        })
-    }
+    /// Moves tags in a swarm whose machines come and go for weeks, and counts stale reads and lost writes.
+    Names(NamesArgs),
 }
 
 #[derive(Clone, Debug, ClapArgs)]

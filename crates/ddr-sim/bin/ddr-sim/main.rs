@@ -3,6 +3,7 @@
 mod alloc;
 mod args;
 mod copies;
+mod names;
 mod overlay;
 mod paper;
 mod plot;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Command::Plot(args) => plot::run(&args),
         Command::Swarm(args) => swarm::run(&args),
         Command::Copies(args) => copies::run(&args),
+        Command::Names(args) => names::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,5 +2,6 @@
 
 mod copies;
 mod gate;
+mod names;
 mod same;
 mod swarm;
