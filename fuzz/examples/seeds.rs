@@ -192,7 +192,7 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("promise", Response::Promise { outbid_by: Some(9), record: record.clone(), young: true }),
         ("history", Response::History { records: record.iter().cloned().cycle().take(3).collect() }),
         ("history-too-long", Response::History { records: record.iter().cloned().cycle().take(17).collect() }),
-        ("name", Response::Name { record: record.clone() }),
+        ("name", Response::Name { record: record.clone(), clock_ms: 9 }),
         ("name-stored", Response::NameStored { stored: false, newest: record }),
         ("refused", Response::Refused { reason: RefuseReason::Busy }),
         ("set", Response::Set { entries: vec![entry.clone(); 2], more: true, young: false }),

@@ -18,6 +18,7 @@ mod history;
 mod immutable;
 mod keeper;
 mod publish;
+mod read;
 mod recent;
 mod rules;
 mod sets;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
-use ddr_proto::names::{self, Read, ReadDecision, Write, WriteDecision};
+use ddr_proto::names::{self, Write, WriteDecision};
 use ddr_proto::wire::{Contact, NameRecord, SetEntry, Signer};
 use ddr_store::{Batch, Store};
 use tokio::sync::Semaphore;
@@ -216,134 +217,6 @@ impl Names {
 }
 
 impl Parts {
-    async fn read(&self, key: Key) -> ReadAnswer {
-        self.read_and_told(key).await.0
-    }
-
-    /// The answer, and the newest record that any voter told, however few they are.
-    async fn read_and_told(&self, key: Key) -> (ReadAnswer, Option<NameRecord>) {
-        let started = Instant::now();
-        let voters = match self.voters(&key).await {
-            Ok(voters) => voters,
-            Err(error) => return (Err(error), None),
-        };
-        let read = self.ask(key, &voters).await;
-        let answer = self.conclude(&read, &voters).await;
-        metrics::histogram!(crate::metrics::NAME_READ_SECONDS)
-            .record(started.elapsed().as_secs_f64());
-        if let Ok(Some(record)) = &answer {
-            // The answer is known; that the local list lags behind must not withhold it.
-            let listed = self.list_tag(&record.repository, &record.tag, record.digest).await;
-            if let Err(error) = listed {
-                let (repository, tag) = (&record.repository, &record.tag);
-                tracing::warn!(%repository, %tag, %error, "the local list of tags lags behind");
-            }
-        }
-        (answer, read.newest().cloned())
-    }
-
-    async fn read_from(&self, key: Key, voters: &Voters) -> ReadAnswer {
-        let read = self.ask(key, voters).await;
-        self.conclude(&read, voters).await
-    }
-
-    /// What the voters say, as far as they say it in time.
-    async fn ask(&self, key: Key, voters: &Voters) -> Read {
-        let mut read = Read::new(voters.all.iter().map(|voter| voter.id));
-        let mut poll = Poll::get(self, key, voters);
-        let mut abstained = Vec::new();
-        let mut failed = !voters.silent.is_empty();
-        voters.silent.iter().for_each(|silent| read.failed(*silent));
-        let limit = Instant::now() + LIMIT;
-        let mut grace: Option<Instant> = None;
-        loop {
-            let until = grace.map_or(limit, |grace| grace.min(limit));
-            let Ok(Some((voter, answer))) = tokio::time::timeout_at(until, poll.next()).await
-            else {
-                break;
-            };
-            match answer {
-                Answer::Said(record) => read.answered(voter, record),
-                Answer::Abstained => abstained.push(voter),
-                Answer::Doubtful | Answer::Failed => {
-                    failed = true;
-                    read.failed(voter);
-                }
-            }
-            let decided = matches!(
-                read.decide(),
-                ReadDecision::Newest { .. } | ReadDecision::NothingYet | ReadDecision::Nothing
-            );
-            if decided && grace.is_none() {
-                grace = Some(Instant::now() + GRACE);
-            }
-        }
-        if !failed {
-            abstained.iter().for_each(|voter| read.answered(*voter, None));
-        }
-        read
-    }
-
-    async fn conclude(&self, read: &Read, voters: &Voters) -> ReadAnswer {
-        match read.decide() {
-            ReadDecision::Nothing | ReadDecision::NothingYet => Ok(None),
-            ReadDecision::Newest { record, behind, kept_by } => {
-                let others: Vec<Contact> =
-                    voters.all.iter().filter(|voter| behind.contains(&voter.id)).cloned().collect();
-                let needed = names::write_quorum(voters.all.len()).saturating_sub(kept_by);
-                self.write_back(&record, others, needed).await?;
-                Ok(Some(record))
-            }
-            ReadDecision::Wait => {
-                let (answered, of) = (read.count_answered(), voters.all.len());
-                // Of an even number one more than a read quorum, to say that nobody knows the tag.
-                let needed = names::write_quorum(of);
-                Err(self.too_few("that keep this tag answered in time", (answered, of, needed)))
-            }
-            ReadDecision::Impossible { answered, needed } => {
-                let counts = (answered, voters.all.len(), needed);
-                Err(self.too_few("that keep this tag answered", counts))
-            }
-        }
-    }
-
-    /// Tells those that were behind. Waits for `needed` of them, so that what was read once is
-    /// read by all from then on.
-    async fn write_back<R: Kept>(
-        &self,
-        record: &R,
-        mut behind: Vec<Contact>,
-        needed: usize,
-    ) -> Result<(), ReadError> {
-        if behind.len() < needed {
-            let what = "that lack the newest record can be told";
-            return Err(self.too_few(what, (0, behind.len(), needed)));
-        }
-        if needed == 0 {
-            let (slot, stamp) = (record.slot(), record.stamp());
-            behind.retain(|voter| !self.recent.knows(slot, stamp, voter.id));
-        }
-        if behind.is_empty() {
-            return Ok(());
-        }
-        let asked = behind.len();
-        let mut poll = Poll::put(self, record, &sets::all_of(behind));
-        let mut stored = 0;
-        let limit = Instant::now() + LIMIT;
-        while stored < needed {
-            match tokio::time::timeout_at(limit, poll.next()).await {
-                Ok(Some((_, Answer::Said(_)))) => stored += 1,
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
-                    let what = "that lacked the newest record took it";
-                    return Err(self.too_few(what, (stored, asked, needed)));
-                }
-            }
-        }
-        poll.finish_behind();
-        Ok(())
-    }
-
     /// Points `tag` to `digest`, or deletes it, in the register and in the set of tags. Done when a
     /// majority of the voters of each stored it durably.
     async fn write_tag(
@@ -362,8 +235,7 @@ impl Parts {
         let key = Key::of_name(repository, tag);
         for _ in 0..MAX_ATTEMPTS {
             let voters = self.voters(&key).await?;
-            let seen = self.read_from(key, &voters).await?.map(|record| record.stamp);
-            let stamp = names::next_stamp(seen, self.clock.now());
+            let stamp = self.next_stamp(key, &voters).await?;
             let name = (repository.clone(), tag.clone());
             let record = NameRecord::sign(&self.signer, name.0, name.1, digest, stamp);
             let entry = SetEntry::Tag(record.clone());

@@ -72,6 +72,16 @@ pub fn next_stamp(seen: Option<u64>, now: Timestamp) -> u64 {
     seen.map_or(clock, |seen| clock.max(seen.saturating_add(1)))
 }
 
+/// The time by which a writer stamps: its own, but no later than as many of the voters have come as must keep
+/// the record. Else a node that is far ahead leaves a record with those that are as far ahead, which the
+/// others refuse: nobody has a majority for that name then. `clocks` are those of the voters that answered.
+#[must_use]
+pub fn common_time(own: Timestamp, mut clocks: Vec<Timestamp>, voters: usize) -> Timestamp {
+    clocks.sort_unstable_by(|a, b| b.cmp(a));
+    let last = write_quorum(voters).min(clocks.len()).saturating_sub(1);
+    clocks.get(last).map_or(own, |reached| own.min(*reached))
+}
+
 /// The milliseconds of a stamp.
 #[must_use]
 pub const fn stamp_ms(stamp: u64) -> u64 {

@@ -203,6 +203,8 @@ pub enum Response {
     Name {
         /// The newest that I have.
         record: Option<NameRecord>,
+        /// My clock, Unix milliseconds: who writes next stamps no later than most clocks have come.
+        clock_ms: u64,
     },
     /// Whether the name record was stored durably.
     NameStored {

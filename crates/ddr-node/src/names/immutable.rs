@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::Key;
-use ddr_proto::names::{self, Ballot, Read, ReadDecision, Write};
+use ddr_proto::names::{self, Ballot, Read, Write};
 use ddr_proto::wire::{NameRecord, SetEntry};
-use tokio::time::Instant;
 
-use super::vote::{Answer, Poll};
-use super::{GRACE, LIMIT, Parts, Voters};
+use super::read::hear;
+use super::vote::Poll;
+use super::{Parts, Voters};
 use crate::{ReadError, TagWriteError};
 
 /// Ballots of one write before it gives up: others write the same tag all the time.
@@ -102,40 +102,15 @@ impl Parts {
 
     /// Asks for promises; what is kept counts only from those that promised.
     async fn prepare(&self, key: Key, ballot: Ballot, voters: &Voters) -> Prepared {
-        let mut read = Read::new(voters.all.iter().map(|voter| voter.id));
-        let (mut outbid_by, mut abstained) = (None, Vec::new());
-        let mut failed = !voters.silent.is_empty();
-        voters.silent.iter().for_each(|silent| read.failed(*silent));
-        let mut poll = Poll::prepare(self, (key, ballot), voters);
-        let limit = Instant::now() + LIMIT;
-        let mut grace: Option<Instant> = None;
-        loop {
-            let until = grace.map_or(limit, |grace| grace.min(limit));
-            let Ok(Some((voter, answer))) = tokio::time::timeout_at(until, poll.next()).await
-            else {
-                break;
-            };
-            match answer {
-                Answer::Said(Ok(record)) => read.answered(voter, record),
-                Answer::Abstained => abstained.push(voter),
-                Answer::Said(Err(higher)) => {
-                    (failed, outbid_by) = (true, outbid_by.max(Some(higher)));
-                    read.failed(voter);
-                }
-                Answer::Doubtful | Answer::Failed => {
-                    failed = true;
-                    read.failed(voter);
-                }
+        let mut outbid_by = None;
+        let promised = |said| match said {
+            Ok(record) => Some(record),
+            Err(higher) => {
+                outbid_by = outbid_by.max(Some(higher));
+                None
             }
-            let open =
-                matches!(read.decide(), ReadDecision::Wait | ReadDecision::Impossible { .. });
-            if !open && grace.is_none() {
-                grace = Some(Instant::now() + GRACE);
-            }
-        }
-        if !failed {
-            abstained.iter().for_each(|voter| read.answered(*voter, None));
-        }
+        };
+        let read = hear(voters, Poll::prepare(self, (key, ballot), voters), promised).await;
         Prepared { read, outbid_by }
     }
 

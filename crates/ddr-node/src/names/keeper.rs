@@ -195,7 +195,7 @@ impl Keeper {
         if record.is_none() && self.is_young() {
             return Ok(refused(RefuseReason::Unsupported));
         }
-        Ok(Response::Name { record })
+        Ok(Response::Name { record, clock_ms: self.clock.now_ms() })
     }
 
     fn put(&self, record: NameRecord) -> Result<Response, IndexError> {

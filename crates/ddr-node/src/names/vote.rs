@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::names::{Ballot, Register, SetPage};
+use ddr_proto::time::Timestamp;
 use ddr_proto::wire::{
     Contact, Member, NameRecord, RefuseReason, Request, Response, SetEntry, SetName,
 };
@@ -121,19 +122,18 @@ pub(crate) struct Poll<T> {
 /// A page of a set from one voter, and whether that voter may lack members.
 pub(crate) type PageAnswer = (SetPage, bool);
 
-impl Poll<Option<NameRecord>> {
+/// The record that a voter keeps, and its clock.
+pub(crate) type Told = (Option<NameRecord>, Timestamp);
+
+impl Poll<Told> {
     /// Asks every voter that is not silent for the record of `key`.
     pub(crate) fn get(parts: &Parts, key: Key, voters: &Voters) -> Self {
         Self::ask(parts, voters, &Request::GetName { key }, move |own, response| match response {
-            Response::Name { record: Some(record) } => {
-                // What this node keeps it has verified before.
-                if own || speaks_for(&record, &key) {
-                    Answer::Said(Some(record))
-                } else {
-                    Answer::Failed
-                }
+            // What this node keeps it has verified before.
+            Response::Name { record: Some(record), .. } if !own && !speaks_for(&record, &key) => {
+                Answer::Failed
             }
-            Response::Name { record: None } => Answer::Said(None),
+            Response::Name { record, clock_ms } => Answer::Said((record, Timestamp(clock_ms))),
             Response::Refused { reason: RefuseReason::Unsupported } => Answer::Abstained,
             Response::Refused { reason: RefuseReason::Doubtful } => Answer::Doubtful,
             _ => Answer::Failed,

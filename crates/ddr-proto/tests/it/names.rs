@@ -2,8 +2,8 @@
 
 use ddr_oci::Digest;
 use ddr_proto::names::{
-    FULL, MARGIN, MAX_AHEAD_MS, Read, ReadDecision, Write, WriteDecision, next_stamp, read_quorum,
-    stamp_is_acceptable, stamp_ms, supersedes, voters, write_quorum,
+    FULL, MARGIN, MAX_AHEAD_MS, Read, ReadDecision, Write, WriteDecision, common_time, next_stamp,
+    read_quorum, stamp_is_acceptable, stamp_ms, supersedes, voters, write_quorum,
 };
 use ddr_proto::{NameRecord, NodeId, Timestamp};
 use proptest::collection::vec;
@@ -92,6 +92,18 @@ fn a_read_waits_for_a_quorum_and_names_who_is_behind() {
     (3..5).for_each(|voter| read.answered(id(voter), Some(record(8, 1))));
     let (record, behind) = (record(8, 1), vec![id(0), id(2)]);
     assert_eq!(read.decide(), ReadDecision::Newest { record, behind, kept_by: 3 });
+}
+
+#[test]
+fn a_writer_stamps_no_later_than_a_majority_has_come() {
+    let clocks = |ms: &[u64]| ms.iter().map(|ms| Timestamp(*ms)).collect::<Vec<_>>();
+    let common = |own: u64, ms: &[u64]| common_time(Timestamp(own), clocks(ms), 5).0;
+    assert_eq!(common(100, &[100, 101, 99, 102, 98]), 100, "clocks that agree change nothing");
+    assert_eq!(common(400, &[400, 100, 400, 101, 102]), 102, "two of five are ahead");
+    assert_eq!(common(400, &[400, 400, 100]), 100, "two did not answer");
+    assert_eq!(common(400, &[400, 100, 400, 400, 102]), 400, "most are ahead");
+    assert_eq!(common(5, &[100, 101, 102]), 5, "who is late stamps by what it reads");
+    assert_eq!(common(7, &[]), 7);
 }
 
 #[test]

@@ -178,7 +178,8 @@ fn responses() -> impl Strategy<Value = Response> {
         }),
         vec(marks(), 0..20).prop_map(|marks| Response::Compared { marks }),
         vec(providers(), 0..8).prop_map(|records| Response::Records { records }),
-        option::of(names()).prop_map(|record| Response::Name { record }),
+        (option::of(names()), any::<u64>())
+            .prop_map(|(record, clock_ms)| Response::Name { record, clock_ms }),
         (any::<bool>(), option::of(names()))
             .prop_map(|(stored, newest)| Response::NameStored { stored, newest }),
         (vec(entries(), 0..20), any::<(bool, bool)>())

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::names::{
-    FULL, Read, ReadDecision, Write, WriteDecision, next_stamp, stamp_is_acceptable, supersedes,
-    write_quorum,
+    FULL, Read, ReadDecision, Write, WriteDecision, common_time, next_stamp, stamp_is_acceptable,
+    supersedes, write_quorum,
 };
 use ddr_proto::time::Timestamp;
 use ddr_proto::wire::NameRecord;
@@ -385,8 +385,11 @@ impl<'a> World<'a> {
 
     fn try_write(&mut self, name: usize, writer: &NodeId, voters: &[NodeId]) -> Option<NameRecord> {
         let seen = self.read(name, voters).ok()?.map(|record| record.stamp);
+        let up = voters.iter().filter_map(|id| self.machines.get(id).filter(|one| one.is_up));
+        let clocks = up.map(|machine| machine.clock(self.now)).collect();
         let machine = &self.machines[writer];
-        let stamp = next_stamp(seen, machine.clock(self.now));
+        let now = common_time(machine.clock(self.now), clocks, voters.len());
+        let stamp = next_stamp(seen, now);
         let (signer, tag) = (machine.secret.signer(), self.names[name].tag.clone());
         let digest = Digest::sha256(&self.dice.bytes());
         let record = NameRecord::sign(&signer, self.repository.clone(), tag, Some(digest), stamp);
