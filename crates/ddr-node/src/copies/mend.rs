@@ -349,6 +349,9 @@ impl Copies {
         let alive = self.watch.alive(&part.holders, &lost);
         let others = self.candidates(Key::of_content(digest)).await.len();
         let want = self.parts.settings.copies_of(repository).min(others + 1);
+        if alive.len() >= want {
+            return Ok(0);
+        }
         let order = self.order_of(&row, digest, &alive);
         let raised = self.raise(&order, want).await;
         let made = self.note_raised(&row, &order, &raised.held).await?;

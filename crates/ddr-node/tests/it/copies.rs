@@ -283,6 +283,41 @@ async fn a_push_that_cannot_have_its_copies_is_refused_and_can_be_said_again() {
     assert_eq!(put(bytes.clone()).await.expect("taken").digest, Digest::sha256(&bytes));
 }
 
+/// A node that does not know all who keep what it keeps hears of the others, and makes no copy for want of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_else_keeps_a_part_is_told_to_a_node_that_missed_it() {
+    let bed = Bed::new();
+    let mut nodes = swarm(&bed, 3, THREE).await;
+    let mut parts = 0;
+    for seed in 1..=6 {
+        let tag = format!("{seed}.0");
+        parts +=
+            push_image(&nodes[0].1, &repository(NAME), &tag, (seed, 20_000)).await.blobs.len() + 1;
+    }
+    eventually("all three keep all", async || kept(&nodes).await == 3 * parts).await;
+    let (machine, node) = nodes.remove(1);
+    let missed = nodes[1].0.node_id();
+    within(node.shutdown()).await;
+    drop(node);
+    let store = machine.store();
+    for mut row in store.replicas(None, 100).expect("read") {
+        let mut placement = Placement::decode(&row.record).expect("a row");
+        for part in placement.parts_mut() {
+            part.holders.retain(|holder| *holder != missed);
+        }
+        let kept: Vec<Digest> = placement.parts().map(|part| part.digest).collect();
+        row.record = placement.encode();
+        assert!(store.keep_replica(&row, &kept).expect("written"));
+    }
+    drop(store);
+    let node = bed.start(&machine, &[&nodes[0].0]).await;
+    eventually("it knows all three again", async || {
+        let copies = node.status().await.copies;
+        copies.surveyed && copies.parts == parts && copies.short_parts == 0
+    })
+    .await;
+}
+
 /// Two of three can keep it, and both know that the third does not: nobody takes for a holder who was asked only.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_asked_and_refused_counts_for_nobody() {
