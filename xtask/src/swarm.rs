@@ -129,6 +129,11 @@ impl Node {
         self.note_addresses()
     }
 
+    /// Waits until the daemon listens: before that a signal ends it without a word.
+    pub(crate) fn wait_listening(&mut self) -> Result<()> {
+        self.wait_for_addresses().map(drop).with_context(|| self.log())
+    }
+
     fn note_addresses(&mut self) -> Result<()> {
         let listening = self.wait_for_addresses().with_context(|| self.log())?;
         (self.registry, self.peers, self.admin) =

@@ -154,7 +154,9 @@ impl Machine {
 
     /// SIGTERM, to a good end.
     pub(super) fn stop(&mut self) -> Result<()> {
-        self.node.take().context("no daemon")?.stop()
+        let mut node = self.node.take().context("no daemon")?;
+        node.wait_listening()?;
+        node.stop()
     }
 
     pub(super) fn signal(&self, name: &str) -> Result<()> {
