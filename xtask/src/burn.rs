@@ -224,12 +224,10 @@ impl Burn {
         self.push()?;
         self.wait_mended()?;
         self.look_everywhere(FIND_LIMIT)?;
-        let token = fs::read(self.nodes[0].token_file()?)?;
         for node in &mut self.nodes {
             node.kill()?;
         }
         self.nodes.clear();
-        drop(token);
         self.nodes = vec![Node::start(&self.daemon, &self.dir, "fresh", None)?];
         self.nodes[0].wait_ready()?;
         ensure!(

@@ -16,7 +16,7 @@ use ddr_net::discover::{DnsName, MAX_STATIC};
 use ddr_node::{
     Bandwidth, CacheSettings, CopySettings, MIN_RATE, TagReads, TagRules, UpkeepSettings,
 };
-use ddr_oci::{MAX_PATTERNS, TagPattern};
+use ddr_oci::MAX_PATTERNS;
 
 use crate::{amount, duration};
 
@@ -230,7 +230,7 @@ impl Config {
                     Tags::Strict => TagReads::Strict,
                     Tags::StaleOk => TagReads::StaleOk,
                 },
-                immutable: tag_patterns(settings.immutable_tags.unwrap_or_default())?,
+                immutable: content::tag_patterns(settings.immutable_tags.unwrap_or_default())?,
             },
             require_blobs: settings.registry.require_blobs.unwrap_or_default(),
             registry_hosts: hosts(settings.registry.hosts.unwrap_or_default())?,
@@ -266,18 +266,6 @@ impl Config {
         }
         crate::telemetry::filter(&self.log).map(drop)
     }
-}
-
-fn tag_patterns(texts: Vec<String>) -> Result<Vec<TagPattern>, ConfigError> {
-    let wrong = |given, reason| ConfigError::TagPattern { given, reason };
-    if texts.len() > MAX_PATTERNS {
-        return Err(wrong(format!("{} patterns", texts.len()), "too many".into()));
-    }
-    let pattern = |text: String| match text.parse::<TagPattern>() {
-        Ok(pattern) => Ok(pattern),
-        Err(error) => Err(wrong(text, error.to_string())),
-    };
-    texts.into_iter().map(pattern).collect()
 }
 
 fn bootstrap(places: Vec<String>) -> Result<Vec<Place>, ConfigError> {

@@ -29,7 +29,8 @@ pub(super) const PAGE: usize = 256;
 const STEP_IN_MS: u64 = 30_000;
 /// After this long it asks the mender who else keeps the part: it may have missed that it was mended.
 const ASK_MENDER_MS: u64 = 2_000;
-/// Such questions that one walk over the rows brings up, and how many of them are asked at once.
+/// Such questions that one walk over the rows brings up, and how many of them are asked at once. The others come up
+/// when these are answered.
 const MAX_QUESTIONS: usize = 256;
 const QUESTIONS_AT_ONCE: usize = 8;
 /// The longest that nothing is looked at.
@@ -136,6 +137,7 @@ impl Copies {
         let mut audit_at = Instant::now() + FIRST_AUDIT.min(grace);
         let mut rhythm = Rhythm::default();
         let mut mending = Mending::default();
+        let mut asking: JoinSet<()> = JoinSet::new();
         loop {
             rhythm.wanted |= self.tick(&mut mending, &rhythm).await;
             self.ping().await;
@@ -147,9 +149,11 @@ impl Copies {
             }
             if rhythm.is_due() {
                 let started = Instant::now();
-                match self.survey(&mut memory, news).await {
+                while asking.try_join_next().is_some() {}
+                let room = if asking.is_empty() { MAX_QUESTIONS } else { 0 };
+                match self.survey(&mut memory, news, room).await {
                     Ok(questions) if questions.is_empty() => {}
-                    Ok(questions) => drop(tokio::spawn(Arc::clone(self).ask_menders(questions))),
+                    Ok(questions) => drop(asking.spawn(Arc::clone(self).ask_menders(questions))),
                     Err(error) => tracing::error!(%error, "the rows of copies cannot be read"),
                 }
                 rhythm.done(started);
@@ -219,8 +223,13 @@ impl Copies {
     }
 
     /// Goes through all rows: who is watched, what is short, what this node has to mend, what it asks others
-    /// who should.
-    async fn survey(&self, memory: &mut Memory, news: u64) -> Result<Vec<Question>, ReadError> {
+    /// who should: at most `room` questions.
+    async fn survey(
+        &self,
+        memory: &mut Memory,
+        news: u64,
+        room: usize,
+    ) -> Result<Vec<Question>, ReadError> {
         let (mut survey, mut watched) = (Survey::default(), BTreeSet::new());
         let (mut short, mut questions) = (BTreeSet::new(), Vec::new());
         let mut after = None;
@@ -236,7 +245,8 @@ impl Copies {
                     survey.count(part.size, alive.len(), want);
                     if alive.len() < want {
                         let key = (row.repository.clone(), row.manifest.digest, part.digest);
-                        questions.extend(self.see_to(row, part, &alive, memory));
+                        let may_ask = questions.len() < room;
+                        questions.extend(self.see_to(row, (part, &alive), memory, may_ask));
                         short.insert(key);
                     }
                 }
@@ -245,7 +255,6 @@ impl Copies {
             after = Some((last.repository.clone(), last.manifest.digest));
         }
         memory.short.retain(|key, _| short.contains(key));
-        questions.truncate(MAX_QUESTIONS);
         self.watch.watch(&watched);
         survey.lost_nodes = memory.lost.len();
         let (parts, missing) = (survey.parts, survey.short_parts);
@@ -261,9 +270,9 @@ impl Copies {
     fn see_to(
         &self,
         row: &Placement,
-        part: &PlacedPart,
-        alive: &[NodeId],
+        (part, alive): (&PlacedPart, &[NodeId]),
         memory: &mut Memory,
+        may_ask: bool,
     ) -> Option<Question> {
         let key = (row.repository.clone(), row.manifest.digest, part.digest);
         let (content, now) = (Key::of_content(&part.digest), self.parts.clock.now());
@@ -280,9 +289,14 @@ impl Copies {
                 short.since.after_ms(place as u64 * STEP_IN_MS),
             );
             if now < step_in {
-                let ask = !short.was_asked && now >= ask_at;
+                let ask = may_ask && !short.was_asked && now >= ask_at;
                 short.was_asked |= ask;
-                let next = if short.was_asked { step_in } else { ask_at };
+                let next = match short.was_asked {
+                    true => step_in,
+                    false if now < ask_at => ask_at,
+                    // It waits for room among the questions.
+                    false => step_in.min(now.after_ms(ASK_MENDER_MS)),
+                };
                 memory.next_step = Some(memory.next_step.map_or(next, |first| first.min(next)));
                 let mender = alive.iter().find(|node| place_in_line(&content, node, alive) == 0);
                 return mender.filter(|_| ask).map(|mender| (*mender, placement_of(row, part)));
@@ -294,16 +308,11 @@ impl Copies {
 
     /// Asks menders about parts that are still short here; they tell back whom they know.
     async fn ask_menders(self: Arc<Self>, questions: Vec<Question>) {
-        let mut stopped = self.parts.shared.stopped.clone();
-        let copies = &self;
-        let asks = questions.into_iter().map(|(mender, placement)| async move {
-            copies.ask(mender, false, &placement).await;
-        });
-        let asks = stream::iter(asks.collect::<Vec<_>>());
-        tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => {}
-            () = asks.for_each_concurrent(QUESTIONS_AT_ONCE, |ask| ask) => {}
-        }
+        let ask = |(mender, placement): Question| {
+            let copies = &self;
+            async move { drop(copies.ask(mender, false, &placement).await) }
+        };
+        stream::iter(questions).for_each_concurrent(QUESTIONS_AT_ONCE, ask).await;
     }
 
     /// Begins what may begin now.

@@ -1,10 +1,23 @@
-//! Settings of what is stored: how many copies there are, and what makes room.
+//! Settings of what is stored: which tags stay, how many copies there are, and what makes room.
 
 use ddr_node::{CacheSettings, CopySettings, MAX_COPIES};
-use ddr_oci::{MAX_PATTERNS, RepositoryPattern};
+use ddr_oci::{MAX_PATTERNS, RepositoryPattern, TagPattern};
 
 use super::{ConfigError, MIN_COPIES_GRACE, Settings, limit};
 use crate::{amount, duration};
+
+/// Tags that are neither moved nor deleted.
+pub(super) fn tag_patterns(texts: Vec<String>) -> Result<Vec<TagPattern>, ConfigError> {
+    let wrong = |given, reason| ConfigError::TagPattern { given, reason };
+    if texts.len() > MAX_PATTERNS {
+        return Err(wrong(format!("{} patterns", texts.len()), "too many".into()));
+    }
+    let pattern = |text: String| match text.parse::<TagPattern>() {
+        Ok(pattern) => Ok(pattern),
+        Err(error) => Err(wrong(text, error.to_string())),
+    };
+    texts.into_iter().map(pattern).collect()
+}
 
 /// When pulled content makes room.
 pub(super) fn cache(settings: &Settings) -> Result<CacheSettings, ConfigError> {
