@@ -25,6 +25,7 @@ pub mod reference;
 pub mod referrers;
 pub mod route;
 mod text;
+pub mod upstream;
 
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
@@ -36,3 +37,4 @@ pub use platform::{Platform, PlatformError};
 pub use range::{RangeOutcome, byte_range, content_range};
 pub use reference::{ImageReference, Reference, ReferenceError, RepositoryName, Tag};
 pub use route::{Request, RouteError};
+pub use upstream::{Mirrored, UpstreamHost};

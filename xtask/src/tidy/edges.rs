@@ -10,9 +10,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ddr-proto", &["ddr-oci"]),
     ("ddr-store", &["ddr-oci"]),
     ("ddr-net", &["ddr-oci", "ddr-proto"]),
-    ("ddr-node", &["ddr-net", "ddr-oci", "ddr-proto", "ddr-store"]),
+    ("ddr-upstream", &["ddr-oci"]),
+    ("ddr-node", &["ddr-net", "ddr-oci", "ddr-proto", "ddr-store", "ddr-upstream"]),
     ("ddr-registry", &["ddr-node", "ddr-oci"]),
-    ("ddrd", &["ddr-net", "ddr-node", "ddr-oci", "ddr-proto", "ddr-registry", "ddr-store"]),
+    (
+        "ddrd",
+        &[
+            "ddr-net",
+            "ddr-node",
+            "ddr-oci",
+            "ddr-proto",
+            "ddr-registry",
+            "ddr-store",
+            "ddr-upstream",
+        ],
+    ),
     ("ddr-sim", &["ddr-oci", "ddr-proto"]),
     ("xtask", &[]),
 ];

@@ -1,0 +1,15 @@
+//! A client of registries that this swarm mirrors: Docker Hub, ghcr.io, one in the next room.
+//!
+//! Decides how another registry is spoken to: which credentials go where, which redirects are
+//! followed, how long an answer may take, and that no manifest is believed before its digest
+//! fits. It must never send a credential to a host that is not configured for it, never connect to a private
+//! or link-local address unless that is configured, and never log a secret. It knows nothing of peers, stores
+//! and clients.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod config;
+
+pub use api::{BlobBody, Found, Manifest, UpstreamError};
+pub use config::{Credentials, Settings, SettingsError};
