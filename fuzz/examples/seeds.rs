@@ -10,7 +10,7 @@ use ddr_oci::{Algorithm, Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
     BusyAnswer, CELLS, Contact, Fact, FactRecord, HaveMap, Holder, KeyRange, Mark, Member,
-    NameRecord, NotSoon, PreheatOrder, PreheatStage, PreheatState, ProviderRecord, RefuseReason, Request, RequestEnvelope, Response,
+    MemberSeen, NameRecord, NotSoon, PreheatOrder, PreheatStage, PreheatState, ProviderRecord, RefuseReason, Request, RequestEnvelope, ResolveAnswer, Response, UpstreamFailure,
     SetEntry, SignedChain, Signer, SwarmBody, SwarmMessage, SwarmPost,
 };
 use ed25519_dalek::SigningKey;
@@ -162,6 +162,9 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("get-records", Request::GetRecords { range, salt, marks: vec![salt; 3] }),
         ("preheat", Request::Preheat(order("linux/arm64/v8"))),
         ("preheat-long-platform", Request::Preheat(order(&"p".repeat(65)))),
+        ("resolve", Request::Resolve { repository: record.repository.clone(), tag: record.tag.clone() }),
+        ("get-members", Request::Members),
+        ("paused", Request::Paused { host: "registry.example:5000".parse()?, for_s: 60 }),
     ] {
         let envelope = RequestEnvelope { sender: sender.clone(), puzzle: [0; 32], body };
         write("wire", name, &envelope.encode())?;
@@ -171,6 +174,7 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
     write("wire", "too-many-addresses", &envelope.encode())?;
     let nodes = vec![sender.clone(), contact(NodeId([3; 32]), 1)];
     let record = Some(record.clone());
+    let seen = MemberSeen { contact: contact(NodeId([4; 32]), 1), ago_s: 9 };
     let hint = NotSoon { record: 1, wait_s: 3_600 };
     let preheating = PreheatState {
         stage: PreheatStage::Failed,
@@ -197,6 +201,10 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("refused", Response::Refused { reason: RefuseReason::Busy }),
         ("set", Response::Set { entries: vec![entry.clone(); 2], more: true, young: false }),
         ("entry-stored", Response::EntryStored { stored: false, newest: Some(entry) }),
+        ("resolved", Response::Resolved(ResolveAnswer::Is { digest: None, age_ms: 9 })),
+        ("members", Response::Members { members: vec![seen.clone(); 2] }),
+        ("too-many-members", Response::Members { members: vec![seen; 65] }),
+        ("not-resolved", Response::Resolved(ResolveAnswer::Failed(UpstreamFailure::Down))),
     ] {
         write("wire", name, &response.encode())?;
     }

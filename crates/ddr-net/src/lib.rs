@@ -29,7 +29,9 @@ pub use carrier::tls::{RevocationCheck, TlsCarrier};
 pub use carrier::{Alpn, Carrier, Connection, PeerInfo, Standing};
 pub use client::{CallError, Client, ClientLimits, ContentBody, ContentHead, GetError};
 pub use identity::{Identity, IdentityError};
-pub use path::{any_piece_path, blob_path, chain_path, in_background, manifest_path};
+pub use path::{
+    any_piece_path, blob_path, chain_path, from_upstream, in_background, manifest_path,
+};
 pub use server::{ServeLimits, serve};
 pub use service::{
     ContentKind, ContentReply, ContentRequest, JoinRefusal, JoinReply, JoinRequest, Service,

@@ -6,8 +6,9 @@
 //! POST     /ddr/v1/swarm/DIGEST
 //! PUT      /ddr/v1/uploads?repository=NAME
 //! GET HEAD /ddr/v1/blobs/DIGEST?repository=NAME[&piece=any][&class=background]
+//! GET      /ddr/v1/blobs/DIGEST?repository=NAME&source=upstream
 //! GET HEAD /ddr/v1/chains/DIGEST?repository=NAME
-//! GET HEAD /ddr/v1/manifests/DIGEST?repository=NAME
+//! GET HEAD /ddr/v1/manifests/DIGEST?repository=NAME[&source=upstream]
 //! ```
 //!
 //! Digests and repository names need no escape in a URL, so none is understood: any `%` is an
@@ -16,7 +17,7 @@
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
 
-use crate::service::ContentKind;
+use crate::service::{ContentKind, ContentRequest};
 
 /// Where messages go.
 pub(crate) const MESSAGE: &str = "/ddr/v1/message";
@@ -33,6 +34,8 @@ const ANY_PIECE: &str = "&piece=any";
 
 /// Nobody waits for what is asked for.
 const BACKGROUND: &str = "&class=background";
+/// What is not there is brought from the registry that it belongs to.
+const FROM_UPSTREAM: &str = "&source=upstream";
 
 /// The trailer (RFC 9110, section 6.5) of content that is sent: its digest.
 pub(crate) const DIGEST_TRAILER: &str = "ddr-digest";
@@ -46,13 +49,8 @@ pub(crate) enum Target {
     Swarm(Digest),
     /// Where content for a repository is sent.
     Upload(RepositoryName),
-    Content {
-        kind: ContentKind,
-        digest: Digest,
-        repository: Option<RepositoryName>,
-        any_piece: bool,
-        background: bool,
-    },
+    /// Content; method and headers say the rest of the request.
+    Content(ContentRequest),
 }
 
 /// Path and query of a blob at a peer.
@@ -76,6 +74,13 @@ pub fn any_piece_path(digest: &Digest, repository: &RepositoryName) -> String {
 #[must_use]
 pub fn in_background(path: String) -> String {
     path + BACKGROUND
+}
+
+/// The same for content that the peer brings from the registry that it belongs to, if it is not there:
+/// of a blob or manifest, of a path with a repository.
+#[must_use]
+pub fn from_upstream(path: String) -> String {
+    path + FROM_UPSTREAM
 }
 
 /// Path and query of the signed piece chain of a blob at a peer.
@@ -133,11 +138,17 @@ pub(crate) fn parse(path: &str, query: Option<&str>) -> Option<Target> {
         Some(_) => return None,
         None => (query, false),
     };
+    let (query, from_upstream) = match query.and_then(|query| query.strip_suffix(FROM_UPSTREAM)) {
+        Some(_) if any_piece || background || kind == ContentKind::Chain => return None,
+        Some(query) => (Some(query), true),
+        None => (query, false),
+    };
     let repository = match query {
         Some(query) => Some(query.strip_prefix(REPOSITORY)?.parse().ok()?),
         None => None,
     };
-    Some(Target::Content { kind, digest, repository, any_piece, background })
+    let request = ContentRequest::new(kind, digest, repository);
+    Some(Target::Content(ContentRequest { any_piece, background, from_upstream, ..request }))
 }
 
 /// Reads `bytes=A-B` or `bytes=A-` as first byte and exclusive end. Everything else is `None`,
@@ -183,11 +194,14 @@ mod tests {
                     None => (path.as_str(), None),
                 };
                 let repository = repository.cloned();
-                let (any_piece, background) = (false, false);
-                let wanted = Target::Content { kind, digest, repository, any_piece, background };
+                let wanted = content(kind, digest, repository);
                 assert_eq!(parse(path, query), Some(wanted));
             }
         }
+    }
+
+    fn content(kind: ContentKind, digest: Digest, repository: Option<RepositoryName>) -> Target {
+        Target::Content(ContentRequest::new(kind, digest, repository))
     }
 
     #[test]
@@ -201,18 +215,27 @@ mod tests {
         };
         let kind = ContentKind::Blob;
         for background in [false, true] {
-            let (repository, any_piece) = (repository.clone(), true);
-            let any = Target::Content { kind, digest, repository, any_piece, background };
+            let any = ContentRequest::new(kind, digest, repository.clone());
+            let any = Target::Content(ContentRequest { any_piece: true, background, ..any });
             let path = any_piece_path(&digest, &name);
             let path = if background { in_background(path) } else { path };
             assert_eq!(read(&path), Some(any));
         }
-        let kind = ContentKind::Chain;
-        let (any_piece, background) = (false, false);
-        let chain = Target::Content { kind, digest, repository, any_piece, background };
         let path = chain_path(&digest, &name);
-        assert_eq!(read(&path), Some(chain));
+        assert_eq!(read(&path), Some(content(ContentKind::Chain, digest, repository.clone())));
+        assert_eq!(read(&from_upstream(path.clone())), None, "a registry has no chains");
         assert_eq!(read(&(path + ANY_PIECE)), None, "a chain has no pieces");
+        for (path, kind) in [
+            (blob_path(&digest, Some(&name)), ContentKind::Blob),
+            (manifest_path(&digest, Some(&name)), ContentKind::Manifest),
+        ] {
+            let asked = read(&from_upstream(path.clone()));
+            let wanted = ContentRequest::new(kind, digest, repository.clone());
+            let wanted = ContentRequest { from_upstream: true, ..wanted };
+            assert_eq!(asked, Some(Target::Content(wanted)), "{path}");
+        }
+        assert_eq!(read(&from_upstream(any_piece_path(&digest, &name))), None);
+        assert_eq!(read(&from_upstream(in_background(blob_path(&digest, Some(&name))))), None);
         assert_eq!(read(&swarm_path(&digest)), Some(Target::Swarm(digest)));
         assert_eq!(read("/ddr/v1/swarm/sha256:00"), None);
         assert_eq!(read(&upload_path(&name)), Some(Target::Upload(name)));

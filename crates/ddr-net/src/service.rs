@@ -80,11 +80,32 @@ pub struct ContentRequest {
     pub any_piece: bool,
     /// True when nobody waits for it: other requests come first.
     pub background: bool,
+    /// True when the peer is asked to bring what it does not have from the registry that the repository
+    /// belongs to.
+    pub from_upstream: bool,
     /// True when only size and media type are wanted: the reply's body will not be read.
     pub head_only: bool,
 }
 
 impl ContentRequest {
+    /// All of it, from what the peer has, at once.
+    pub const fn new(
+        kind: ContentKind,
+        digest: Digest,
+        repository: Option<RepositoryName>,
+    ) -> Self {
+        Self {
+            kind,
+            digest,
+            repository,
+            range: None,
+            any_piece: false,
+            background: false,
+            from_upstream: false,
+            head_only: false,
+        }
+    }
+
     /// The bytes to give of content with this size; `None` if the range begins past its end.
     pub fn resolve(&self, size: u64) -> Option<Range<u64>> {
         match self.range {
@@ -212,15 +233,8 @@ mod tests {
 
     #[test]
     fn ranges_resolve_within_the_content() {
-        let request = |range| ContentRequest {
-            kind: ContentKind::Blob,
-            digest: Digest::sha256(b"x"),
-            repository: None,
-            range,
-            any_piece: false,
-            background: false,
-            head_only: false,
-        };
+        let whole = ContentRequest::new(ContentKind::Blob, Digest::sha256(b"x"), None);
+        let request = |range| ContentRequest { range, ..whole.clone() };
         assert_eq!(request(None).resolve(10), Some(0..10));
         assert_eq!(request(None).resolve(0), Some(0..0));
         assert_eq!(request(Some((4, None))).resolve(10), Some(4..10));

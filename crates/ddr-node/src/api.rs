@@ -60,6 +60,9 @@ pub enum ReadError {
     /// The node itself has too much to do (429): a named limit was reached.
     #[error("the node is busy: {0}")]
     Busy(&'static str),
+    /// The registry that the repository belongs to refuses this node (403).
+    #[error("{0}")]
+    Denied(String),
     /// The local store failed (500).
     #[error("the local store failed: {0}")]
     Store(String),

@@ -20,6 +20,10 @@ pub const PIECES_WRONG: &str = "ddr_pieces_wrong_total";
 pub const PIECES_SERVED: &str = "ddr_pieces_served_total";
 /// Requests of peers for content that were answered with "busy".
 pub const BUSY_ANSWERS: &str = "ddr_busy_answers_total";
+/// Bytes that came from mirrored registries.
+pub const UPSTREAM_BYTES: &str = "ddr_upstream_bytes_total";
+/// Requests to mirrored registries, by `result`: `ok`, `limited`, `denied`, `failed`.
+pub const UPSTREAM_REQUESTS: &str = "ddr_upstream_requests_total";
 /// Strikes against peers, by `reason`.
 pub const STRIKES: &str = "ddr_strikes_total";
 /// Seconds that lookups of holders took.

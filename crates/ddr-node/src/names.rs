@@ -343,6 +343,9 @@ impl Parts {
         if answered.is_empty() && self.keeper.is_stranded(members.len()) {
             return Err(self.lost("no other node of the swarm has answered this one yet".into()));
         }
+        if self.keeper.is_ignorant() {
+            return Err(self.lost("no other node has said yet who the members are".into()));
+        }
         let expected = members.len().max(answered.len()) + 1;
         let mut all = names::voters(own, &answered, key, COPIES);
         let mut silent = BTreeSet::new();

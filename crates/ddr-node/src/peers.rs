@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ddr_oci::reference::RepositoryName;
 use ddr_proto::id::NodeId;
 use ddr_proto::kad::Reason;
-use ddr_proto::wire::Contact;
+use ddr_proto::wire::{Contact, MemberSeen};
 use ddr_store::{IndexError, Store};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -87,6 +87,12 @@ impl Drop for Transfer {
 pub(crate) struct Member {
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) seen_ms: u64,
+}
+
+impl Member {
+    fn contact(&self, id: NodeId) -> Contact {
+        Contact { id, addrs: self.addrs.clone(), zone: String::new() }
+    }
 }
 
 impl Peers {
@@ -232,6 +238,18 @@ impl Peers {
         }
     }
 
+    /// Another node says that `contact` was alive at `seen_ms`: it counts until then as this node's own word.
+    pub(crate) fn told_of(&self, contact: Contact, seen_ms: u64) {
+        let mut state = self.state();
+        if state.gone.contains_key(&contact.id) || state.members.contains_key(&contact.id) {
+            return;
+        }
+        state.members.insert(contact.id, Member { addrs: contact.addrs, seen_ms });
+        if state.members.len() > MAX_MEMBERS {
+            state.trim_members();
+        }
+    }
+
     /// `contact` proved that it is alive and a member.
     pub(crate) fn alive(&self, contact: &Contact) {
         let now_ms = self.clock.now_ms();
@@ -287,12 +305,32 @@ impl Peers {
             .members
             .iter()
             .filter(|(_, member)| member.seen_ms + MEMBER_MEMORY_MS > now_ms)
-            .map(|(node, member)| Contact {
-                id: *node,
-                addrs: member.addrs.clone(),
-                zone: String::new(),
-            })
+            .map(|(node, member)| member.contact(*node))
             .collect()
+    }
+
+    /// The same with how long ago that was, in seconds; nearest to `node` first.
+    pub(crate) fn members_near(&self, node: &NodeId) -> Vec<MemberSeen> {
+        let now_ms = self.clock.now_ms();
+        let state = self.state();
+        let lately = state
+            .members
+            .iter()
+            .filter(|(id, member)| *id != node && member.seen_ms + MEMBER_MEMORY_MS > now_ms);
+        let mut members: Vec<MemberSeen> = lately
+            .map(|(id, member)| MemberSeen {
+                contact: member.contact(*id),
+                ago_s: u32::try_from(now_ms.saturating_sub(member.seen_ms) / 1000)
+                    .unwrap_or(u32::MAX),
+            })
+            .collect();
+        members.sort_by_key(|member| member.contact.id.distance(&node.to_key()));
+        members
+    }
+
+    /// Where a node is that was met.
+    pub(crate) fn contact(&self, node: &NodeId) -> Option<Contact> {
+        self.state().members.get(node).map(|member| member.contact(*node))
     }
 
     /// Writes down who is known, for the next start. Blocks.

@@ -5,7 +5,9 @@
 //! runs, however many clients wait. Nobody has it: `None`, within the lookup's budget.
 
 mod around;
+mod cold;
 mod fetch;
+mod filling;
 mod locate;
 mod manifests;
 mod pieces;
@@ -41,6 +43,7 @@ use crate::budget::Budget;
 use crate::deleted::Deleted;
 use crate::flight::Flights;
 use crate::forget::Forget;
+use crate::mirror::{Mirror, Source};
 use crate::peers::Peers;
 use crate::status::Sums;
 use crate::swarm::SwarmHandle;
@@ -83,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) throttles: Arc<Throttles>,
     /// Memory for bytes on their way.
     pub(crate) buffers: Budget,
+    /// The registries that are mirrored.
+    pub(crate) mirror: Mirror,
     /// True when the node stops: fetches end.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -101,6 +106,15 @@ impl Shared {
         self.peers.gave(node, repository, bytes, first);
         self.traffic.fetched(bytes);
     }
+}
+
+/// How far one looks for what is not here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reach {
+    /// In the swarm, then at the registry that the repository belongs to.
+    Swarm,
+    /// At that registry only: for a node that has looked in the swarm.
+    Upstream,
 }
 
 /// See the module comment.
@@ -150,6 +164,17 @@ impl Pull {
         digest: &Digest,
         purpose: Purpose,
     ) -> Result<Option<Blob>, ReadError> {
+        self.open_blob_within(Reach::Swarm, repository, digest, purpose).await
+    }
+
+    /// The same, looked for so far.
+    pub(crate) async fn open_blob_within(
+        &self,
+        reach: Reach,
+        repository: &RepositoryName,
+        digest: &Digest,
+        purpose: Purpose,
+    ) -> Result<Option<Blob>, ReadError> {
         for _ in 0..MAX_ROUNDS {
             if let Some(blob) = self.local(repository, digest).await? {
                 return Ok(Some(blob));
@@ -157,7 +182,7 @@ impl Pull {
             if self.shared.deleted.contains((repository, digest, ContentKind::Blob)).await? {
                 return Ok(None);
             }
-            let slot = match self.place(repository, digest).await? {
+            let slot = match self.place(repository, digest, reach).await? {
                 Place::Arriving(slot) => slot,
                 Place::LookAgain => continue,
                 Place::Nowhere => return Ok(None),
@@ -174,6 +199,16 @@ impl Pull {
     /// See [`crate::Node::manifest`], by digest.
     pub(crate) async fn manifest(
         &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> ManifestAnswer {
+        self.manifest_within(Reach::Swarm, repository, digest).await
+    }
+
+    /// The same, looked for so far.
+    pub(crate) async fn manifest_within(
+        &self,
+        reach: Reach,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> ManifestAnswer {
@@ -203,8 +238,30 @@ impl Pull {
             return Ok(None);
         }
         let shared = Arc::clone(&self.shared);
-        let work = || manifests::fetch(shared, key.0.clone(), key.1);
+        let work = || manifests::fetch(shared, key.0.clone(), key.1, reach);
         self.manifests.run(key.clone(), work).await.unwrap_or(Err(ReadError::Busy("manifests")))
+    }
+
+    /// The registries that are mirrored.
+    pub(crate) fn mirror(&self) -> &Mirror {
+        &self.shared.mirror
+    }
+
+    /// Keeps a manifest that a registry gave; that it is not kept costs another question.
+    pub(crate) async fn keep_given(
+        &self,
+        repository: &RepositoryName,
+        source: &Source,
+        given: ddr_upstream::Manifest,
+    ) {
+        match cold::parse(source, given) {
+            Ok((content, manifest)) => {
+                manifests::keep_or_log(&self.shared, repository, &content, &manifest).await;
+            }
+            Err(error) => {
+                tracing::warn!(%repository, %error, "what a registry gave is no manifest")
+            }
+        }
     }
 
     /// Notes a use without a wait for it.
@@ -255,6 +312,7 @@ impl Pull {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
+        reach: Reach,
     ) -> Result<Place, ReadError> {
         let running = self.slots().get(digest).cloned();
         match running {
@@ -280,7 +338,7 @@ impl Pull {
                 linked.map_err(ReadError::store)?.map_err(ReadError::store)?;
                 Ok(Place::LookAgain)
             }
-            None => self.start(repository, digest),
+            None => self.start(repository, digest, reach),
         }
     }
 
@@ -306,7 +364,12 @@ impl Pull {
     }
 
     /// A new fetch, unless another reader was first.
-    fn start(&self, repository: &RepositoryName, digest: &Digest) -> Result<Place, ReadError> {
+    fn start(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        reach: Reach,
+    ) -> Result<Place, ReadError> {
         let mut slots = self.slots();
         if slots.contains_key(digest) {
             return Ok(Place::LookAgain);
@@ -327,7 +390,7 @@ impl Pull {
             let mut stopped = shared.stopped.clone();
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => {}
-                () = fetch::run(shared, fetched, repository) => {}
+                () = fetch::run(shared, fetched, repository, reach) => {}
             }
         });
         Ok(Place::Arriving(slot))

@@ -179,7 +179,7 @@ const fn reply(error: &UploadError) -> UploadReply {
 pub(crate) fn unavailable(error: ReadError) -> UploadError {
     match error {
         ReadError::Unavailable(why) => UploadError::Unavailable(why),
-        ReadError::Busy(_) => UploadError::Unavailable(error.to_string()),
+        ReadError::Busy(_) | ReadError::Denied(_) => UploadError::Unavailable(error.to_string()),
         ReadError::Store(why) => UploadError::Io(io::Error::other(why)),
     }
 }

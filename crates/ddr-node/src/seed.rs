@@ -6,6 +6,7 @@
 //! without a repository.
 
 mod pieces;
+mod relay;
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use ddr_proto::id::NodeId;
 use ddr_proto::kad::Reason;
 use ddr_proto::swarm::Class;
 use ddr_proto::wire::{
-    BusyAnswer, RecordError, RefuseReason, Request, RequestEnvelope, Response, Signer, SwarmPost,
+    BusyAnswer, MAX_MEMBERS_TOLD, RecordError, RefuseReason, Request, RequestEnvelope, Response,
+    Signer, SwarmPost,
 };
 use ddr_store::Store;
 use futures_util::StreamExt;
@@ -33,7 +35,7 @@ use crate::blocking;
 use crate::budget::Budget;
 use crate::caller::NO_PUZZLE;
 use crate::copies::Copies;
-use crate::names::Keeper;
+use crate::names::{Keeper, Names};
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::preheat::Orders;
@@ -42,6 +44,8 @@ use crate::status::Sums;
 use crate::swarm::SwarmHandle;
 use crate::throttle::Throttles;
 use crate::tokens::Tokens;
+
+pub(crate) use relay::Relays;
 
 /// Blobs that are sent to peers at once; more are told "busy" and ask another holder.
 pub(crate) const MAX_SERVING: usize = 256;
@@ -67,6 +71,8 @@ pub(crate) struct Seed {
     pub(crate) copies: Arc<Copies>,
     /// Takes in second copies.
     pub(crate) push: Arc<Push>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) relays: Relays,
 }
 
 impl Service for Seed {
@@ -171,6 +177,19 @@ impl Seed {
                 self.copies.gone(&node);
                 Response::Pong { revoked: 0, puzzle: NO_PUZZLE }
             }
+            Request::Resolve { repository, tag } => {
+                self.overlay.heard(envelope.sender);
+                Response::Resolved(self.resolve(&repository, &tag).await)
+            }
+            Request::Members => {
+                let mut members = self.peers.members_near(&from);
+                members.truncate(MAX_MEMBERS_TOLD);
+                Response::Members { members }
+            }
+            Request::Paused { host, for_s } => {
+                self.push.pull.mirror().told_pause(&host, for_s);
+                Response::Pong { revoked: 0, puzzle: NO_PUZZLE }
+            }
             Request::Keep { take, placement } => {
                 self.overlay.heard(envelope.sender.clone());
                 self.copies.answer(envelope.sender, take, placement).await
@@ -192,8 +211,17 @@ impl Seed {
         }
         let Some(repository) = request.repository.clone() else { return ContentReply::NotFound };
         match request.kind {
-            ContentKind::Manifest => return self.give_manifest(request, repository).await,
+            ContentKind::Manifest => {
+                if request.from_upstream && !self.bring_manifest(&repository, &request.digest).await
+                {
+                    return ContentReply::Failed;
+                }
+                return self.give_manifest(request, repository).await;
+            }
             ContentKind::Chain => return self.give_chain(request, repository).await,
+            ContentKind::Blob if request.from_upstream => {
+                return self.give_arriving(&from, request, repository).await;
+            }
             ContentKind::Blob => {}
         }
         if let Some(reply) = self.give_piece(&from, &request, &repository).await {

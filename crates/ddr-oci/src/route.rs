@@ -232,7 +232,8 @@ impl RouteError {
 ///
 /// `method` is the HTTP method in capitals, `path` the path as sent (percent-encoded, starting
 /// with `/`), `query` what follows `?`. Each path segment is decoded once; an encoded slash is
-/// never a separator. Parameters that the API does not know (`ns`, `origin`) are ignored.
+/// never a separator. Parameters that the API does not know (`origin`) are ignored; for `ns` see
+/// [`namespace`].
 ///
 /// # Errors
 /// [`RouteError`], in this order: length, endpoint, method, name, the rest.
@@ -244,6 +245,51 @@ pub fn parse(method: &str, path: &str, query: Option<&str>) -> Result<Request, R
     let endpoint = Endpoint::find(path)?;
     let query = Query::new(query)?;
     endpoint.request(method, &query)
+}
+
+/// The parameter `ns`: the registry that a client means (distribution-spec, "Registry Proxying"), as it is
+/// written. An empty one is absent.
+///
+/// # Errors
+/// [`RouteError`]: the query is none, or says two different things.
+pub fn namespace(query: &str) -> Result<Option<String>, RouteError> {
+    Query::new(query)?.namespace()
+}
+
+impl Request {
+    /// The repository that is meant; `None` for what is of none.
+    pub const fn name_mut(&mut self) -> Option<&mut RepositoryName> {
+        match self {
+            Self::Ping | Self::Catalog { .. } => None,
+            Self::TagList { name, .. }
+            | Self::Blob { name, .. }
+            | Self::BlobDelete { name, .. }
+            | Self::UploadStart { name, .. }
+            | Self::UploadStatus { name, .. }
+            | Self::UploadPatch { name, .. }
+            | Self::UploadPut { name, .. }
+            | Self::UploadCancel { name, .. }
+            | Self::Manifest { name, .. }
+            | Self::ManifestPut { name, .. }
+            | Self::ManifestDelete { name, .. }
+            | Self::Referrers { name, .. } => Some(name),
+        }
+    }
+
+    /// Whether it changes something.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::BlobDelete { .. }
+                | Self::UploadStart { .. }
+                | Self::UploadPatch { .. }
+                | Self::UploadPut { .. }
+                | Self::UploadCancel { .. }
+                | Self::ManifestPut { .. }
+                | Self::ManifestDelete { .. }
+        )
+    }
 }
 
 #[cfg(test)]

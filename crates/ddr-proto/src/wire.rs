@@ -8,13 +8,14 @@
 mod compare;
 mod contact;
 mod entry;
+mod mirror;
 mod preheat;
 mod record;
 mod replica;
 mod signer;
 mod swarm;
 
-use ddr_oci::{RepositoryName, Tag};
+use ddr_oci::{RepositoryName, Tag, UpstreamHost};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ pub use self::contact::{Contact, MAX_ADDRS, MAX_ZONE_BYTES};
 pub use self::entry::{
     ContentKind, Fact, FactRecord, MAX_MEMBER_BYTES, MAX_VALUE_BYTES, Member, SetEntry, SetName,
 };
+pub use self::mirror::{ResolveAnswer, UpstreamFailure};
 pub use self::preheat::{MAX_PREHEAT_ERROR_BYTES, PreheatOrder, PreheatStage, PreheatState};
 pub(crate) use self::record::Terms;
 pub use self::record::{NameRecord, ProviderRecord, RecordError};
@@ -51,6 +53,8 @@ pub const MAX_ENTRIES_PER_PAGE: usize = 200;
 pub const MAX_PAGE_BYTES: usize = 60 * 1024;
 /// Most records of one name in one answer, and that one node keeps of it.
 pub const MAX_HISTORY: usize = 16;
+/// Most members in one answer: more than vote on any name.
+pub const MAX_MEMBERS_TOLD: usize = 64;
 /// Most serials of revoked tokens in one message.
 pub const MAX_REVOKED: usize = 1024;
 
@@ -156,6 +160,23 @@ pub enum Request {
         /// The key of repository and tag.
         key: Key,
     },
+    /// What does the registry say that the repository belongs to? Answer: `Resolved`.
+    Resolve {
+        /// A repository of another registry, by its name here.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+    },
+    /// This registry said that it is asked too often. Answer: `Pong`.
+    Paused {
+        /// The registry.
+        host: UpstreamHost,
+        /// It is not to be asked for so many seconds.
+        for_s: u32,
+    },
+    /// Whom do you count as members? Asked by a node that joins, so that it counts those, too, that it cannot
+    /// reach now. Answer: `Members`.
+    Members,
 }
 
 /// A request with who asks; the sender must be the node that the connection proved.
@@ -262,6 +283,22 @@ pub enum Response {
         /// At most [`MAX_HISTORY`], newest first.
         records: Vec<NameRecord>,
     },
+    /// What a registry says of a tag.
+    Resolved(ResolveAnswer),
+    /// Nodes that were alive lately, this one and the asking one left out.
+    Members {
+        /// At most [`MAX_MEMBERS_TOLD`], those closest to the asking node.
+        members: Vec<MemberSeen>,
+    },
+}
+
+/// A node that was alive lately.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct MemberSeen {
+    /// Who.
+    pub contact: Contact,
+    /// So many seconds ago.
+    pub ago_s: u32,
 }
 
 /// A record of a key with plenty of holders.
@@ -353,7 +390,10 @@ impl RequestEnvelope {
             | Request::Gone { .. }
             | Request::PrepareName { .. }
             | Request::AcceptName { .. }
-            | Request::GetHistory { .. } => Ok(()),
+            | Request::GetHistory { .. }
+            | Request::Resolve { .. }
+            | Request::Paused { .. }
+            | Request::Members => Ok(()),
         }
     }
 }
@@ -396,6 +436,10 @@ impl Response {
             Self::Keeping(answer) => return answer.check_limits(),
             Self::History { records } => return at_most(records.len(), MAX_HISTORY, "MAX_HISTORY"),
             Self::EntryStored { newest: Some(newest), .. } => return newest.check_limits(),
+            Self::Members { members } => {
+                at_most(members.len(), MAX_MEMBERS_TOLD, "MAX_MEMBERS_TOLD")?;
+                return members.iter().try_for_each(|member| member.contact.check_limits());
+            }
             _ => return Ok(()),
         };
         at_most(records.len(), MAX_RECORDS_PER_ANSWER, "MAX_RECORDS_PER_ANSWER")?;

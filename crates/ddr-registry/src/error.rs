@@ -121,6 +121,26 @@ impl ApiError {
         Self::oci(StatusCode::MISDIRECTED_REQUEST, ErrorCode::Denied, message)
     }
 
+    /// `ns` names no registry that could be mirrored.
+    pub(crate) fn namespace_invalid() -> Self {
+        let message = "ns names no registry: want a host in lower case with a dot in it, and :PORT \
+                       if it has one";
+        Self::oci(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message)
+    }
+
+    /// Nobody pushes here in the name of another registry.
+    pub(crate) fn not_ours(name: &RepositoryName) -> Self {
+        let message = "a name whose first part has a dot belongs to the registry of that name: push there, \
+                       or under another name";
+        Self::oci(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+            .detail(json!({ "name": name.as_str() }))
+    }
+
+    /// Whether it says that there is no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     pub(crate) fn name_unknown(name: &RepositoryName) -> Self {
         Self::oci(StatusCode::NOT_FOUND, ErrorCode::NameUnknown, "repository not known")
             .detail(json!({ "name": name.as_str() }))
@@ -219,6 +239,9 @@ impl From<ReadError> for ApiError {
         match error {
             ReadError::Unavailable(message) => Self::unavailable(message),
             ReadError::Busy(_) => Self::too_many(error.to_string()),
+            ReadError::Denied(message) => {
+                Self::oci(StatusCode::FORBIDDEN, ErrorCode::Denied, message)
+            }
             ReadError::Store(_) => Self::internal(&error),
         }
     }
@@ -311,6 +334,7 @@ mod tests {
         let path = || "/secret/path".to_owned();
         expect(ReadError::Unavailable("2 of 5 answered".into()), 503, "UNAVAILABLE");
         expect(ReadError::Busy("downloads"), 429, "TOOMANYREQUESTS");
+        expect(ReadError::Denied("docker.io: refuses".into()), 403, "DENIED");
         expect(ReadError::Store(path()), 500, "UNKNOWN");
         expect(DeleteError::Unavailable("2 of 5 answered".into()), 503, "UNAVAILABLE");
         expect(DeleteError::Store(path()), 500, "UNKNOWN");

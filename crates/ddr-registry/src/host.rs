@@ -35,6 +35,17 @@ pub(crate) fn check(head: &Parts, known: &[String]) -> Result<(), ApiError> {
     head.uri.authority().map_or(Ok(()), |authority| check_one(authority, known))
 }
 
+/// Whether `authority` is this machine itself by its loopback, or one of `known`.
+pub(crate) fn is_loopback_or(authority: &Authority, known: &[String]) -> bool {
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let address: Option<std::net::IpAddr> = host.parse().ok();
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    address.is_some_and(|address| address.to_canonical().is_loopback())
+        || name == "localhost"
+        || name.ends_with(".localhost")
+        || known.contains(&name)
+}
+
 fn check_one(authority: &Authority, known: &[String]) -> Result<(), ApiError> {
     let host = authority.host();
     let port = authority.as_str().strip_prefix(host).map(|port| port.trim_start_matches(':'));

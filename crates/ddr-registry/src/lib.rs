@@ -23,6 +23,7 @@ pub mod limits;
 mod manifests;
 mod metrics;
 mod multipart;
+mod naming;
 mod page;
 mod referrers;
 mod respond;

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use ddr_oci::UpstreamHost;
+
 /// Connections served at the same time, where the system has descriptors for them. At rest each
 /// costs the memory of one small task and its socket.
 pub const MAX_CONNECTIONS: usize = 200_000;
@@ -104,6 +106,8 @@ pub struct Limits {
     /// Names, in lower case, by which clients may call this registry, beside addresses,
     /// `localhost` and names that nobody else can own; default none.
     pub hosts: Vec<String>,
+    /// The registry that is asked for what nobody pushed under a name without one.
+    pub bare: Option<UpstreamHost>,
 }
 
 impl Default for Limits {
@@ -122,6 +126,7 @@ impl Default for Limits {
             drain_timeout: Duration::from_secs(15),
             page: MAX_PAGE,
             hosts: Vec::new(),
+            bare: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use ddr_oci::route::{self, Request};
 use futures_util::future::{BoxFuture, ready};
 use http::Method;
 use http::header::{EXPECT, HeaderMap, HeaderName, ORIGIN, RANGE};
+use http::request::Parts;
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 
@@ -19,9 +20,10 @@ use crate::connection::Activity;
 use crate::error::ApiError;
 use crate::lane::Lane;
 use crate::limits::MAX_HEADER_BYTES;
+use crate::naming::Namespace;
 use crate::respond::{self, Reply};
 use crate::server::Shared;
-use crate::{blobs, catalog, host, manifests, metrics, referrers, tags, uploads};
+use crate::{blobs, catalog, host, manifests, metrics, naming, referrers, tags, uploads};
 
 /// Bytes of the request target that are written to the log.
 const MAX_LOGGED_TARGET: usize = 512;
@@ -96,7 +98,7 @@ async fn route(
     } else if let Err(error) = host::check(&head, &client.shared.limits.hosts) {
         Err(error)
     } else {
-        route::parse(head.method.as_str(), head.uri.path(), head.uri.query()).map_err(Into::into)
+        understand(&head, &client.shared.limits.hosts)
     };
     let call = Call {
         shared: client.shared,
@@ -106,7 +108,13 @@ async fn route(
         lane: client.lane,
     };
     match parsed {
-        Ok(request) => (label(&request), perform(call, request).await),
+        Ok((request, namespace)) => {
+            let mut result = perform(call, &request).await;
+            if let Ok(reply) = &mut result {
+                namespace.mark(reply);
+            }
+            (label(&request), result)
+        }
         Err(error) => {
             let mut call = call;
             call.body.discard().await;
@@ -115,14 +123,24 @@ async fn route(
     }
 }
 
+/// What is asked, of which repository.
+fn understand(head: &Parts, hosts: &[String]) -> Result<(Request, Namespace), ApiError> {
+    let query = head.uri.query();
+    let mut request = route::parse(head.method.as_str(), head.uri.path(), query)?;
+    let namespace = Namespace::read(query, hosts)?;
+    namespace.place(&mut request)?;
+    Ok((request, namespace))
+}
+
 /// Does what is asked. What changes something runs on a task of its own, which outlives the
 /// connection: it is done or it fails, whatever becomes of the client.
-async fn perform(mut call: Call, request: Request) -> Result<Reply, ApiError> {
-    if !changes(&request) {
-        let result = read(&mut call, &request).await;
+async fn perform(mut call: Call, request: &Request) -> Result<Reply, ApiError> {
+    if !request.changes() {
+        let result = read(&mut call, request).await;
         call.body.discard().await;
         return result;
     }
+    let request = request.clone();
     let work = async move {
         let result = dispatch(&mut call, &request).await;
         // A client that is still sending would see a reset in place of the answer.
@@ -138,12 +156,25 @@ async fn perform(mut call: Call, request: Request) -> Result<Reply, ApiError> {
 /// and keeps it to its last byte.
 async fn read(call: &mut Call, request: &Request) -> Result<Reply, ApiError> {
     if !matches!(request, Request::Blob { .. }) || call.method == Method::HEAD {
-        return dispatch(call, request).await;
+        return find(call, request).await;
     }
     let place = call.shared.streams.place().await?;
-    let mut reply = dispatch(call, request).await?;
+    let mut reply = find(call, request).await?;
     reply.body_mut().hold(place);
     Ok(reply)
+}
+
+/// Looks for what is asked; under a bare name that nobody pushed also at the registry that is set for those.
+async fn find(call: &mut Call, request: &Request) -> Result<Reply, ApiError> {
+    let found = dispatch(call, request).await;
+    let shared = Arc::clone(&call.shared);
+    let Some(bare) = &shared.limits.bare else { return found };
+    match naming::at_bare(request, bare) {
+        Some(there) if found.as_ref().is_err_and(ApiError::is_not_found) => {
+            dispatch(call, &there).await
+        }
+        _ => found,
+    }
 }
 
 /// Each kind of request is a future of its own on the heap: a ping does not pay for an upload's
@@ -179,19 +210,6 @@ fn dispatch<'a>(
             Box::pin(referrers::list(call, name, digest, asked))
         }
     }
-}
-
-const fn changes(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::BlobDelete { .. }
-            | Request::UploadStart { .. }
-            | Request::UploadPatch { .. }
-            | Request::UploadPut { .. }
-            | Request::UploadCancel { .. }
-            | Request::ManifestPut { .. }
-            | Request::ManifestDelete { .. }
-    )
 }
 
 const fn label(request: &Request) -> &'static str {

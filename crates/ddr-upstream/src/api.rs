@@ -21,7 +21,7 @@ pub struct Found {
 pub struct Manifest {
     /// Of the bytes.
     pub digest: Digest,
-    /// As the registry sent it.
+    /// As the registry sent it, without parameters.
     pub media_type: String,
     /// At most [`ddr_oci::MAX_MANIFEST_BYTES`].
     pub bytes: Bytes,

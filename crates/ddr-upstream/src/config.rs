@@ -15,7 +15,8 @@ pub struct Settings {
     /// Who this node is there.
     pub credentials: Credentials,
     /// Further hosts that belong to it, `auth.example.org` or `*.cdn.example.org`: tokens may be asked for
-    /// there with the credentials. The endpoint's own host always is one.
+    /// there with the credentials. The endpoint's own host always is one, and so are those of
+    /// [`crate::well_known`] at its endpoint.
     pub hosts: Vec<String>,
     /// Its content may lie anywhere on the public internet: redirects of blobs are followed to any host over
     /// HTTPS, without credentials. Else to its own hosts only.
@@ -26,8 +27,27 @@ pub struct Settings {
     /// PEM files of certificate authorities that are trusted beside those of the system.
     pub ca_files: Vec<PathBuf>,
     /// Proxy for all that is sent: `http://proxy.example:3128`. `None`: as `HTTPS_PROXY`, `HTTP_PROXY` and
-    /// `NO_PROXY` say.
+    /// `NO_PROXY` say, but none for an endpoint on loopback. A proxy resolves names itself: then only
+    /// addresses that stand in URLs are checked here.
     pub proxy: Option<String>,
+}
+
+impl Settings {
+    /// A registry as everybody reaches it: over HTTPS, at a public address, as nobody.
+    #[must_use]
+    pub fn named(host: UpstreamHost) -> Self {
+        let (endpoint, hosts) = crate::known::well_known(&host);
+        Self {
+            host,
+            endpoint,
+            credentials: Credentials::Anonymous,
+            hosts,
+            follow_public: true,
+            private: false,
+            ca_files: Vec::new(),
+            proxy: None,
+        }
+    }
 }
 
 /// Who this node is at a registry. `Debug` shows no secret.

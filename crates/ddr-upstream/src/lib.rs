@@ -8,8 +8,24 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod api;
+mod auth;
+mod challenge;
+mod client;
 mod config;
+mod credentials;
+mod exchange;
+mod hosts;
+mod known;
+mod pause;
+mod resolver;
+mod token;
+mod upstream;
+mod wire;
 
 pub use api::{BlobBody, Found, Manifest, UpstreamError};
 pub use config::{Credentials, Settings, SettingsError};
+pub use known::well_known;
+pub use pause::MAX_PAUSE;
+pub use upstream::Upstream;

@@ -56,24 +56,13 @@ pub(super) async fn answer(
             }
             upload::upload(server, peer, repository, request).await
         }
-        (
-            Standing::Member,
-            Some(Target::Content { kind, digest, repository, any_piece, background }),
-        ) => {
+        (Standing::Member, Some(Target::Content(asked))) => {
             let head_only = request.method() == Method::HEAD;
             if !head_only && request.method() != Method::GET {
                 return plain(StatusCode::METHOD_NOT_ALLOWED, "content is read with GET or HEAD");
             }
-            let range = wanted_range(request.headers()).filter(|_| !any_piece);
-            let wanted = ContentRequest {
-                kind,
-                digest,
-                repository,
-                range,
-                any_piece,
-                background,
-                head_only,
-            };
+            let range = wanted_range(request.headers()).filter(|_| !asked.any_piece);
+            let wanted = ContentRequest { range, head_only, ..asked };
             content(server.service.content(peer, wanted.clone()).await, &wanted)
         }
         (Standing::Member, Some(Target::Message | Target::Swarm(_))) => {

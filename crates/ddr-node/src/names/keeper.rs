@@ -72,6 +72,8 @@ pub(crate) struct Keeper {
     /// When the node first met another, as milliseconds since its start. [`u64::MAX`]: not yet.
     met_ms: AtomicU64,
     /// True when there are others to join: addresses were given or are known from earlier.
+    /// Whether others have said whom they count.
+    knows_members: AtomicBool,
     joins: bool,
 }
 
@@ -100,6 +102,7 @@ impl Keeper {
             doubted: AtomicU64::new(0),
             is_new: AtomicBool::new(joins),
             met_ms: AtomicU64::new(u64::MAX),
+            knows_members: AtomicBool::new(false),
             joins,
         })
     }
@@ -112,6 +115,19 @@ impl Keeper {
     /// True when the node is to join others and has met none of them.
     pub(crate) fn is_stranded(&self, members: usize) -> bool {
         self.joins && members == 0 && self.clock.uptime_ms() < STRANDED_MS
+    }
+
+    /// True while the node is to join others and has not heard whom they count: it may know less than half of
+    /// them, and take that for all.
+    pub(crate) fn is_ignorant(&self) -> bool {
+        self.joins
+            && !self.knows_members.load(Ordering::SeqCst)
+            && self.clock.uptime_ms() < STRANDED_MS
+    }
+
+    /// The node has heard whom others count.
+    pub(crate) fn learnt_members(&self) {
+        self.knows_members.store(true, Ordering::SeqCst);
     }
 
     /// What the node is worth as a witness, to be said once, before it answers anybody.

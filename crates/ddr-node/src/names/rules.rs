@@ -3,7 +3,7 @@
 //! These are rules of the node that a client talks to: whoever wants them to hold in the whole swarm
 //! gives them to every node.
 
-use ddr_oci::{RepositoryName, Tag, TagPattern};
+use ddr_oci::{Mirrored, RepositoryName, Tag, TagPattern};
 
 /// What a read by tag does when no majority of the nodes that keep the tag answers.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -26,7 +26,9 @@ pub struct TagRules {
 }
 
 impl TagRules {
+    /// What belongs to another registry moves as it moves there.
     pub(crate) fn is_immutable(&self, repository: &RepositoryName, tag: &Tag) -> bool {
-        self.immutable.iter().any(|pattern| pattern.matches(repository, tag))
+        !Mirrored::is_reserved(repository)
+            && self.immutable.iter().any(|pattern| pattern.matches(repository, tag))
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use ddr_net::{Carrier, Identity, Swarm};
 use ddr_store::Store;
 
-use crate::TagRules;
 use crate::copies::CopySettings;
 use crate::upkeep::UpkeepSettings;
+use crate::{MirrorSettings, TagRules};
 
 /// Largest blob that is fetched from a peer unless configured otherwise: 1 TiB.
 pub const MAX_BLOB_BYTES: u64 = 1 << 40;
@@ -66,6 +66,8 @@ pub struct Limits {
     pub bandwidth: Bandwidth,
     /// Copies of what is pushed.
     pub copies: CopySettings,
+    /// Other registries whose content is given as if it were here.
+    pub mirror: MirrorSettings,
 }
 
 impl Default for Limits {
@@ -79,6 +81,7 @@ impl Default for Limits {
             buffer_bytes: crate::budget::BUFFER_BYTES,
             bandwidth: Bandwidth::default(),
             copies: CopySettings::default(),
+            mirror: MirrorSettings::default(),
         }
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use ddr_net::{Carrier, Client, ClientLimits, ServeLimits, serve};
 use ddr_proto::id::NodeId;
 use ddr_proto::kad::{Kad, KadConfig, MAX_BOOTSTRAP};
-use ddr_proto::wire::{Contact, MAX_ADDRS, MAX_ZONE_BYTES, ProviderRecord, Request, Signer};
+use ddr_proto::wire::{
+    Contact, MAX_ADDRS, MAX_ZONE_BYTES, MemberSeen, ProviderRecord, Request, Response, Signer,
+};
 use ddr_store::Store;
-use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -24,30 +25,31 @@ use crate::clock::Clock;
 use crate::copies::Copies;
 use crate::deleted::Deleted;
 use crate::forget::Forget;
+use crate::mirror::Mirror;
 use crate::names::{self, Keeper, Names, Parts, doubt, settle};
-use crate::overlay::{self, OverlayHandle};
+use crate::overlay;
 use crate::peers::Peers;
 use crate::preheat::{self, Preheat};
 use crate::pull::{Locator, Pull, Shared};
 use crate::push::Push;
-use crate::seed::{MAX_SERVING, Seed};
+use crate::seed::{MAX_SERVING, Relays, Seed};
 use crate::swarm;
 use crate::throttle::Throttles;
 use crate::tokens::Tokens;
 use crate::upkeep::Upkeep;
-use crate::{StartError, blocking};
+use crate::{StartError, blocking, spread};
 
 /// How often peers are saved, abandoned uploads ended and revoked tokens told on.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(60);
 /// The first time after the start; doubles up to [`HOUSEKEEPING_EVERY`]. A node that is killed soon
 /// after it met others must know them when it comes back, or it would be a swarm of its own.
 const HOUSEKEEPING_FIRST: Duration = Duration::from_secs(1);
-/// Messages to many nodes: so many at once.
-const MAX_SPREAD_AT_ONCE: usize = 16;
-/// Messages to many nodes: so many nodes.
-const MAX_SPREAD: usize = 256;
-/// How long each of them may take.
-const SPREAD_TIMEOUT: Duration = Duration::from_secs(1);
+/// Nodes that a node which joins asks for the members.
+const MAX_ASKED_FOR_MEMBERS: usize = 8;
+/// How long each of them is waited for.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to wait before they are asked again, where none has answered.
+const MEMBERS_AGAIN: Duration = Duration::from_millis(200);
 /// How long leaving may take in all.
 const LEAVE_LIMIT: Duration = Duration::from_secs(8);
 /// How long the record of having left is kept by others: they need it only to hear it.
@@ -199,6 +201,12 @@ fn shared(
         own,
         throttles,
         buffers,
+        mirror: Mirror::new(
+            limits.mirror.clone(),
+            parts.overlay.clone(),
+            parts.caller.clone(),
+            Arc::clone(&parts.peers),
+        ),
         limits: limits.clone(),
         stopped,
     }))
@@ -223,6 +231,8 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
         orders: inner.preheat.orders(),
         copies: Arc::clone(&inner.copies),
         push: Arc::clone(&inner.push),
+        names: Arc::clone(&inner.names),
+        relays: Relays::default(),
     });
     let (announcer, store) = (inner.shared.announcer.clone(), inner.shared.store.clone());
     let joining = join(Arc::clone(&parts), joins, Arc::clone(&inner.joined));
@@ -256,7 +266,7 @@ pub(super) async fn shutdown(inner: &Inner) {
     inner.copies.leave().await;
     inner.stop.send_replace(true);
     let leave = async {
-        let contacts = alive(&inner.overlay).await;
+        let contacts = spread::alive(&inner.overlay).await;
         inner.bootstrap.save(&contacts).await;
         inner.bootstrap.sources.discovery.close().await;
         inner.names.hand_over().await;
@@ -276,7 +286,7 @@ pub(super) async fn shutdown(inner: &Inner) {
 pub(super) async fn spread_revocations(inner: &Inner) {
     let caller = inner.names.caller();
     let request = Request::Revoked { serials: inner.tokens.revoked() };
-    spread(alive(&inner.overlay).await, caller, &request).await;
+    spread::to_all(&inner.overlay, caller, &request).await;
 }
 
 /// Tells every known node that one is gone for good, this one first.
@@ -284,9 +294,9 @@ pub(super) async fn spread_loss(inner: &Inner, node: NodeId) {
     inner.overlay.gone(node).await;
     inner.peers.left(&node);
     inner.copies.gone(&node);
-    let mut others = alive(&inner.overlay).await;
+    let mut others = spread::alive(&inner.overlay).await;
     others.retain(|contact| contact.id != node);
-    spread(others, inner.names.caller(), &Request::Gone { node }).await;
+    spread::to(others, inner.names.caller(), &Request::Gone { node }).await;
 }
 
 /// Sums over the local index.
@@ -363,10 +373,40 @@ async fn join(parts: Arc<Parts>, joins: bool, tell: Arc<watch::Sender<bool>>) {
         parts.keeper.met_another();
         let near = parts.overlay.closest(parts.caller.own().id.to_key()).await.unwrap_or_default();
         near.iter().for_each(|contact| parts.peers.alive(contact));
+        learn_members(&parts).await;
         save_members(&parts.peers, &parts.store).await;
         tracing::info!(nodes = near.len(), "joined");
     }
     tell.send_replace(true);
+}
+
+/// Hears from others whom they count as members, until one has answered: some may be out of reach now.
+async fn learn_members(parts: &Parts) {
+    loop {
+        let asked: Vec<_> =
+            spread::alive(&parts.overlay)
+                .await
+                .into_iter()
+                .take(MAX_ASKED_FOR_MEMBERS)
+                .map(|peer| async move {
+                    parts.caller.call(&peer, Request::Members, MEMBERS_TIMEOUT).await
+                })
+                .collect();
+        let mut heard = false;
+        for answer in futures_util::future::join_all(asked).await {
+            let Some(Response::Members { members }) = answer else { continue };
+            heard = true;
+            let now_ms = parts.clock.now_ms();
+            for MemberSeen { contact, ago_s } in members {
+                let seen_ms = now_ms.saturating_sub(u64::from(ago_s) * 1000);
+                parts.peers.told_of(contact, seen_ms);
+            }
+        }
+        if heard {
+            return parts.keeper.learnt_members();
+        }
+        tokio::time::sleep(MEMBERS_AGAIN).await;
+    }
 }
 
 /// Writes down who is known as soon as somebody new was met: a node that is killed and comes back
@@ -406,8 +446,8 @@ async fn housekeeping(parts: Arc<Parts>, bootstrap: Arc<Bootstrap>, tokens: Arc<
         }
         let serials = tokens.revoked();
         if !serials.is_empty() {
-            let contacts = alive(&parts.overlay).await;
-            spread(contacts, &parts.caller, &Request::Revoked { serials }).await;
+            let request = Request::Revoked { serials };
+            spread::to_all(&parts.overlay, &parts.caller, &request).await;
         }
     }
 }
@@ -429,19 +469,5 @@ async fn say_goodbye(inner: &Inner, contacts: Vec<Contact>) {
     let own = caller.own();
     let key = own.id.to_key();
     let record = ProviderRecord::sign_withdrawn(signer, own, key, now_ms, now_ms + GOODBYE_MS);
-    spread(contacts, caller, &Request::PutProviders { records: vec![record] }).await;
-}
-
-/// Nodes that are known alive, at most [`MAX_SPREAD`].
-async fn alive(overlay: &OverlayHandle) -> Vec<Contact> {
-    let contacts = overlay.view().await.contacts.into_iter();
-    contacts.filter(|peer| peer.alive).map(|peer| peer.contact).take(MAX_SPREAD).collect()
-}
-
-/// Sends `request` to `contacts`; answers do not matter.
-async fn spread(contacts: Vec<Contact>, caller: &Caller, request: &Request) {
-    let sends = contacts.into_iter().map(|contact| async move {
-        caller.call(&contact, request.clone(), SPREAD_TIMEOUT).await;
-    });
-    stream::iter(sends).for_each_concurrent(MAX_SPREAD_AT_ONCE, |send| send).await;
+    spread::to(contacts, caller, &Request::PutProviders { records: vec![record] }).await;
 }

@@ -10,17 +10,17 @@ use ddr_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Reference, RepositoryName};
 use ddr_proto::wire::{Contact, ContentKind};
 
 use super::around::{self, Answer, Outcome};
-use super::{ManifestAnswer, Pull, Shared};
+use super::{ManifestAnswer, Pull, Reach, Shared, cold};
 use crate::names::Names;
-use crate::{ManifestContent, ReadError, blocking, entry};
+use crate::{ManifestContent, ReadError, blocking, entry, mirror};
 
 /// A manifest as a peer gave it, with the right bytes.
-type Given = (ManifestContent, Box<Manifest>);
+pub(super) type Given = (ManifestContent, Box<Manifest>);
 
 /// See [`crate::Node::manifest`].
 pub(crate) async fn by_reference(
-    names: &Names,
-    pull: &Pull,
+    names: &Arc<Names>,
+    pull: &Arc<Pull>,
     repository: &RepositoryName,
     reference: &Reference,
 ) -> ManifestAnswer {
@@ -28,7 +28,10 @@ pub(crate) async fn by_reference(
         Reference::Digest(digest) => return pull.manifest(repository, digest).await,
         Reference::Tag(tag) => tag,
     };
-    let named = names.read(repository, tag).await?;
+    let named = match mirror::resolve(names, pull, repository, tag).await {
+        Some(mirrored) => mirrored?,
+        None => names.read(repository, tag).await?,
+    };
     let Some(digest) = named.digest else { return Ok(None) };
     match pull.manifest(repository, &digest).await? {
         Some(manifest) if named.is_stale => {
@@ -52,7 +55,11 @@ pub(super) async fn fetch(
     shared: Arc<Shared>,
     repository: RepositoryName,
     digest: Digest,
+    reach: Reach,
 ) -> ManifestAnswer {
+    if reach == Reach::Upstream {
+        return cold::manifest(&shared, &repository, &digest, reach).await;
+    }
     let mut sources = shared.sources(&digest);
     let question = |peer| {
         let (shared, repository) = (&shared, &repository);
@@ -60,15 +67,29 @@ pub(super) async fn fetch(
     };
     match around::ask(&mut sources, question).await {
         Outcome { given: Some(((content, manifest), _)), .. } => {
-            if let Err(error) = keep(&shared, &repository, content.clone(), &manifest).await {
-                tracing::warn!(%repository, %digest, %error, "a pulled manifest is not stored");
-            }
+            keep_or_log(&shared, &repository, &content, &manifest).await;
             Ok(Some(content))
         }
-        Outcome { any_failed: true, .. } => {
-            Err(ReadError::Unavailable("every node that holds the manifest failed".into()))
+        Outcome { any_failed, .. } => {
+            let cold = cold::manifest(&shared, &repository, &digest, reach).await?;
+            if cold.is_none() && any_failed {
+                let why = "every node that holds the manifest failed";
+                return Err(ReadError::Unavailable(why.into()));
+            }
+            Ok(cold)
         }
-        Outcome { .. } => Ok(None),
+    }
+}
+
+/// Stores a manifest that came; the answer is known, so a full disk must not withhold it.
+pub(super) async fn keep_or_log(
+    shared: &Arc<Shared>,
+    repository: &RepositoryName,
+    content: &ManifestContent,
+    manifest: &Manifest,
+) {
+    if let Err(error) = keep(shared, repository, content.clone(), manifest).await {
+        tracing::warn!(%repository, digest = %content.digest, %error, "a pulled manifest is not stored");
     }
 }
 
@@ -89,7 +110,7 @@ async fn ask(
     Answer::Failed
 }
 
-async fn check(
+pub(super) async fn check(
     shared: &Shared,
     repository: &RepositoryName,
     digest: &Digest,

@@ -10,7 +10,7 @@ use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::wire::Contact;
 
 use super::around::{self, Answer, Outcome};
-use super::{Shared, SizeAnswer};
+use super::{Shared, SizeAnswer, cold};
 use crate::ReadError;
 
 /// The size as the first holder tells it that has the blob in `repository`.
@@ -28,7 +28,7 @@ pub(super) async fn size(
         Outcome { any_failed: true, .. } => {
             Err(ReadError::Unavailable("nodes that hold the blob did not answer".into()))
         }
-        Outcome { .. } => Ok(None),
+        Outcome { .. } => cold::size(shared, &repository, &digest).await,
     }
 }
 

@@ -4,7 +4,7 @@ use ddr_oci::{Digest, RepositoryName};
 
 use super::places::Purpose;
 use super::progress::Phase;
-use super::{FETCH_FAILED, MAX_ROUNDS, Place, Pull};
+use super::{FETCH_FAILED, MAX_ROUNDS, Place, Pull, Reach};
 use crate::ReadError;
 
 impl Pull {
@@ -18,7 +18,7 @@ impl Pull {
             if self.is_here(digest).await? {
                 return Ok(true);
             }
-            match self.place(repository, digest).await? {
+            match self.place(repository, digest, Reach::Swarm).await? {
                 Place::Nowhere => return Ok(false),
                 Place::LookAgain => {}
                 Place::Arriving(slot) => {

@@ -267,7 +267,9 @@ impl From<TagWriteError> for PutManifestError {
 fn unavailable(error: ReadError) -> PutManifestError {
     match error {
         ReadError::Unavailable(why) => PutManifestError::Unavailable(why),
-        ReadError::Busy(_) => PutManifestError::Unavailable(error.to_string()),
+        ReadError::Busy(_) | ReadError::Denied(_) => {
+            PutManifestError::Unavailable(error.to_string())
+        }
         ReadError::Store(why) => PutManifestError::Store(why),
     }
 }

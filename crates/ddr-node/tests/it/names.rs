@@ -192,6 +192,38 @@ async fn the_halves_of_four_nodes_do_not_contradict_each_other() {
     .await;
 }
 
+/// A node that joins one side of a cut knows only that side. It hears from it who else counts; else it would
+/// take the smaller side for the swarm, and read what was before.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_while_the_swarm_is_cut_counts_those_beyond_the_cut() {
+    let bed = Bed::new();
+    let nodes = bed.swarm(5).await;
+    let name = repository("cut");
+    let old = push_image(&nodes[0].1, &name, "v1", (1, 1000)).await;
+    let new = push_image(&nodes[4].1, &name, "other", (2, 1000)).await;
+    let by_digest = ddr_oci::Reference::Digest(new.manifest);
+    let bytes = nodes[4].1.manifest(&name, &by_digest).await.expect("read").expect("here").bytes;
+    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|number: usize| nodes[number].0.addr);
+    let late = bed.machine(77);
+    bed.network.partition(&[&[a, b, late.addr], &[c, d, e]]);
+    eventually("the larger side goes on", async || {
+        let v1 = by_tag("v1");
+        let put = nodes[4].1.put_manifest(&name, &v1, &[], None, bytes.clone());
+        within(put).await.is_ok()
+    })
+    .await;
+    let node = bed.start_alone(&late, &[&nodes[0].0]).await;
+    within(node.wait_ready()).await;
+    let read = within(node.manifest(&name, &by_tag("v1"))).await;
+    assert!(matches!(read, Err(ReadError::Unavailable(_))), "{read:?}, not {}", old.manifest);
+    bed.network.heal();
+    eventually("the new one is read", async || {
+        let read = within(node.manifest(&name, &by_tag("v1"))).await;
+        read.ok().flatten().is_some_and(|manifest| manifest.digest == new.manifest)
+    })
+    .await;
+}
+
 /// A record that no other voter took is not kept by its writer either: else it would be the newest to
 /// every reader, also where no other node may take it, as for a stamp of the future.
 #[tokio::test(flavor = "multi_thread")]

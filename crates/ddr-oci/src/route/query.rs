@@ -10,7 +10,7 @@ use super::{
     MAX_ARTIFACT_TYPE_BYTES, MAX_LAST_BYTES, MAX_QUERY_PARAMETERS, MAX_TAG_PARAMETERS, RouteError,
 };
 use crate::digest::{Algorithm, Digest};
-use crate::reference::{RepositoryName, Tag};
+use crate::reference::{MAX_HOST_BYTES, RepositoryName, Tag};
 
 /// A query as sent; keys and values are decoded when they are asked for.
 pub(super) struct Query<'a>(&'a str);
@@ -71,6 +71,15 @@ impl<'a> Query<'a> {
     pub(super) fn artifact_type(&self) -> Result<Option<String>, RouteError> {
         let value = self.one("artifactType")?.filter(|value| !value.is_empty());
         if value.as_ref().is_some_and(|value| value.len() > MAX_ARTIFACT_TYPE_BYTES) {
+            return Err(RouteError::QueryInvalid);
+        }
+        Ok(value.map(Cow::into_owned))
+    }
+
+    /// `ns`; an empty one is absent.
+    pub(super) fn namespace(&self) -> Result<Option<String>, RouteError> {
+        let value = self.one("ns")?.filter(|value| !value.is_empty());
+        if value.as_ref().is_some_and(|value| value.len() > MAX_HOST_BYTES) {
             return Err(RouteError::QueryInvalid);
         }
         Ok(value.map(Cow::into_owned))

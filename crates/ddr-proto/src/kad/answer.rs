@@ -65,6 +65,9 @@ impl Kad {
             | Request::PrepareName { .. }
             | Request::AcceptName { .. }
             | Request::GetHistory { .. }
+            | Request::Resolve { .. }
+            | Request::Paused { .. }
+            | Request::Members
             | Request::GetSet { .. }
             | Request::PutEntry { .. }
             | Request::Revoked { .. }

@@ -6,11 +6,12 @@ use ddr_oci::platform::MAX_PLATFORM_BYTES;
 use ddr_oci::{Algorithm, Digest};
 use ddr_proto::wire::{
     CELLS, Contact, ContentKind, Fact, FactRecord, KeepAnswer, Keeping, KeyRange, MAX_ADDRS,
-    MAX_ENTRIES_PER_PAGE, MAX_HISTORY, MAX_MARKS, MAX_MEMBER_BYTES, MAX_MESSAGE_BYTES, MAX_NODES,
-    MAX_PAGE_BYTES, MAX_PREHEAT_ERROR_BYTES, MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT,
-    MAX_REPLICA_HOLDERS, MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES, Mark, Member, NameRecord,
-    NotSoon, PlacedPart, Placement, PreheatOrder, PreheatStage, PreheatState, ProviderRecord,
-    RecordError, RefuseReason, Request, RequestEnvelope, Response, SetEntry, WireError,
+    MAX_ENTRIES_PER_PAGE, MAX_HISTORY, MAX_MARKS, MAX_MEMBER_BYTES, MAX_MEMBERS_TOLD,
+    MAX_MESSAGE_BYTES, MAX_NODES, MAX_PAGE_BYTES, MAX_PREHEAT_ERROR_BYTES, MAX_RECORDS_PER_ANSWER,
+    MAX_RECORDS_PER_PUT, MAX_REPLICA_HOLDERS, MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES, Mark,
+    Member, MemberSeen, NameRecord, NotSoon, PlacedPart, Placement, PreheatOrder, PreheatStage,
+    PreheatState, ProviderRecord, RecordError, RefuseReason, Request, RequestEnvelope,
+    ResolveAnswer, Response, SetEntry, UpstreamFailure, WireError,
 };
 use ddr_proto::{Key, NodeId};
 use proptest::collection::vec;
@@ -157,6 +158,12 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
             let (repository, manifest) = (name.repository, Digest::sha256(&run));
             Request::Preheat(PreheatOrder { run, repository, manifest, platform })
         }),
+        names().prop_map(|name| Request::Resolve { repository: name.repository, tag: name.tag }),
+        Just(Request::Members),
+        any::<u32>().prop_map(|for_s| {
+            let host = "registry.example:5000".parse().expect("a host");
+            Request::Paused { host, for_s }
+        }),
     ];
     (contacts(), any::<[u8; 32]>(), bodies).prop_map(|(sender, puzzle, body)| RequestEnvelope {
         sender,
@@ -212,6 +219,17 @@ fn responses() -> impl Strategy<Value = Response> {
         (option::of(any::<u64>()), option::of(names()), any::<bool>())
             .prop_map(|(outbid_by, record, young)| Response::Promise { outbid_by, record, young }),
         vec(names(), 0..=MAX_HISTORY).prop_map(|records| Response::History { records }),
+        (option::of(any::<[u8; 8]>()), any::<u32>()).prop_map(|(bytes, age_ms)| {
+            let digest = bytes.map(|bytes| Digest::sha256(&bytes));
+            Response::Resolved(ResolveAnswer::Is { digest, age_ms })
+        }),
+        vec((contacts(), any::<u32>()), 0..=MAX_MEMBERS_TOLD).prop_map(|members| {
+            let seen = |(contact, ago_s)| MemberSeen { contact, ago_s };
+            Response::Members { members: members.into_iter().map(seen).collect() }
+        }),
+        any::<u32>().prop_map(|for_s| {
+            Response::Resolved(ResolveAnswer::Failed(UpstreamFailure::Paused { for_s }))
+        }),
     ]
 }
 

@@ -51,6 +51,7 @@ fn failed(error: &PinError) -> Answer {
         PinError::NotHere { .. } | PinError::TooLarge(_) => StatusCode::CONFLICT,
         PinError::Read(ReadError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
         PinError::Read(ReadError::Busy(_)) => StatusCode::TOO_MANY_REQUESTS,
+        PinError::Read(ReadError::Denied(_)) => StatusCode::FORBIDDEN,
         PinError::Read(ReadError::Store(_)) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     answer::error(status, &error.to_string())

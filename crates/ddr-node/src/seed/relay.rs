@@ -1,0 +1,160 @@
+//! Content of mirrored repositories, for nodes that take this one for its warden.
+//!
+//! Decides how many are given a blob while it arrives; more are told who is given it, so that these give it on. What
+//! is not here is brought from the registry only: no node waits for another that waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ddr_net::{ContentReply, ContentRequest, PeerInfo};
+use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::id::NodeId;
+use ddr_proto::wire::{BusyAnswer, Holder, ResolveAnswer};
+use futures_util::StreamExt;
+
+use super::{Seed, paced};
+use crate::mirror;
+use crate::pull::{Purpose, Reach};
+
+/// Nodes that are given one arriving blob at once.
+const MAX_RELAYS: usize = 8;
+
+/// Who is given which blob.
+#[derive(Clone, Default)]
+pub(crate) struct Relays(Arc<Mutex<BTreeMap<Digest, Vec<NodeId>>>>);
+
+/// A place among them, until it is dropped.
+struct Relay {
+    relays: Relays,
+    digest: Digest,
+    node: NodeId,
+}
+
+impl Relays {
+    /// A place for `node`, or who has the places.
+    fn enter(&self, digest: Digest, node: NodeId) -> Result<Relay, Vec<NodeId>> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = places.entry(digest).or_default();
+        if nodes.len() >= MAX_RELAYS {
+            return Err(nodes.clone());
+        }
+        nodes.push(node);
+        Ok(Relay { relays: self.clone(), digest, node })
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let mut places = self.relays.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(nodes) = places.get_mut(&self.digest) else { return };
+        if let Some(place) = nodes.iter().position(|node| *node == self.node) {
+            nodes.swap_remove(place);
+        }
+        if nodes.is_empty() {
+            places.remove(&self.digest);
+        }
+    }
+}
+
+impl Seed {
+    /// What the registry says of a tag.
+    pub(super) async fn resolve(
+        &self,
+        repository: &RepositoryName,
+        tag: &ddr_oci::Tag,
+    ) -> ResolveAnswer {
+        mirror::answer(&self.names, &self.push.pull, repository, tag).await
+    }
+
+    /// Brings a manifest here, if it is not.
+    pub(super) async fn bring_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> bool {
+        if self.push.pull.mirror().source(repository).is_none() {
+            return false;
+        }
+        match self.push.pull.manifest_within(Reach::Upstream, repository, digest).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(%repository, %digest, %error, "nothing to give to a peer");
+                false
+            }
+        }
+    }
+
+    /// Gives a blob while it arrives. A node that does not mirror the registry, or cannot reach it, says that it failed:
+    /// "not found" is the word of the registry.
+    pub(super) async fn give_arriving(
+        &self,
+        from: &PeerInfo,
+        request: ContentRequest,
+        repository: RepositoryName,
+    ) -> ContentReply {
+        let pull = &self.push.pull;
+        if pull.mirror().source(&repository).is_none() {
+            return ContentReply::Failed;
+        }
+        let relay = match self.relays.enter(request.digest, from.node) {
+            Ok(relay) => relay,
+            Err(nodes) => return self.ask_those(&nodes),
+        };
+        let opened =
+            pull.open_blob_within(Reach::Upstream, &repository, &request.digest, Purpose::Read);
+        let blob = match opened.await {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return ContentReply::NotFound,
+            Err(error) => {
+                let digest = &request.digest;
+                tracing::debug!(%repository, %digest, %error, "nothing to give to a peer");
+                return ContentReply::Failed;
+            }
+        };
+        let size = blob.size();
+        let Some(range) = request.resolve(size) else {
+            return ContentReply::Unsatisfiable { size };
+        };
+        self.traffic.served_request();
+        let (traffic, throttles) = (Arc::clone(&self.traffic), Arc::clone(&self.throttles));
+        let body = blob
+            .stream(range.clone())
+            .then(move |chunk| paced(Arc::clone(&throttles), chunk))
+            .inspect(move |chunk| {
+                let _held = &relay;
+                if let Ok(bytes) = chunk {
+                    traffic.served(bytes.len() as u64);
+                }
+            });
+        ContentReply::Found { size, range, media_type: None, body: body.boxed() }
+    }
+
+    fn ask_those(&self, nodes: &[NodeId]) -> ContentReply {
+        let holder = |node: &NodeId| {
+            let contact = self.peers.contact(node)?;
+            Some(Holder { contact, complete: false })
+        };
+        let others: Vec<Holder> = nodes.iter().filter_map(holder).collect();
+        ContentReply::Busy(BusyAnswer { load: MAX_RELAYS as u16, others })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let (relays, digest) = (Relays::default(), Digest::sha256(b"blob"));
+        let node = |byte| NodeId([byte; 32]);
+        let mut taken: Vec<Relay> =
+            (0..8).map(|n| relays.enter(digest, node(n)).ok().unwrap()).collect();
+        let told = relays.enter(digest, node(9)).err().expect("full");
+        assert_eq!(told, (0..8).map(node).collect::<Vec<_>>());
+        assert!(relays.enter(Digest::sha256(b"other"), node(9)).is_ok());
+        taken.pop();
+        assert!(relays.enter(digest, node(9)).is_ok());
+        drop(taken);
+        assert!(relays.0.lock().unwrap().is_empty());
+    }
+}

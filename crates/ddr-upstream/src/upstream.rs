@@ -1,0 +1,140 @@
+//! The questions that a mirrored registry is asked.
+//!
+//! Decides what counts as an answer to each: a manifest fits its digest, a part of a blob begins where it
+//! was asked for. It keeps nothing but connections, tokens and the pause.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ddr_oci::{Digest, RepositoryName, Tag, UpstreamHost};
+use tokio::time::timeout;
+
+use crate::api::{BlobBody, Found, Manifest, UpstreamError};
+use crate::config::{Settings, SettingsError};
+use crate::exchange::Exchange;
+
+mod blobs;
+mod manifests;
+mod tags;
+
+/// Longest wait for what a tag points to: a client waits for it, and other nodes may know.
+const RESOLVE_TIME: Duration = Duration::from_secs(10);
+
+/// One registry. Cheap to clone; clones share connections, tokens and the pause after 429.
+///
+/// While it pauses, every question is answered with [`UpstreamError::RateLimited`] and not sent.
+#[derive(Clone)]
+pub struct Upstream {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    host: UpstreamHost,
+    exchange: Exchange,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("host", &self.shared.host).finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// Checks the settings and reads the files they name. Sends nothing.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if they cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let exchange = Exchange::new(&settings)?;
+        Ok(Self { shared: Arc::new(Shared { host: settings.host, exchange }) })
+    }
+
+    /// As clients name it.
+    #[must_use]
+    pub fn host(&self) -> &UpstreamHost {
+        &self.shared.host
+    }
+
+    /// What `tag` points to; `None`: no such tag or repository. Asks with HEAD first, which costs nothing
+    /// at Docker Hub, and reads the manifest only if that says nothing.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says; at the latest after 10 s.
+    pub async fn resolve(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<Found>, UpstreamError> {
+        let slow = |_| {
+            let secs = RESOLVE_TIME.as_secs();
+            UpstreamError::Unreachable(format!("{} does not answer within {secs} s", self.host()))
+        };
+        let resolve = manifests::resolve(&self.shared.exchange, repository, tag);
+        timeout(RESOLVE_TIME, Box::pin(resolve)).await.map_err(slow)?
+    }
+
+    /// The manifest with this digest; its bytes are checked.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Lied`] if the bytes have another digest.
+    pub async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Manifest>, UpstreamError> {
+        Box::pin(manifests::manifest(&self.shared.exchange, repository, digest)).await
+    }
+
+    /// Bytes of the blob with this digest, as the registry says.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub async fn blob_size(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, UpstreamError> {
+        Box::pin(blobs::size(&self.shared.exchange, repository, digest)).await
+    }
+
+    /// The blob from byte `start` on, or from its beginning where the registry ignores ranges: see
+    /// [`BlobBody::start`]. Nothing is checked but the length.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Lied`] if another part comes than was asked for.
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        start: u64,
+    ) -> Result<Option<BlobBody>, UpstreamError> {
+        Box::pin(blobs::blob(&self.shared.exchange, repository, digest, start)).await
+    }
+
+    /// One page of the repository's tags, in the registry's order: at most `n` after `last`, if it keeps to
+    /// that. Texts that are no tags are left out.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub async fn tags(
+        &self,
+        repository: &RepositoryName,
+        n: Option<usize>,
+        last: Option<&str>,
+    ) -> Result<Option<Vec<Tag>>, UpstreamError> {
+        Box::pin(tags::tags(&self.shared.exchange, repository, n, last)).await
+    }
+
+    /// What is left of the pause after a 429; `None`: there is none.
+    #[must_use]
+    pub fn paused(&self) -> Option<Duration> {
+        self.shared.exchange.wire.pause.left(Instant::now())
+    }
+
+    /// Somebody else was told 429: asks nothing for so long, at most [`crate::MAX_PAUSE`]. Never shortens a
+    /// pause.
+    pub fn pause(&self, time: Duration) {
+        self.shared.exchange.wire.pause.extend(Instant::now(), time);
+    }
+}
