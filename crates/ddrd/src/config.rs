@@ -4,6 +4,7 @@
 //! network or create anything on disk: a refused setting leaves no trace.
 
 mod content;
+mod mirror;
 mod settings;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use ddr_oci::MAX_PATTERNS;
 
 use crate::{amount, duration};
 
+pub use mirror::{MAX_UPSTREAMS, MIRRORED, MirrorConfig, UpstreamTable};
 pub use settings::{LogFormat, RegistrySettings, Settings, Tags};
 
 /// Where docker, containerd and podman look for a registry that needs no set-up.
@@ -78,6 +80,8 @@ pub struct Config {
     pub bandwidth: Bandwidth,
     /// Copies of what is pushed.
     pub copies: CopySettings,
+    /// Other registries whose content is given as if it were here.
+    pub mirror: MirrorConfig,
     /// `tracing` filter such as `info` or `info,ddr_node=debug`.
     pub log: String,
     /// How log lines look.
@@ -207,6 +211,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let copies = content::copies(&settings)?;
         let cache = content::cache(&settings)?;
+        let mirror = mirror::mirror(&settings)?;
         let data_dir = settings.data_dir.or_else(default_dir).ok_or(ConfigError::NoDataDir)?;
         let registry_tls = match (settings.registry_tls_cert, settings.registry_tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
@@ -245,6 +250,7 @@ impl Config {
                 download: limit("download-limit", settings.download_limit.as_deref())?,
             },
             copies,
+            mirror,
             log: settings.log.unwrap_or_else(|| "info".into()),
             log_format: settings.log_format.unwrap_or_default(),
         };

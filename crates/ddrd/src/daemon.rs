@@ -10,6 +10,7 @@ mod discovery;
 mod error;
 mod join_token;
 mod listen;
+mod mirror;
 mod signals;
 mod start;
 

@@ -93,11 +93,14 @@ async fn a_way_back_from_elsewhere_has_no_credentials() {
 #[tokio::test]
 async fn a_challenge_from_elsewhere_is_not_answered() {
     let storage = Server::start(|_| Reply::challenge("Basic")).await;
-    let server = redirecting(storage.base()).await;
+    let location = storage.base();
+    let server = Server::start(move |_| Reply::redirect(&location)).await;
     let error = blob(with_password(&server)).await.expect_err("denied");
     assert!(matches!(error, UpstreamError::Denied(_)), "{error:?}");
-    assert_eq!(storage.lines().len(), 1);
-    assert_eq!(storage.seen()[0].authorization(), None);
+    for asked in [&server, &storage] {
+        assert_eq!(asked.lines().len(), 1);
+        assert_eq!(asked.seen()[0].authorization(), None);
+    }
 }
 
 #[tokio::test]

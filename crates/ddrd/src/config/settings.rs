@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ddr_node::Durability;
 use serde::Deserialize;
 
-use super::{ConfigError, MAX_CONFIG_BYTES};
+use super::{ConfigError, MAX_CONFIG_BYTES, UpstreamTable};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
@@ -158,6 +158,25 @@ pub struct Settings {
     #[arg(long, value_name = "RATE", env = "DDR_COPIES_RATE")]
     pub copies_rate: Option<String>,
 
+    /// Other registries whose content this node gives, too, with commas between; * for every one with a
+    /// public address [default: docker.io,ghcr.io,quay.io,registry.k8s.io]
+    #[arg(long, value_name = "HOSTS", env = "DDR_MIRROR", value_delimiter = ',')]
+    pub mirror: Option<Vec<String>>,
+
+    /// The registry that is asked for what nobody pushed under a name without one, such as docker.io
+    /// [default: none]
+    #[arg(long, value_name = "HOST", env = "DDR_MIRROR_BARE")]
+    pub mirror_bare: Option<String>,
+
+    /// How long a tag is not asked for again at the registry it belongs to [default: 60s]
+    #[arg(long, value_name = "TIME", env = "DDR_MIRROR_FRESH")]
+    pub mirror_fresh: Option<String>,
+
+    /// Registries that need more than a name; in the file only.
+    #[arg(skip)]
+    #[serde(default)]
+    pub upstream: Vec<UpstreamTable>,
+
     /// What the registry asks of its clients.
     #[command(flatten)]
     #[serde(default)]
@@ -259,6 +278,10 @@ impl Settings {
             durability: self.durability.or(below.durability),
             copies_grace: self.copies_grace.or(below.copies_grace),
             copies_rate: self.copies_rate.or(below.copies_rate),
+            mirror: self.mirror.or(below.mirror),
+            mirror_bare: self.mirror_bare.or(below.mirror_bare),
+            mirror_fresh: self.mirror_fresh.or(below.mirror_fresh),
+            upstream: if self.upstream.is_empty() { below.upstream } else { self.upstream },
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }
@@ -292,6 +315,8 @@ mod tests {
                     cache-high = 90\ncache-low = 50\ncache-size = '200GiB'\n\
                     upload-limit = '1M'\ndownload-limit = '2M'\n\
                     copies = 2\ncopies-for = ['ci/**=1']\ndurability = 'all'\ncopies-grace = '5m'\ncopies-rate = '9M'\n\
+                    mirror = ['a.b']\nmirror-bare = 'a.b'\nmirror-fresh = '9s'\n\
+                    [[upstream]]\nhost = 'a.b'\n\
                     [registry]\nrequire-blobs = true\nhosts = ['a', 'b']\n";
         let settings = parse(text).unwrap();
         assert_eq!(settings.clone().over(Settings::default()), settings);

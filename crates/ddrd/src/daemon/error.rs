@@ -47,6 +47,14 @@ pub enum DaemonError {
         /// What the system said.
         source: io::Error,
     },
+    /// A registry cannot be mirrored.
+    #[error("[[upstream]] {host}: {source}")]
+    Upstream {
+        /// Which.
+        host: String,
+        /// What is wrong.
+        source: ddr_upstream::SettingsError,
+    },
     /// The registry port cannot speak TLS.
     #[error("registry-tls-cert, registry-tls-key: {0}")]
     Tls(#[from] ddr_registry::TlsError),

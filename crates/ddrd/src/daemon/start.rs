@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ddr_net::{Carrier, Identity, JoinToken, RevocationCheck, Swarm, TlsCarrier};
-use ddr_node::{Node, NodeConfig};
+use ddr_node::{MirrorSettings, Node, NodeConfig};
 use ddr_store::disk::RealDisk;
 use ddr_store::{Store, StoreConfig};
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::descriptors::Descriptors;
-use super::{DaemonError, advertise, bootstrap, discovery, join_token, listen};
+use super::{DaemonError, advertise, bootstrap, discovery, join_token, listen, mirror};
 use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -53,10 +53,11 @@ impl Running {
         let token = config.join.as_deref().map(join_token::given).transpose()?;
         let store = open_store(config.data_dir.clone()).await?;
         let tls = listen::tls(config.registry_tls.clone()).await?;
+        let mirror = mirror::settings(config.mirror.clone())?;
         let registry = listen::listen_each("registry-listen", config.registry_listen)?;
         let admin = listen::listen("admin-listen", config.admin_listen)?;
         let (registry_addr, admin_addr) = (local(&registry[0])?, local(&admin)?);
-        let node = start_node(&config, store, token.as_ref()).await?;
+        let node = start_node(&config, store, token.as_ref(), mirror).await?;
 
         let admin_state = Arc::new(Admin {
             node: node.node.clone(),
@@ -71,6 +72,7 @@ impl Running {
         let (stop_registry, stopped) = oneshot::channel();
         let limits = ddr_registry::Limits {
             hosts: config.registry_hosts.clone(),
+            bare: config.mirror.bare.clone(),
             ..ddr_registry::Limits::within(descriptors.limit())
         };
         let secure = tls.is_some();
@@ -128,6 +130,7 @@ async fn start_node(
     config: &Config,
     store: Store,
     token: Option<&JoinToken>,
+    mirror: MirrorSettings,
 ) -> Result<Started, DaemonError> {
     let bind =
         |source| DaemonError::Bind { setting: "peer-listen", address: config.peer_listen, source };
@@ -156,6 +159,7 @@ async fn start_node(
             upkeep: config.upkeep,
             bandwidth: config.bandwidth,
             copies: config.copies.clone(),
+            mirror,
             ..ddr_node::Limits::default()
         },
     };
