@@ -218,22 +218,11 @@ impl Pull {
             }
             return Ok(Some(ManifestContent::shared(*digest, cached)));
         }
-        let (store, key) = (self.shared.store.clone(), (repository.clone(), *digest));
-        let local = blocking({
-            let (repository, digest) = key.clone();
-            move || store.manifest(&repository, &digest)
-        });
-        let local = local.await.map_err(ReadError::store)?.map_err(ReadError::store)?;
-        if let Some(stored) = local {
+        if let Some(stored) = manifests::stored(&self.shared, repository, digest).await? {
             self.shared.store.touch(repository, digest);
-            let (media_type, bytes) = (stored.media_type, stored.bytes.into());
-            return Ok(Some(ManifestContent {
-                digest: *digest,
-                media_type,
-                bytes,
-                is_stale: false,
-            }));
+            return Ok(Some(stored));
         }
+        let key = (repository.clone(), *digest);
         if self.shared.deleted.contains((repository, digest, ContentKind::Manifest)).await? {
             return Ok(None);
         }
@@ -259,7 +248,7 @@ impl Pull {
                 manifests::keep_or_log(&self.shared, repository, &content, &manifest).await;
             }
             Err(error) => {
-                tracing::warn!(%repository, %error, "what a registry gave is no manifest")
+                tracing::warn!(%repository, %error, "what a registry gave is no manifest");
             }
         }
     }

@@ -23,7 +23,7 @@ use super::progress::Phase;
 use super::slot::Slot;
 use super::{ManifestAnswer, Reach, Shared, SizeAnswer};
 use crate::mirror::{Source, Warden};
-use crate::{ManifestContent, ReadError};
+use crate::{ManifestContent, ReadError, blocking};
 
 /// Times a registry is asked to go on in the middle of one blob.
 const MAX_RESUMES: u32 = 5;
@@ -49,6 +49,9 @@ pub(super) async fn bring(
     reach: Reach,
 ) -> Option<Phase> {
     let source = shared.mirror.source(repository)?;
+    if came_meanwhile(shared, slot, repository).await {
+        return Some(Phase::Committed);
+    }
     let wardens = wardens(shared, &Key::of_content(&slot.digest), reach).await;
     let filling = Filling::new(Arc::clone(shared), Arc::clone(slot), repository.clone());
     let relays = BTreeSet::new();
@@ -59,6 +62,21 @@ pub(super) async fn bring(
         Err(End::Absent) => Phase::Absent,
         Err(End::Failed(why)) => Phase::Failed(why.into()),
     })
+}
+
+/// Whether another fetch has brought the blob for this repository since it was looked for: two must not ask a
+/// registry one after the other.
+async fn came_meanwhile(
+    shared: &Arc<Shared>,
+    slot: &Arc<Slot>,
+    repository: &RepositoryName,
+) -> bool {
+    let (store, name, digest) = (shared.store.clone(), repository.clone(), slot.digest);
+    let here = move || {
+        store.is_linked(&name, &digest).is_ok_and(|linked| linked)
+            && store.blob_size(&digest).is_ok_and(|size| size.is_some())
+    };
+    blocking(here).await.is_ok_and(|here| here)
 }
 
 async fn wardens(shared: &Shared, key: &Key, reach: Reach) -> VecDeque<Warden> {
@@ -195,6 +213,10 @@ pub(super) async fn manifest(
     reach: Reach,
 ) -> ManifestAnswer {
     let Some(source) = shared.mirror.source(repository) else { return Ok(None) };
+    // It may have come since it was looked for: two must not ask a registry one after the other.
+    if let Some(here) = manifests::stored(shared, repository, digest).await? {
+        return Ok(Some(here));
+    }
     let mut failure = None;
     for warden in wardens(shared, &Key::of_content(digest), reach).await {
         let given = match warden {

@@ -50,6 +50,21 @@ pub(crate) async fn by_reference(
     }
 }
 
+/// The manifest if it is on this disk.
+pub(super) async fn stored(
+    shared: &Shared,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> ManifestAnswer {
+    let (store, name, digest) = (shared.store.clone(), repository.clone(), *digest);
+    let stored = blocking(move || store.manifest(&name, &digest)).await;
+    let stored = stored.map_err(ReadError::store)?.map_err(ReadError::store)?;
+    Ok(stored.map(|stored| {
+        let (media_type, bytes) = (stored.media_type, stored.bytes.into());
+        ManifestContent { digest, media_type, bytes, is_stale: false }
+    }))
+}
+
 /// The manifest from the first peer that gives the right bytes, stored here.
 pub(super) async fn fetch(
     shared: Arc<Shared>,
