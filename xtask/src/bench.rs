@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use servers::Server;
+pub(crate) use servers::free_address;
 
 use crate::PullArgs;
 use crate::e2e::{self, Dockerd, LARGE_LAYERS};

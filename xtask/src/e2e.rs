@@ -20,6 +20,7 @@ mod http;
 mod images;
 mod layout;
 mod mdns;
+mod mirror;
 mod oras;
 mod podman;
 mod random;
@@ -88,6 +89,8 @@ pub(crate) enum Suite {
     Conformance,
     /// two daemons on a LAN of network namespaces, which find each other by multicast DNS
     Mdns,
+    /// containerd, podman, docker, skopeo: images of other registries, which are asked once and may die
+    Mirror,
     /// plain sockets: the disk of a node fills up in the middle of a fetch, and grows
     FullDisk,
     /// curl and 64 daemons: random pulls, the time of a 404, a third killed at once
@@ -118,7 +121,11 @@ impl Suite {
 /// The suites of this run, in their order.
 fn chosen(args: &E2eArgs) -> impl Iterator<Item = Suite> {
     let all = Suite::value_variants().iter().copied();
-    all.filter(|suite| args.only.is_empty() || args.only.contains(suite))
+    let only_mirror = args.mirror && args.only.is_empty();
+    all.filter(move |suite| match only_mirror {
+        true => *suite == Suite::Mirror,
+        false => args.only.is_empty() || args.only.contains(suite),
+    })
 }
 
 /// What every suite is given.
@@ -206,6 +213,7 @@ fn run_suite(context: &Setup, suite: Suite, checks: &mut Checks) {
             Suite::Readme => readme::suite(context, &dir, checks),
             Suite::Conformance => conformance::suite(context, &dir, checks),
             Suite::Mdns => mdns::suite(context, &dir, checks),
+            Suite::Mirror => mirror::suite(context, &dir, checks),
             Suite::FullDisk => full_disk::suite(context, &dir, checks),
             Suite::Swarm64 => swarm64::suite(context, &dir, checks),
             Suite::Torture => torture::suite(context, &dir, checks),

@@ -67,6 +67,9 @@ pub(crate) struct E2eArgs {
     /// Run only this suite (may be given more than once)
     #[arg(long, value_name = "NAME")]
     only: Vec<e2e::Suite>,
+    /// Only the suite of mirrored registries
+    #[arg(long, conflicts_with = "only")]
+    mirror: bool,
     /// Ten times the pulls in the suite with 64 daemons, larger content in the suites that say so
     #[arg(long)]
     long: bool,

@@ -147,7 +147,7 @@ impl Drop for Server {
 }
 
 /// Servers that cannot choose a port themselves get one that was free a moment ago.
-fn free_address() -> Result<String> {
+pub(crate) fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 

@@ -29,7 +29,7 @@ const SOCKET: &str = "/run/ddr-containerd/sock";
 
 /// A containerd that belongs to the test. Dropping it kills it.
 #[derive(Debug)]
-struct Containerd {
+pub(super) struct Containerd {
     dir: PathBuf,
     cgroup: String,
     child: Child,
@@ -44,10 +44,19 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
 
 impl Containerd {
     fn start(dir: &Path, cgroup: &str, nodes: &[Node]) -> Result<Self> {
+        Self::with_hosts(dir, cgroup, |hosts| {
+            nodes.iter().try_for_each(|node| hosts_toml(hosts, &node.registry))
+        })
+    }
+
+    /// Starts it with the directory of hosts that `write` fills.
+    pub(super) fn with_hosts(
+        dir: &Path,
+        cgroup: &str,
+        write: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        for node in nodes {
-            hosts_toml(&dir.join("hosts"), &node.registry)?;
-        }
+        write(&dir.join("hosts"))?;
         let root = dir.join("root");
         let config = format!(
             "version = 2\nroot = {root:?}\nstate = \"/run/ddr-containerd/state\"\n\

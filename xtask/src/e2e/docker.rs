@@ -41,8 +41,13 @@ impl Dockerd {
     /// Starts it and waits until it answers. The last part of `dir` is its name, which no other that
     /// runs may have.
     pub(crate) fn start(dir: &Path, cgroup: &str) -> Result<Self> {
+        Self::start_with(dir, cgroup, "{}")
+    }
+
+    /// The same with a `daemon.json`.
+    pub(crate) fn start_with(dir: &Path, cgroup: &str, config: &str) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        fs::write(dir.join("daemon.json"), "{}")?;
+        fs::write(dir.join("daemon.json"), config)?;
         let log = File::create(dir.join("log"))?;
         let name = dir.file_name().context("a daemon without a name")?;
         let place = Path::new("/run").join(name);

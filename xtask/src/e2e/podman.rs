@@ -20,6 +20,8 @@ const LIMITS: &[&str] = &["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024
 pub(super) struct Podman {
     dir: PathBuf,
     cgroup: String,
+    /// What it knows of registries, if not what the machine does.
+    registries: Option<PathBuf>,
 }
 
 pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
@@ -32,7 +34,12 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
 impl Podman {
     /// Keeps everything below `dir/podman`.
     pub(super) fn new(dir: &Path, setup: &Setup) -> Self {
-        Self { dir: dir.join("podman"), cgroup: setup.cgroup.clone() }
+        Self { dir: dir.join("podman"), cgroup: setup.cgroup.clone(), registries: None }
+    }
+
+    /// The same with a `registries.conf`.
+    pub(super) fn with_registries(self, file: &Path) -> Self {
+        Self { registries: Some(file.to_path_buf()), ..self }
     }
 
     /// Writes an image into a file, in a format of `podman save`. Nothing of it stays with podman.
@@ -71,6 +78,9 @@ impl Podman {
         command.args(["--runroot", "/run/podman", "--tmpdir", "/run/podman-tmp"]);
         command.args(["--storage-driver=overlay", "--cgroup-manager=cgroupfs"]);
         command.args(["--events-backend=none", "--runtime=runc"]);
+        if let Some(file) = &self.registries {
+            command.env("CONTAINERS_REGISTRIES_CONF", file);
+        }
         command
     }
 }

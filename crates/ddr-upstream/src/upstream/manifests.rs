@@ -32,10 +32,12 @@ pub(super) async fn resolve(
 ) -> Result<Option<Found>, UpstreamError> {
     let answer = exchange.ask(&ask(exchange, repository, tag.as_str(), Method::HEAD)).await?;
     let status = answer.status();
-    // Some answer HEAD as if they did not know it: with 405, 501, or 404.
-    let is_unknown = matches!(status.as_u16(), 404 | 405 | 501);
-    if !is_unknown && let Some(digest) = judge(answer).await?.and_then(|answer| stated(&answer)) {
-        return Ok(Some(Found { digest, manifest: None }));
+    // Some do not know HEAD.
+    if !matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) {
+        let Some(answer) = judge(answer).await? else { return Ok(None) };
+        if let Some(digest) = stated(&answer) {
+            return Ok(Some(Found { digest, manifest: None }));
+        }
     }
     let answer = exchange.ask(&ask(exchange, repository, tag.as_str(), Method::GET)).await?;
     let Some(answer) = judge(answer).await? else { return Ok(None) };

@@ -37,7 +37,6 @@ async fn where_head_says_nothing_the_manifest_is_read() {
     for head in [
         Reply::ok(BODY),
         Reply::ok(BODY).header("Docker-Content-Digest", "sha256:short"),
-        Reply::new(404),
         Reply::new(405),
         Reply::new(501),
     ] {

@@ -1,0 +1,259 @@
+//! Other registries behind three nodes: real registries, and clients that are told nothing but a mirror.
+//!
+//! The upstreams are two of Debian's docker-registry: one open, which also stands for Docker Hub, and one with a
+//! password that only the nodes know. What is counted is what they say in their own logs.
+
+mod upstream;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::containerd::Containerd;
+use super::docker::Dockerd;
+use super::images::PRINT;
+use super::podman::Podman;
+use super::scenario::{Client, explain, pull_and_run};
+use super::{Setup, http, skopeo};
+use crate::checks::Checks;
+use crate::run;
+use crate::swarm::Node;
+use upstream::Registry;
+
+/// Names of the upstreams, which lead to loopback inside the run.
+const OPEN: &str = "open.ddr.test";
+const CLOSED: &str = "closed.ddr.test";
+/// How long an answer for a tag holds.
+const FRESH: &str = "2s";
+/// From the death of an upstream to the end of what holds for its tags.
+const STALE_LIMIT: Duration = Duration::from_secs(20);
+/// Pulls while the upstreams are dead.
+const PULLS: usize = 100;
+const STALE: &str = "110 - \"Response is Stale\"";
+
+/// Registries, nodes and what the nodes are told.
+struct Bed {
+    open: Registry,
+    closed: Registry,
+    nodes: Vec<Node>,
+    dir: PathBuf,
+}
+
+pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
+    let mut bed = Bed::start(setup, dir)?;
+    let containerd = Containerd::with_hosts(&dir.join("containerd"), &setup.cgroup, |hosts| {
+        let Bed { open, closed, nodes, .. } = &bed;
+        mirror_of(hosts, &open.named(OPEN), &nodes[0])?;
+        mirror_of(hosts, &closed.named(CLOSED), &nodes[0])
+    })?;
+    let podman = Podman::new(dir, setup).with_registries(&bed.registries_conf(1)?);
+    let mirrors = format!("{{\"registry-mirrors\": [\"http://{}\"]}}", bed.nodes[2].registry);
+    let docker = Dockerd::start_with(&dir.join("dockerd"), &setup.cgroup, &mirrors)?;
+    checks.check("mirror: containerd pulls through A and runs, by ns", || {
+        bed.explain(pull_and_run(&containerd, &bed.image(OPEN), PRINT, "one"))
+    });
+    checks.check(
+        "mirror: podman pulls through B and runs, by path; the registry gives no blob twice",
+        || bed.explain(bed.once(&podman)),
+    );
+    checks.check("mirror: docker pulls a bare name through C and runs", || {
+        bed.explain(pull_and_run(&docker, "motd:1.0", PRINT, "one"))
+    });
+    checks.check("mirror: skopeo lists and copies through each node", || bed.explain(bed.copies()));
+    checks.check("mirror: with the nodes' password; it is in no log and goes nowhere else", || {
+        pull_and_run(&containerd, &bed.image(CLOSED), PRINT, "one")?;
+        bed.explain(bed.keeps_its_password())
+    });
+    checks
+        .check("mirror: a push in the name of another registry is refused", || bed.refuses_push());
+    checks.check("mirror: a tag that moved is seen, and asked for once by three nodes", || {
+        bed.explain(bed.moves(setup))
+    });
+    checks.check("mirror: with dead registries 100 pulls of 100 succeed, with a warning", || {
+        bed.open.stop()?;
+        bed.closed.stop()?;
+        bed.explain(bed.outlives())
+    });
+    checks.check("mirror: with dead registries containerd, podman and docker pull and run", || {
+        let printed = |client: &dyn Client, image: &str| pull_and_run(client, image, PRINT, "two");
+        printed(&containerd, &bed.image(OPEN))?;
+        printed(&podman, &bed.image(OPEN))?;
+        bed.explain(printed(&docker, "motd:1.0"))
+    });
+    checks.check("mirror: with dead nodes containerd and podman pull from the registry", || {
+        bed.open.start()?;
+        for node in &mut bed.nodes {
+            node.kill()?;
+        }
+        let image = bed.image(OPEN);
+        pull_and_run(&containerd, &image, PRINT, "two")?;
+        pull_and_run(&podman, &image, PRINT, "two")
+    });
+    Ok(())
+}
+
+impl Bed {
+    fn start(setup: &Setup, dir: &Path) -> Result<Self> {
+        name_hosts(dir)?;
+        let open = Registry::open(&dir.join("open"))?;
+        let closed = Registry::with_password(&dir.join("closed"))?;
+        let image = &setup.images.one.archive;
+        for repository in ["team/motd", "library/motd"] {
+            skopeo::push(image, &format!("{}/{repository}:1.0", open.address))?;
+        }
+        closed.push(image, "team/motd:1.0")?;
+        let flags = vec![format!("--config={}", config(dir, &open, &closed)?.display())];
+        let mut nodes = vec![Node::start_with(&setup.daemon, dir, "a", None, &flags)?];
+        let token = nodes[0].token_file()?;
+        for name in ["b", "c"] {
+            nodes.push(Node::start_with(&setup.daemon, dir, name, Some(&token), &flags)?);
+        }
+        nodes.iter().try_for_each(Node::wait_ready)?;
+        Ok(Self { open, closed, nodes, dir: dir.to_path_buf() })
+    }
+
+    /// What an administrator writes for podman, so that it asks node `number` first.
+    fn registries_conf(&self, number: usize) -> Result<PathBuf> {
+        let (named, node) = (self.open.named(OPEN), &self.nodes[number].registry);
+        let place = named.replace(':', "_");
+        let text = format!(
+            "[[registry]]\nprefix = {named:?}\nlocation = {named:?}\ninsecure = true\n\
+             [[registry.mirror]]\nlocation = \"{node}/{place}\"\ninsecure = true\n"
+        );
+        let file = self.dir.join("registries.conf");
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+
+    fn explain<T>(&self, result: Result<T>) -> Result<T> {
+        explain(&self.nodes, result)
+    }
+
+    /// The image, as it is called everywhere.
+    fn image(&self, host: &str) -> String {
+        let registry = if host == OPEN { &self.open } else { &self.closed };
+        format!("{}/team/motd:1.0", registry.named(host))
+    }
+
+    /// The repository of the open registry at the nodes, by path.
+    fn by_path(&self) -> String {
+        format!("{}/team/motd", self.open.named(OPEN).replace(':', "_"))
+    }
+
+    fn once(&self, podman: &Podman) -> Result<()> {
+        let before = self.open.blobs_given()?;
+        pull_and_run(podman, &self.image(OPEN), PRINT, "one")?;
+        let given = self.open.blobs_given()? - before;
+        ensure!(given == 0, "the registry gave {given} blobs again");
+        Ok(())
+    }
+
+    fn copies(&self) -> Result<()> {
+        for node in &self.nodes {
+            let reference = format!("{}/{}:1.0", node.registry, self.by_path());
+            let to = format!("dir:{}", self.dir.join(format!("copy-{}", node.name)).display());
+            skopeo::pull(&reference, &to)?;
+            let listed = http::request(
+                &format!("http://{}/v2/{}/tags/list", node.registry, self.by_path()),
+                &[],
+            )?
+            .expect(200)?;
+            ensure!(listed.body.contains("\"1.0\""), "{}", listed.body);
+        }
+        Ok(())
+    }
+
+    fn keeps_its_password(&self) -> Result<()> {
+        for file in ["a/log", "b/log", "c/log", "open/output", "a/out"] {
+            let text = fs::read_to_string(self.dir.join(file)).unwrap_or_default();
+            ensure!(!text.contains(upstream::PASSWORD), "{file} has the password");
+            ensure!(!text.contains(upstream::BASIC), "{file} has the password, encoded");
+        }
+        Ok(())
+    }
+
+    fn refuses_push(&self) -> Result<()> {
+        let url = |repository: &str| {
+            format!("http://{}/v2/{repository}/blobs/uploads/", self.nodes[0].registry)
+        };
+        for url in [url("docker.io/library/motd"), url("library/motd") + "?ns=docker.io"] {
+            http::request(&url, &["--request", "POST"])?.expect(403)?;
+        }
+        Ok(())
+    }
+
+    fn moves(&self, setup: &Setup) -> Result<()> {
+        for repository in ["team/motd", "library/motd"] {
+            let reference = format!("{}/{repository}:1.0", self.open.address);
+            skopeo::push(&setup.images.two.archive, &reference)?;
+        }
+        let wanted = http::digest_of(&self.open.address, "team/motd", "1.0")?;
+        for node in &self.nodes {
+            run::wait_for("the tag moves", STALE_LIMIT, || {
+                let digest = http::digest_of(&node.registry, &self.by_path(), "1.0")?;
+                Ok((digest == wanted).then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn outlives(&self) -> Result<()> {
+        let url =
+            |node: &Node| format!("http://{}/v2/{}/manifests/1.0", node.registry, self.by_path());
+        run::wait_for("what held for the tag is over", STALE_LIMIT, || {
+            let answer = http::request(&url(&self.nodes[0]), &["--header", http::ACCEPT])?;
+            Ok((answer.header("warning") == Some(STALE)).then_some(()))
+        })?;
+        for number in 0..PULLS {
+            let node = &self.nodes[number % self.nodes.len()];
+            let answer = http::request(&url(node), &["--header", http::ACCEPT])?;
+            answer.expect(200).with_context(|| format!("pull {number} on {}", node.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// The nodes' configuration file.
+fn config(dir: &Path, open: &Registry, closed: &Registry) -> Result<PathBuf> {
+    let password = dir.join("password");
+    fs::write(&password, format!("{}\n", upstream::PASSWORD))?;
+    let table = |host: &str, registry: &Registry, more: &str| {
+        format!(
+            "[[upstream]]\nhost = \"{host}\"\nendpoint = \"http://{}\"\nprivate = true\n{more}",
+            registry.address
+        )
+    };
+    let login = format!("user = \"{}\"\npassword-file = {password:?}\n", upstream::USER);
+    let text = [
+        "mirror = []\nmirror-bare = \"docker.io\"\n".to_owned(),
+        format!("mirror-fresh = \"{FRESH}\"\n"),
+        table("docker.io", open, ""),
+        table(&open.named(OPEN), open, ""),
+        table(&closed.named(CLOSED), closed, &login),
+    ];
+    let file = dir.join("ddrd.toml");
+    fs::write(&file, text.concat())?;
+    Ok(file)
+}
+
+/// What an administrator writes so that containerd asks the node first, and the registry itself when that fails.
+fn mirror_of(hosts: &Path, named: &str, node: &Node) -> Result<()> {
+    let dir = hosts.join(named);
+    fs::create_dir_all(&dir)?;
+    let text = format!(
+        "server = \"http://{named}\"\n[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+        node.registry
+    );
+    fs::write(dir.join("hosts.toml"), text)?;
+    Ok(())
+}
+
+/// Has the names of the upstreams lead to loopback, inside the mounts of this run.
+fn name_hosts(dir: &Path) -> Result<()> {
+    let file = dir.join("hosts");
+    fs::write(&file, format!("127.0.0.1 localhost {OPEN} {CLOSED}\n"))?;
+    run::output(Command::new("mount").arg("--bind").arg(file).arg("/etc/hosts")).map(drop)
+}
