@@ -69,8 +69,10 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     });
     checks
         .check("mirror: a push in the name of another registry is refused", || bed.refuses_push());
-    checks.check("mirror: a tag that moved is seen, and asked for once by three nodes", || {
-        bed.explain(bed.moves(setup))
+    checks.check("mirror: a tag that moved is seen by all nodes, and its image is pulled", || {
+        bed.explain(bed.moves(setup))?;
+        pull_and_run(&containerd, &bed.image(OPEN), PRINT, "two")?;
+        bed.explain(pull_and_run(&docker, "motd:1.0", PRINT, "two"))
     });
     checks.check("mirror: with dead registries 100 pulls of 100 succeed, with a warning", || {
         bed.open.stop()?;
