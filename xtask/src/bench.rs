@@ -9,6 +9,7 @@ mod connections;
 mod copies;
 mod goal;
 mod guest;
+mod mirror;
 mod overlay;
 pub(crate) mod registry;
 mod servers;
@@ -17,6 +18,7 @@ mod tags;
 
 pub(crate) use connections::connections;
 pub(crate) use copies::copies;
+pub(crate) use mirror::mirror;
 pub(crate) use overlay::overlay;
 pub(crate) use tags::tags;
 

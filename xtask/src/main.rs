@@ -180,6 +180,8 @@ enum BenchTask {
     Copies(CopiesArgs),
     /// Reads and writes of tags in a swarm of processes, beside docker-registry (needs root)
     Tags(TagsArgs),
+    /// Nodes in front of docker-registry behind a narrow link: cold, warm, absent (needs root)
+    Mirror(MirrorArgs),
     /// Many nodes pull one blob at once over shaped links, while some of them die (needs root)
     Swarm(SwarmArgs),
 }
@@ -243,6 +245,32 @@ pub(crate) struct CopiesArgs {
     /// MiB of the image
     #[arg(long, default_value_t = 1024)]
     size_mib: usize,
+    /// Measure this program instead of building the release
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// Seed of every random choice; without it the clock gives one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The working directory; set when this program starts itself inside its namespaces
+    #[arg(long, hide = true)]
+    inside: Option<PathBuf>,
+}
+
+/// What the benchmark of mirrored registries is asked to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MirrorArgs {
+    /// Daemons
+    #[arg(long, default_value_t = 12)]
+    nodes: usize,
+    /// Mbit/s of the registry's link
+    #[arg(long, default_value_t = 200)]
+    uplink: u64,
+    /// MiB of the blob
+    #[arg(long, default_value_t = 1024)]
+    blob: usize,
+    /// Reads of a warm blob, of each kind
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
     /// Measure this program instead of building the release
     #[arg(long, value_name = "FILE")]
     daemon: Option<PathBuf>,
@@ -374,6 +402,7 @@ fn dispatch(task: Task) -> Result<bool> {
         Task::Bench { what: BenchTask::Registry(args) } => bench::registry::run(&workspace, &args),
         Task::Bench { what: BenchTask::Connections(args) } => bench::connections(&workspace, &args),
         Task::Bench { what: BenchTask::Overlay(args) } => bench::overlay(&workspace, &args),
+        Task::Bench { what: BenchTask::Mirror(args) } => bench::mirror(&workspace, &args),
         Task::Bench { what: BenchTask::Copies(args) } => bench::copies(&workspace, &args),
         Task::Bench { what: BenchTask::Tags(args) } => bench::tags(&workspace, &args),
         Task::Bench { what: BenchTask::Swarm(args) } => bench::swarm::swarm(&workspace, &args),

@@ -8,7 +8,7 @@
 mod daemons;
 mod figures;
 mod liars;
-mod pull;
+pub(super) mod pull;
 mod scenario;
 
 use std::fs;

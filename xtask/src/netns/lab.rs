@@ -16,7 +16,7 @@ const SLOW_TIMES: u64 = 10;
 pub(crate) struct Lab {
     hosts: Vec<Host>,
     /// Held as long as its machines.
-    _lan: Lan,
+    lan: Lan,
 }
 
 impl Lab {
@@ -33,7 +33,12 @@ impl Lab {
                 .with_context(|| format!("cannot shape the link of machine {number}"))?;
             hosts.push(host);
         }
-        Ok(Self { hosts, _lan: lan })
+        Ok(Self { hosts, lan })
+    }
+
+    /// Gives the source another rate than the others.
+    pub(crate) fn shape_source(&self, mbit: u64) -> Result<()> {
+        self.lan.shape(self.source(), mbit)
     }
 
     pub(crate) fn source(&self) -> &Host {

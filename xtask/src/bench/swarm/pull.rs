@@ -23,82 +23,86 @@ const LEAD: Duration = Duration::from_millis(100);
 
 /// What every client asks for.
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
+pub(in crate::bench) struct Wanted<'a> {
     repository: &'a str,
     /// The manifest that is asked for first.
     tag: Option<&'a str>,
-    pub(super) blobs: &'a [Content],
+    pub(in crate::bench) blobs: &'a [Content],
 }
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Client<'a> {
+pub(in crate::bench) struct Client<'a> {
     /// Its machine.
-    pub(super) host: &'a Host,
+    pub(in crate::bench) host: &'a Host,
     /// The registry that it asks.
-    pub(super) address: String,
+    pub(in crate::bench) address: String,
     /// From the start of the scenario to its own.
-    pub(super) delay: Duration,
+    pub(in crate::bench) delay: Duration,
 }
 
 /// What one client saw, in seconds since its own start.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Pull {
-    pub(super) first_s: f64,
+pub(in crate::bench) struct Pull {
+    pub(in crate::bench) first_s: f64,
     /// Half of all bytes; of one blob they come in order.
-    pub(super) half_s: f64,
-    pub(super) end_s: f64,
+    pub(in crate::bench) half_s: f64,
+    pub(in crate::bench) end_s: f64,
     /// Everything has the digest that was asked for.
-    pub(super) right: bool,
+    pub(in crate::bench) right: bool,
 }
 
 /// What came of one client.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Outcome {
+pub(in crate::bench) struct Outcome {
     /// Nothing when an answer did not come to its end.
-    pub(super) pull: Option<Pull>,
+    pub(in crate::bench) pull: Option<Pull>,
     /// A byte came that is none of the content, if only in an answer that was cut off.
-    pub(super) misled: bool,
+    pub(in crate::bench) misled: bool,
 }
 
 /// The clients while they run.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(in crate::bench) struct Running {
     begin: Instant,
     left: AtomicUsize,
 }
 
 impl<'a> Wanted<'a> {
     /// One blob, by its digest alone.
-    pub(super) fn blob(repository: &'a str, blob: &'a Content) -> Self {
+    pub(in crate::bench) fn blob(repository: &'a str, blob: &'a Content) -> Self {
         Self { repository, tag: None, blobs: std::slice::from_ref(blob) }
     }
 
     /// The manifest of an image, then its layers, three at a time.
-    pub(super) fn image(repository: &'a str, tag: &'a str, layers: &'a [Content]) -> Self {
+    pub(in crate::bench) fn image(
+        repository: &'a str,
+        tag: &'a str,
+        layers: &'a [Content],
+    ) -> Self {
         Self { repository, tag: Some(tag), blobs: layers }
     }
 
     /// All blobs together.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::bench) fn bytes(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.bytes.len() as u64).sum()
     }
 }
 
 impl Running {
     /// Time since the start of the scenario.
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(in crate::bench) fn elapsed(&self) -> Duration {
         self.begin.elapsed()
     }
 
     /// True when no client is left.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::bench) fn is_over(&self) -> bool {
         self.left.load(Ordering::Relaxed) == 0
     }
 }
 
 /// Runs all clients, and `meanwhile` beside them. Why a pull failed is shown.
-pub(super) fn all(
+pub(in crate::bench) fn all(
     clients: &[Client<'_>],
     wanted: &Wanted<'_>,
     meanwhile: impl FnOnce(&Running) -> Result<()>,
