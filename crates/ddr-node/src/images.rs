@@ -75,6 +75,7 @@ pub(crate) async fn find(node: &Inner, what: &str) -> Result<FindReport, FindErr
         Ok(digest) => Some(digest),
         Err(_) => {
             let image: ImageReference = what.parse().map_err(|_| bad())?;
+            let image = node.pull.mirror().place(&image);
             match image.reference {
                 Reference::Digest(digest) => Some(digest),
                 Reference::Tag(tag) => node.names.read(&image.repository, &tag).await?.digest,

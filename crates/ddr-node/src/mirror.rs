@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ddr_oci::{Mirrored, RepositoryName, UpstreamHost};
+use ddr_oci::{ImageReference, Mirrored, RepositoryName, UpstreamHost};
 use ddr_proto::wire::Request;
 use ddr_upstream::{Settings, Upstream, UpstreamError};
 
@@ -98,6 +98,16 @@ impl Mirror {
         let Mirrored { host, repository } = Mirrored::of(repository)?;
         let upstream = self.upstream(&host)?;
         Some(Source { host, upstream, repository })
+    }
+
+    /// The image with the name that it has here, where a mirrored registry stands before it: `docker.io/alpine:3`.
+    pub(crate) fn place(&self, image: &ImageReference) -> ImageReference {
+        let host: Option<UpstreamHost> = image.host.as_ref().and_then(|host| host.parse().ok());
+        let mirrored = host.filter(|host| self.upstream(host).is_some());
+        match mirrored.and_then(|host| host.name_here(&image.repository).ok()) {
+            Some(repository) => ImageReference { host: None, repository, ..image.clone() },
+            None => image.clone(),
+        }
     }
 
     fn upstream(&self, host: &UpstreamHost) -> Option<Upstream> {

@@ -269,7 +269,7 @@ impl Node {
         image: &ImageReference,
         by_digest: bool,
     ) -> Result<Option<RemovedImage>, DeleteError> {
-        images::remove(&self.inner, image, by_digest).await
+        images::remove(&self.inner, &self.place(image), by_digest).await
     }
 
     /// Who holds a digest (`sha256:...`) or an image (`team/app:1.0`).
@@ -337,18 +337,19 @@ impl Node {
     /// Begins to bring an image here, and to other nodes where that is asked for: all its manifests and
     /// blobs, without a client that reads them. One run at a time.
     pub async fn start_pull(&self, request: PullRequest) -> Result<JobStatus, JobBusy> {
-        self.inner.preheat.start(request).await
+        let image = self.place(&request.image);
+        self.inner.preheat.start(PullRequest { image, ..request }).await
     }
 
     /// Pins an image that is on this disk: its manifests and blobs stay until it is unpinned or deleted,
     /// whatever is collected or makes room.
     pub async fn pin(&self, image: &ImageReference) -> Result<PinStatus, PinError> {
-        pins::pin(&self.inner, image).await
+        pins::pin(&self.inner, &self.place(image)).await
     }
 
     /// Ends the pins of an image, named by its digest or as when it was pinned; which they were.
     pub async fn unpin(&self, image: ImageReference) -> Result<Vec<PinStatus>, ReadError> {
-        pins::unpin(self.store(), image).await
+        pins::unpin(self.store(), self.place(&image)).await
     }
 
     /// The images that are pinned.
@@ -421,6 +422,10 @@ impl Node {
             JobKind::Pull => self.inner.preheat.board(),
             JobKind::Drain => &self.inner.copies.drains,
         }
+    }
+
+    fn place(&self, image: &ImageReference) -> ImageReference {
+        self.inner.pull.mirror().place(image)
     }
 
     fn store(&self) -> Store {

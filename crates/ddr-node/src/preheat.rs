@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::ZERO;
 /// An image to be brought here.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PullRequest {
-    /// Which; its host is not looked at.
+    /// Which; its host counts where it is a registry that is mirrored.
     pub image: ImageReference,
     /// Of an index only the members for it; all without.
     pub platform: Option<Platform>,

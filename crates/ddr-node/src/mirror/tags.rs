@@ -22,8 +22,8 @@ use crate::{ReadError, TagWriteError};
 
 /// How long one warden is waited for: as long as a registry may take to answer it, about.
 const WARDEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a registry that failed is not asked again for the same tag.
-const DOWN: Duration = Duration::from_secs(5);
+/// How long a registry that failed, or has no such tag, is not asked again for it.
+const BRIEFLY: Duration = Duration::from_secs(5);
 /// Tags whose last check is remembered; beyond, the oldest goes.
 const MAX_CHECKED: usize = 65_536;
 /// Tags that are asked for at once.
@@ -69,7 +69,10 @@ impl Checks {
     /// What holds still.
     fn fresh(&self, key: &Key) -> Option<Checked> {
         let checked = *lock(&self.known).get(key)?;
-        let holds = if checked.answer.is_ok() { self.fresh } else { self.fresh.min(DOWN) };
+        let holds = match checked.answer {
+            Ok(Some(_)) => self.fresh,
+            Ok(None) | Err(_) => self.fresh.min(BRIEFLY),
+        };
         (checked.at.elapsed() < holds).then_some(checked)
     }
 

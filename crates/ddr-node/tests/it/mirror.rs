@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use ddr_node::{Limits, Node, ReadError};
+use ddr_node::{JobKind, JobState, Limits, Node, PullNodes, PullRequest, ReadError};
 use ddr_oci::{Digest, Reference, RepositoryName};
 use futures_util::future::join_all;
 
-use crate::bed::{Bed, Machine, by_tag, drain, eventually, pull, repository, resolve, within};
+use crate::bed::{
+    Bed, Machine, by_tag, drain, ended, eventually, pull, repository, resolve, within,
+};
 use crate::registry::{Mood, Registry};
 
 /// Long enough that nothing is asked for twice in a test.
@@ -235,6 +237,27 @@ async fn a_digest_is_no_licence_to_read_it_from_another_repository() {
     for (_, node) in &nodes {
         assert!(pull(node, &repository("up.test/other"), layer).await == bytes[..]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_name_images_as_everybody_does() {
+    let registry = Registry::start().await;
+    let (manifest, blobs) = registry.image("1", (1, 100_000));
+    let nodes = swarm(2, &registry, FRESH).await;
+    let node = &nodes[0].1;
+    let image: ddr_oci::ImageReference = "up.test/app:1".parse().expect("an image");
+    let (platform, nodes_too) = (None, PullNodes::None);
+    let request = PullRequest { image: image.clone(), platform, nodes: nodes_too };
+    node.start_pull(request).await.expect("begun");
+    let run = ended(node, JobKind::Pull).await;
+    assert_eq!(run.state, JobState::Done, "{run:?}");
+    assert_eq!(node.pin(&image).await.expect("pinned").digest, manifest.to_string());
+    let found = node.find("up.test/app:1").await.expect("found");
+    assert_eq!((found.digest, found.local), (Some(manifest.to_string()), true));
+    for (blob, bytes) in &blobs {
+        assert!(pull(&nodes[1].1, &app(), blob).await == bytes[..]);
+    }
+    assert_eq!(registry.asked("/v2/app/blobs/"), blobs.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
