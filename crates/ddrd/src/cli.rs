@@ -19,6 +19,7 @@ mod pin;
 mod pull;
 mod registry;
 mod rm;
+mod setup;
 mod status;
 mod swarms;
 mod token;
@@ -34,6 +35,7 @@ use crate::client::ClientError;
 use crate::client::registry::RegistryError;
 use crate::config::DEFAULT_ADMIN;
 use crate::demo::DemoError;
+use crate::setup::SetupError;
 use admin::AdminClient;
 pub(crate) use out::{size, table};
 
@@ -47,6 +49,7 @@ Examples:
   ddr import app.tar               push the images of a docker save or an OCI layout
   ddr export team/app:1.0 app.tar  an image into a file
   ddr token create --ttl 2h        let another machine join: ddrd --join TOKEN
+  ddr setup docker --dry-run       what makes docker ask this node first, for images of other registries
   ddr rm team/app:1.0              delete a tag in the whole swarm
   ddr gc --dry-run                 what would be freed
   ddr verify                       check every byte against its digest
@@ -105,6 +108,8 @@ enum Command {
     Limit(limit::Limit),
     /// Hand over what this node keeps for the swarm, before it is retired
     Drain(drain::Drain),
+    /// Make a container runtime of this machine ask this node first, for images of other registries
+    Setup(setup::Setup),
     /// Start three nodes here, push an image to one, pull it from another, clean up
     Demo(demo::Demo),
 }
@@ -139,6 +144,9 @@ pub enum CliError {
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// A container runtime could not be set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// An archive cannot be read or written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -194,6 +202,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Verify(verify) => verify::run(&admin, verify).await,
         Command::Limit(limit) => limit::run(&admin, limit).await,
         Command::Drain(drain) => drain::run(&admin, drain).await,
+        Command::Setup(setup) => setup::run(setup).await,
         Command::Demo(demo) => demo::run(demo).await,
     }
 }

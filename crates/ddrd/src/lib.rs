@@ -15,4 +15,5 @@ pub mod daemon;
 pub mod demo;
 pub mod duration;
 mod progress;
+pub mod setup;
 pub mod telemetry;

@@ -26,6 +26,8 @@ mod pull;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]
+mod setup;
+#[cfg(test)]
 mod start;
 #[cfg(test)]
 mod steps;
