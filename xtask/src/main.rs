@@ -265,6 +265,9 @@ pub(crate) struct MirrorArgs {
     /// Mbit/s of the registry's link
     #[arg(long, default_value_t = 200)]
     uplink: u64,
+    /// Mbit/s of the nodes' links [default: ten times the uplink]
+    #[arg(long)]
+    link: Option<u64>,
     /// MiB of the blob
     #[arg(long, default_value_t = 1024)]
     blob: usize,

@@ -1,7 +1,7 @@
 //! `cargo xtask bench mirror`: nodes in front of docker-registry, which is behind a narrow link.
 //!
 //! The registry runs on the source's machine, whose link is the uplink; the nodes' links are ten times as
-//! wide. A cold blob is pulled through one node, then another by all nodes of a new swarm at once: what the registry sends
+//! wide, or as `--link` says. A cold blob is pulled through one node, then another by all nodes of a new swarm at once: what the registry sends
 //! is counted on its link. Then a warm blob is read through a node and from a registry, each on its
 //! own loopback, and a blob that nobody has is asked for.
 
@@ -25,7 +25,7 @@ use crate::swarm::Node;
 use crate::tools::{self, REGISTRY};
 use crate::workspace::{Workspace, ensure_release};
 
-/// Times that a node's link is wider than the uplink.
+/// Times that a node's link is wider than the uplink, unless it is given.
 const WIDER: u64 = 10;
 /// The goals: copies that the registry sends; times of a lone node; times of a registry; milliseconds.
 const GOAL_COPIES: f64 = 1.05;
@@ -97,7 +97,8 @@ impl Bench<'_> {
     fn cold(&mut self, name: &str, nodes: usize) -> Result<(f64, f64, Warm)> {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir)?;
-        let lab = Lab::new(nodes, self.args.uplink * WIDER, &[])?;
+        let wide = self.args.link.unwrap_or(self.args.uplink * WIDER);
+        let lab = Lab::new(nodes, wide, &[])?;
         lab.shape_source(self.args.uplink)?;
         let upstream = SocketAddr::new(address(0), REGISTRY_PORT).to_string();
         let blob = Content::new(self.random.next(), self.args.blob * MIB);
@@ -162,7 +163,7 @@ impl Bench<'_> {
         Ok(nodes)
     }
 
-    /// Reads in turn, so that both see the same machine.
+    /// Reads in turn, so that both see the same machine, once what was fetched is on the disk.
     fn warm(
         &self,
         lab: &Lab,
@@ -182,6 +183,7 @@ impl Bench<'_> {
                 Ok(started.elapsed().as_secs_f64())
             })
         };
+        super::settle()?;
         let puller = &lab.pullers()[0];
         let (mut by_node, mut by_registry) = (Vec::new(), Vec::new());
         for _ in 0..self.args.runs {

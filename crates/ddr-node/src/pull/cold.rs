@@ -136,6 +136,7 @@ impl Job {
                     self.busy_waits += 1;
                     if !self.ask_instead(others) {
                         tokio::time::sleep(BUSY_WAIT).await;
+                        self.relays.clear();
                     }
                     continue;
                 }

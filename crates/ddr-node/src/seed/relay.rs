@@ -1,16 +1,20 @@
 //! Content of mirrored repositories, for nodes that take this one for its warden.
 //!
-//! Decides how many are given a blob while it arrives; more are told who is given it, so that these give it on. What
-//! is not here is brought from the registry only: no node waits for another that waits for it.
+//! Decides how many are given a blob while it arrives: one, and another each [`RELAY_EVERY`]; more are told who is given
+//! it, so that these give it on. So nodes that ask at once stand in a row, in which each sends the blob once: a row is
+//! as fast as its slowest link, and where the first sent it to eight, each would have an eighth of its link. What is not
+//! here is brought from the registry only: no node waits for another that waits for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ddr_net::{ContentReply, ContentRequest, PeerInfo};
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::NodeId;
 use ddr_proto::wire::{BusyAnswer, Holder, ResolveAnswer};
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::{Seed, paced};
 use crate::mirror;
@@ -19,9 +23,19 @@ use crate::pull::{Purpose, Reach};
 /// Nodes that are given one arriving blob at once.
 const MAX_RELAYS: usize = 8;
 
+/// How long after one another is given a blob, too.
+const RELAY_EVERY: Duration = Duration::from_secs(1);
+
 /// Who is given which blob.
 #[derive(Clone, Default)]
-pub(crate) struct Relays(Arc<Mutex<BTreeMap<Digest, Vec<NodeId>>>>);
+pub(crate) struct Relays(Arc<Mutex<BTreeMap<Digest, Row>>>);
+
+/// Who is given one blob.
+struct Row {
+    nodes: Vec<NodeId>,
+    /// When the last of them came.
+    last: Instant,
+}
 
 /// A place among them, until it is dropped.
 struct Relay {
@@ -34,11 +48,14 @@ impl Relays {
     /// A place for `node`, or who has the places.
     fn enter(&self, digest: Digest, node: NodeId) -> Result<Relay, Vec<NodeId>> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let nodes = places.entry(digest).or_default();
-        if nodes.len() >= MAX_RELAYS {
-            return Err(nodes.clone());
+        let now = Instant::now();
+        let row = places.entry(digest).or_insert_with(|| Row { nodes: Vec::new(), last: now });
+        let is_full = row.nodes.len() >= MAX_RELAYS || now < row.last + RELAY_EVERY;
+        if is_full && !row.nodes.is_empty() {
+            return Err(row.nodes.clone());
         }
-        nodes.push(node);
+        row.nodes.push(node);
+        row.last = now;
         Ok(Relay { relays: self.clone(), digest, node })
     }
 }
@@ -46,11 +63,11 @@ impl Relays {
 impl Drop for Relay {
     fn drop(&mut self) {
         let mut places = self.relays.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(nodes) = places.get_mut(&self.digest) else { return };
-        if let Some(place) = nodes.iter().position(|node| *node == self.node) {
-            nodes.swap_remove(place);
+        let Some(row) = places.get_mut(&self.digest) else { return };
+        if let Some(place) = row.nodes.iter().position(|node| *node == self.node) {
+            row.nodes.swap_remove(place);
         }
-        if nodes.is_empty() {
+        if row.nodes.is_empty() {
             places.remove(&self.digest);
         }
     }
@@ -143,14 +160,18 @@ impl Seed {
 mod tests {
     use super::*;
 
-    #[test]
-    fn places_are_given_back() {
+    #[tokio::test(start_paused = true)]
+    async fn one_is_given_a_blob_and_later_more_up_to_the_limit() {
         let (relays, digest) = (Relays::default(), Digest::sha256(b"blob"));
         let node = |byte| NodeId([byte; 32]);
-        let mut taken: Vec<Relay> =
-            (0..8).map(|n| relays.enter(digest, node(n)).ok().unwrap()).collect();
-        let told = relays.enter(digest, node(9)).err().expect("full");
-        assert_eq!(told, (0..8).map(node).collect::<Vec<_>>());
+        let mut taken = Vec::new();
+        for number in 0..8 {
+            taken.push(relays.enter(digest, node(number)).ok().expect("a place"));
+            let told = relays.enter(digest, node(9)).err().expect("not yet");
+            assert_eq!(told, (0..=number).map(node).collect::<Vec<_>>());
+            tokio::time::advance(RELAY_EVERY).await;
+        }
+        assert!(relays.enter(digest, node(9)).is_err());
         assert!(relays.enter(Digest::sha256(b"other"), node(9)).is_ok());
         taken.pop();
         assert!(relays.enter(digest, node(9)).is_ok());
