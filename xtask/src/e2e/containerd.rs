@@ -86,10 +86,10 @@ impl Containerd {
         command
     }
 
-    /// `ctr images VERB` with the hosts directory.
-    fn transfer(&self, verb: &str, reference: &str) -> Result<()> {
+    /// `ctr images VERB` with a hosts directory.
+    pub(super) fn transfer(&self, verb: &str, hosts: &Path, reference: &str) -> Result<()> {
         let mut ctr = self.ctr();
-        ctr.args(["images", verb, "--hosts-dir"]).arg(self.dir.join("hosts")).arg(reference);
+        ctr.args(["images", verb, "--hosts-dir"]).arg(hosts).arg(reference);
         for _ in 1..MAX_TRANSFERS {
             match run::output(&mut ctr) {
                 Err(error) if format!("{error:#}").contains(OWN_STREAM_BROKE) => {
@@ -99,6 +99,11 @@ impl Containerd {
             }
         }
         run::output(&mut ctr).map(drop)
+    }
+
+    /// The hosts directory that it was started with.
+    fn hosts(&self) -> PathBuf {
+        self.dir.join("hosts")
     }
 
     fn list(&self, what: &str) -> Result<Vec<String>> {
@@ -132,13 +137,13 @@ impl Client for Containerd {
             anyhow::bail!("expected one imported image: {imported:?}");
         };
         run::output(self.ctr().args(["images", "tag", local, reference]))?;
-        self.transfer("push", reference)?;
+        self.transfer("push", &self.hosts(), reference)?;
         self.forget()
     }
 
     fn pull(&self, reference: &str) -> Result<()> {
         ensure!(self.list("content")?.is_empty(), "containerd still has content");
-        self.transfer("pull", reference)
+        self.transfer("pull", &self.hosts(), reference)
     }
 
     fn run(&self, reference: &str, arguments: &[&str]) -> Result<String> {

@@ -1,8 +1,10 @@
 //! Other registries behind three nodes: real registries, and clients that are told nothing but a mirror.
 //!
-//! The upstreams are two of Debian's docker-registry: one open, which also stands for Docker Hub, and one with a
-//! password that only the nodes know. What is counted is what they say in their own logs.
+//! The upstreams are three of Debian's docker-registry: one open, which also stands for Docker Hub, one with TLS and a
+//! password that only the nodes know, and one that wants tokens of a service. What is counted is what they say in
+//! their own logs.
 
+mod tokens;
 mod upstream;
 
 use std::fs;
@@ -21,11 +23,15 @@ use super::{Setup, http, skopeo};
 use crate::checks::Checks;
 use crate::run;
 use crate::swarm::Node;
+use tokens::TokenService;
 use upstream::Registry;
 
 /// Names of the upstreams, which lead to loopback inside the run.
 const OPEN: &str = "open.ddr.test";
 const CLOSED: &str = "closed.ddr.test";
+const TOKENS: &str = "tokens.ddr.test";
+/// Where the last one's tokens come from.
+const AUTH: &str = "auth.ddr.test";
 /// How long an answer for a tag holds.
 const FRESH: &str = "2s";
 /// From the death of an upstream to the end of what holds for its tags.
@@ -38,6 +44,8 @@ const STALE: &str = "110 - \"Response is Stale\"";
 struct Bed {
     open: Registry,
     closed: Registry,
+    tokens: Registry,
+    service: TokenService,
     nodes: Vec<Node>,
     dir: PathBuf,
 }
@@ -45,9 +53,10 @@ struct Bed {
 pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
     let mut bed = Bed::start(setup, dir)?;
     let containerd = Containerd::with_hosts(&dir.join("containerd"), &setup.cgroup, |hosts| {
-        let Bed { open, closed, nodes, .. } = &bed;
+        let Bed { open, closed, tokens, nodes, .. } = &bed;
         mirror_of(hosts, &open.named(OPEN), &nodes[0])?;
-        mirror_of(hosts, &closed.named(CLOSED), &nodes[0])
+        mirror_of(hosts, &closed.named(CLOSED), &nodes[0])?;
+        mirror_of(hosts, &tokens.named(TOKENS), &nodes[0])
     })?;
     let podman = Podman::new(dir, setup).with_registries(&bed.registries_conf(1)?);
     let mirrors = format!("{{\"registry-mirrors\": [\"http://{}\"]}}", bed.nodes[2].registry);
@@ -63,6 +72,15 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
         bed.explain(pull_and_run(&docker, "motd:1.0", PRINT, "one"))
     });
     checks.check("mirror: skopeo lists and copies through each node", || bed.explain(bed.copies()));
+    checks.check("mirror: with tokens of a service on another host", || {
+        pull_and_run(&containerd, &bed.image(TOKENS), PRINT, "one")?;
+        let (given, refused) = bed.service.counts();
+        ensure!(given > 0 && refused == 0, "{given} tokens, {refused} refused");
+        bed.explain(bed.keeps_its_password())
+    });
+    checks.check("mirror: containerd pulls with what ddr setup has written", || {
+        bed.explain(bed.is_set_up(setup, &containerd))
+    });
     checks.check("mirror: with the nodes' password; it is in no log and goes nowhere else", || {
         pull_and_run(&containerd, &bed.image(CLOSED), PRINT, "one")?;
         bed.explain(bed.keeps_its_password())
@@ -77,6 +95,7 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     checks.check("mirror: with dead registries 100 pulls of 100 succeed, with a warning", || {
         bed.open.stop()?;
         bed.closed.stop()?;
+        bed.tokens.stop()?;
         bed.explain(bed.outlives())
     });
     checks.check("mirror: with dead registries containerd, podman and docker pull and run", || {
@@ -101,20 +120,25 @@ impl Bed {
     fn start(setup: &Setup, dir: &Path) -> Result<Self> {
         name_hosts(dir)?;
         let open = Registry::open(&dir.join("open"))?;
-        let closed = Registry::with_password(&dir.join("closed"))?;
+        let closed = Registry::with_password(&dir.join("closed"), CLOSED)?;
+        let bundle = dir.join("tokens.pem");
+        let service = TokenService::start(&bundle)?;
+        let realm = format!("http://{}/token", service.address.replace("127.0.0.1", AUTH));
+        let tokens = Registry::with_tokens(&dir.join("tokens"), &realm, &bundle)?;
         let image = &setup.images.one.archive;
         for repository in ["team/motd", "library/motd"] {
             skopeo::push(image, &format!("{}/{repository}:1.0", open.address))?;
         }
         closed.push(image, "team/motd:1.0")?;
-        let flags = vec![format!("--config={}", config(dir, &open, &closed)?.display())];
+        tokens.push(image, "team/motd:1.0")?;
+        let flags = vec![format!("--config={}", config(dir, &open, &closed, &tokens)?.display())];
         let mut nodes = vec![Node::start_with(&setup.daemon, dir, "a", None, &flags)?];
         let token = nodes[0].token_file()?;
         for name in ["b", "c"] {
             nodes.push(Node::start_with(&setup.daemon, dir, name, Some(&token), &flags)?);
         }
         nodes.iter().try_for_each(Node::wait_ready)?;
-        Ok(Self { open, closed, nodes, dir: dir.to_path_buf() })
+        Ok(Self { open, closed, tokens, service, nodes, dir: dir.to_path_buf() })
     }
 
     /// What an administrator writes for podman, so that it asks node `number` first.
@@ -136,7 +160,11 @@ impl Bed {
 
     /// The image, as it is called everywhere.
     fn image(&self, host: &str) -> String {
-        let registry = if host == OPEN { &self.open } else { &self.closed };
+        let registry = match host {
+            OPEN => &self.open,
+            CLOSED => &self.closed,
+            _ => &self.tokens,
+        };
         format!("{}/team/motd:1.0", registry.named(host))
     }
 
@@ -169,11 +197,31 @@ impl Bed {
     }
 
     fn keeps_its_password(&self) -> Result<()> {
-        for file in ["a/log", "b/log", "c/log", "open/output", "a/out"] {
+        for file in ["a/log", "b/log", "c/log", "open/output", "tokens/output", "a/out"] {
             let text = fs::read_to_string(self.dir.join(file)).unwrap_or_default();
             ensure!(!text.contains(upstream::PASSWORD), "{file} has the password");
             ensure!(!text.contains(upstream::BASIC), "{file} has the password, encoded");
         }
+        Ok(())
+    }
+
+    /// Sets containerd up as a user does, in a directory of its own, and pulls by that.
+    fn is_set_up(&self, setup: &Setup, containerd: &Containerd) -> Result<()> {
+        let (root, node) = (self.dir.join("machine"), &self.nodes[1]);
+        fs::create_dir_all(&root)?;
+        let ddr = |arguments: &[&str]| {
+            let mut ddr = Command::new(setup.daemon.with_file_name("ddr"));
+            run::output(ddr.args(["setup", "containerd", "--root"]).arg(&root).args(arguments))
+        };
+        ddr(&["--registry", &node.registry])?;
+        let hosts = root.join("etc/containerd/certs.d");
+        let image = self.image(TOKENS);
+        containerd.transfer("pull", &hosts, &image)?;
+        let printed = containerd.run(&image, PRINT)?;
+        ensure!(printed.trim() == "one", "printed {printed:?}");
+        containerd.forget()?;
+        ddr(&["--undo"])?;
+        ensure!(!hosts.join("_default/hosts.toml").exists(), "it is not as it was before");
         Ok(())
     }
 
@@ -219,7 +267,7 @@ impl Bed {
 }
 
 /// The nodes' configuration file.
-fn config(dir: &Path, open: &Registry, closed: &Registry) -> Result<PathBuf> {
+fn config(dir: &Path, open: &Registry, closed: &Registry, tokens: &Registry) -> Result<PathBuf> {
     let password = dir.join("password");
     fs::write(&password, format!("{}\n", upstream::PASSWORD))?;
     let table = |host: &str, registry: &Registry, more: &str| {
@@ -229,12 +277,18 @@ fn config(dir: &Path, open: &Registry, closed: &Registry) -> Result<PathBuf> {
         )
     };
     let login = format!("user = \"{}\"\npassword-file = {password:?}\n", upstream::USER);
+    let secure = format!(
+        "[[upstream]]\nhost = \"{0}\"\nendpoint = \"https://{0}\"\nprivate = true\nca-files = [{1:?}]\n{login}",
+        closed.named(CLOSED),
+        dir.join("closed").join(upstream::CERTIFICATE)
+    );
     let text = [
         "mirror = []\nmirror-bare = \"docker.io\"\n".to_owned(),
         format!("mirror-fresh = \"{FRESH}\"\n"),
         table("docker.io", open, ""),
         table(&open.named(OPEN), open, ""),
-        table(&closed.named(CLOSED), closed, &login),
+        secure,
+        table(&tokens.named(TOKENS), tokens, &format!("hosts = [{AUTH:?}]\n{login}")),
     ];
     let file = dir.join("ddrd.toml");
     fs::write(&file, text.concat())?;
@@ -256,6 +310,6 @@ fn mirror_of(hosts: &Path, named: &str, node: &Node) -> Result<()> {
 /// Has the names of the upstreams lead to loopback, inside the mounts of this run.
 fn name_hosts(dir: &Path) -> Result<()> {
     let file = dir.join("hosts");
-    fs::write(&file, format!("127.0.0.1 localhost {OPEN} {CLOSED}\n"))?;
+    fs::write(&file, format!("127.0.0.1 localhost {OPEN} {CLOSED} {TOKENS} {AUTH}\n"))?;
     run::output(Command::new("mount").arg("--bind").arg(file).arg("/etc/hosts")).map(drop)
 }

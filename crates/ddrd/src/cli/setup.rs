@@ -12,16 +12,13 @@ use clap::Args;
 use ddr_oci::UpstreamHost;
 
 use super::{CliError, out};
-use crate::config::DEFAULT_REGISTRY;
+use crate::config::{DEFAULT_REGISTRY, MIRRORED};
 use crate::setup::change::Change;
 use crate::setup::machine::Machine;
 use crate::setup::record::Record;
 use crate::setup::seen::Seen;
 use crate::setup::{self, Client, Plan, SetupError, Wanted};
 use programs::Answer;
-
-/// What ddrd mirrors when nothing else is configured.
-const MIRRORS: [&str; 4] = ["docker.io", "ghcr.io", "quay.io", "registry.k8s.io"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,7 +60,7 @@ pub(super) struct Setup {
     registry: SocketAddr,
 
     /// A registry that is mirrored, for files that name each; give it again for more
-    #[arg(long = "mirror", value_name = "HOST", default_values = MIRRORS)]
+    #[arg(long = "mirror", value_name = "HOST", default_values = MIRRORED)]
     mirrors: Vec<UpstreamHost>,
 
     /// Do not tell the runtime to read its configuration again

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::tokens::{ISSUER, SERVICE};
 use crate::bench::free_address;
 use crate::e2e::http;
 use crate::run;
@@ -15,6 +16,8 @@ use crate::tools::{REGISTRY, SKOPEO};
 /// From start to an answer.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// The certificate of a registry with TLS, in its directory.
+pub(super) const CERTIFICATE: &str = "cert.pem";
 /// Who may read the closed registry.
 pub(super) const USER: &str = "ci";
 /// The password of [`USER`].
@@ -39,12 +42,27 @@ impl Registry {
         Self::new(dir, "")
     }
 
-    /// One for [`USER`] only.
-    pub(super) fn with_password(dir: &Path) -> Result<Self> {
+    /// One for [`USER`] only, over TLS with a certificate of its own for `host`, in [`CERTIFICATE`].
+    pub(super) fn with_password(dir: &Path, host: &str) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        let file = dir.join("htpasswd");
+        let (file, certificate, key) =
+            (dir.join("htpasswd"), dir.join(CERTIFICATE), dir.join("key.pem"));
         fs::write(&file, HTPASSWD)?;
-        Self::new(dir, &format!("auth:\n  htpasswd:\n    realm: closed\n    path: {file:?}\n"))
+        let made = rcgen::generate_simple_self_signed([host.to_owned()])?;
+        fs::write(&certificate, made.cert.pem())?;
+        fs::write(&key, made.signing_key.serialize_pem())?;
+        let tls = format!("  tls:\n    certificate: {certificate:?}\n    key: {key:?}\n");
+        let auth = format!("auth:\n  htpasswd:\n    realm: closed\n    path: {file:?}\n");
+        Self::new(dir, &(tls + &auth))
+    }
+
+    /// One that trusts the tokens of a service, which is at `realm`.
+    pub(super) fn with_tokens(dir: &Path, realm: &str, bundle: &Path) -> Result<Self> {
+        let auth = format!(
+            "auth:\n  token:\n    realm: {realm}\n    service: {SERVICE}\n    issuer: {ISSUER}\n    \
+             rootcertbundle: {bundle:?}\n"
+        );
+        Self::new(dir, &auth)
     }
 
     fn new(dir: &Path, more: &str) -> Result<Self> {
