@@ -5,9 +5,9 @@
 
 use ddr_oci::manifest::{MAX_MANIFEST_BYTES, Manifest, ManifestKind};
 use ddr_oci::piece_chain::{ChainHasher, MAX_CHAIN_BYTES, MAX_PIECES, PieceChain};
-use ddr_oci::reference::{ImageReference, Reference, RepositoryName, Tag};
+use ddr_oci::reference::{ImageReference, MAX_HOST_BYTES, Reference, RepositoryName, Tag};
 use ddr_oci::route;
-use ddr_oci::{Algorithm, Descriptor, Digest};
+use ddr_oci::{Algorithm, Descriptor, Digest, Mirrored, UpstreamHost};
 
 /// A digest as text and in JSON.
 pub(crate) fn digest(data: &[u8]) {
@@ -25,6 +25,15 @@ pub(crate) fn reference(data: &[u8]) {
     if let Ok(name) = text.parse::<RepositoryName>() {
         assert_eq!(name.as_str(), text);
         assert!(text.len() <= 255 && text.is_ascii() && !text.contains(".."));
+        if let Some(mirrored) = Mirrored::of(&name) {
+            assert!(Mirrored::is_reserved(&name));
+            mirrored_name(mirrored);
+        }
+    }
+    if let Ok(host) = text.parse::<UpstreamHost>() {
+        assert_eq!(host.as_str(), text);
+        let repository = "team/app".parse().expect("a name");
+        mirrored_name(Mirrored { host, repository });
     }
     if let Ok(tag) = text.parse::<Tag>() {
         assert_eq!(tag.as_str(), text);
@@ -39,6 +48,16 @@ pub(crate) fn reference(data: &[u8]) {
     }
 }
 
+/// The name of a mirrored repository says what it was, unless it is too long for one.
+fn mirrored_name(mirrored: Mirrored) {
+    let Ok(here) = mirrored.host.name_here(&mirrored.repository) else {
+        assert!(mirrored.host.as_str().len() + mirrored.repository.as_str().len() > 240);
+        return;
+    };
+    assert!(Mirrored::is_reserved(&here));
+    assert_eq!(Mirrored::of(&here), Some(mirrored));
+}
+
 /// A request line: `METHOD PATH[?QUERY]`.
 pub(crate) fn route(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -47,6 +66,9 @@ pub(crate) fn route(data: &[u8]) {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
+    if let Ok(Some(namespace)) = route::namespace(query.unwrap_or_default()) {
+        assert!(!namespace.is_empty() && namespace.len() <= MAX_HOST_BYTES);
+    }
     match route::parse(method, path, query) {
         Ok(request) => {
             assert!(path.starts_with("/v2"));
