@@ -9,6 +9,7 @@ mod pieces;
 mod relay;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -268,20 +269,24 @@ impl Seed {
             let body = futures_util::stream::empty().boxed();
             return ContentReply::Found { size, range, media_type: None, body };
         }
+        self.send(&blob, range, (turn, pin))
+    }
+
+    /// Gives bytes of a blob as fast as they may go. What is `held` is let go when the last has gone.
+    fn send(&self, blob: &Blob, range: Range<u64>, held: impl Send + 'static) -> ContentReply {
         self.traffic.served_request();
         let (traffic, throttles) = (Arc::clone(&self.traffic), Arc::clone(&self.throttles));
         let body = blob
             .stream(range.clone())
             .then(move |chunk| paced(Arc::clone(&throttles), chunk))
             .inspect(move |chunk| {
-                // The turn is held until the stream is dropped.
-                let _held = (&turn, &pin);
+                let _held = &held;
                 if let Ok(bytes) = chunk {
                     traffic.served(bytes.len() as u64);
                 }
             })
             .boxed();
-        ContentReply::Found { size, range, media_type: None, body }
+        ContentReply::Found { size: blob.size(), range, media_type: None, body }
     }
 
     async fn give_manifest(

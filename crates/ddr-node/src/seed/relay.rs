@@ -13,10 +13,9 @@ use ddr_net::{ContentReply, ContentRequest, PeerInfo};
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::NodeId;
 use ddr_proto::wire::{BusyAnswer, Holder, ResolveAnswer};
-use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use super::{Seed, paced};
+use super::Seed;
 use crate::mirror;
 use crate::pull::{Purpose, Reach};
 
@@ -132,18 +131,7 @@ impl Seed {
         let Some(range) = request.resolve(size) else {
             return ContentReply::Unsatisfiable { size };
         };
-        self.traffic.served_request();
-        let (traffic, throttles) = (Arc::clone(&self.traffic), Arc::clone(&self.throttles));
-        let body = blob
-            .stream(range.clone())
-            .then(move |chunk| paced(Arc::clone(&throttles), chunk))
-            .inspect(move |chunk| {
-                let _held = &relay;
-                if let Ok(bytes) = chunk {
-                    traffic.served(bytes.len() as u64);
-                }
-            });
-        ContentReply::Found { size, range, media_type: None, body: body.boxed() }
+        self.send(&blob, range, relay)
     }
 
     fn ask_those(&self, nodes: &[NodeId]) -> ContentReply {
@@ -166,7 +154,8 @@ mod tests {
         let node = |byte| NodeId([byte; 32]);
         let mut taken = Vec::new();
         for number in 0..8 {
-            taken.push(relays.enter(digest, node(number)).ok().expect("a place"));
+            let Ok(relay) = relays.enter(digest, node(number)) else { panic!("no place") };
+            taken.push(relay);
             let told = relays.enter(digest, node(9)).err().expect("not yet");
             assert_eq!(told, (0..=number).map(node).collect::<Vec<_>>());
             tokio::time::advance(RELAY_EVERY).await;

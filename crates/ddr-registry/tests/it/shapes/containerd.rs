@@ -22,7 +22,7 @@ async fn lesson_09_open_ended_range_and_hang_up() {
     for at in (0..content.len()).step_by(CHUNK) {
         let mut connection = Connection::open(server.addr).await;
         let head = super::head(&format!(
-            "GET /v2/team/app/blobs/{digest}?ns=registry.example HTTP/1.1
+            "GET /v2/team/app/blobs/{digest}?ns=127.0.0.1:5000 HTTP/1.1
              Host: 127.0.0.1:5000
              User-Agent: containerd/v2.1.4
              Accept: application/vnd.oci.image.layer.v1.tar+gzip, */*
@@ -65,11 +65,11 @@ async fn lesson_09_a_manifest_is_asked_for_by_an_open_range() {
     let fields = "Host: 127.0.0.1:5000
         User-Agent: containerd/v2.1.4
         Accept: application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*";
-    let line = "HEAD /v2/team/app/manifests/1.0?ns=registry.example HTTP/1.1";
+    let line = "HEAD /v2/team/app/manifests/1.0?ns=127.0.0.1:5000 HTTP/1.1";
     let answer = say(&mut connection, &format!("{line}\n{fields}"), b"").await.expect(200);
     let digest = answer.header("docker-content-digest").unwrap();
     assert_eq!(digest, image.digest().to_string());
-    let line = format!("GET /v2/team/app/manifests/{digest}?ns=registry.example HTTP/1.1");
+    let line = format!("GET /v2/team/app/manifests/{digest}?ns=127.0.0.1:5000 HTTP/1.1");
     let answer = say(&mut connection, &format!("{line}\n{fields}\nRange: bytes=0-"), b"").await;
     assert_eq!(answer.expect(206).body, image.bytes);
 }
