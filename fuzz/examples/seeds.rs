@@ -10,8 +10,9 @@ use ddr_oci::{Algorithm, Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
     BusyAnswer, CELLS, Contact, Fact, FactRecord, HaveMap, Holder, KeyRange, Mark, Member,
-    MemberSeen, NameRecord, NotSoon, PreheatOrder, PreheatStage, PreheatState, ProviderRecord, RefuseReason, Request, RequestEnvelope, ResolveAnswer, Response, UpstreamFailure,
-    SetEntry, SignedChain, Signer, SwarmBody, SwarmMessage, SwarmPost,
+    MemberSeen, NameRecord, NotSoon, PreheatOrder, PreheatStage, PreheatState, ProviderRecord,
+    RefuseReason, Request, RequestEnvelope, ResolveAnswer, Response, SetEntry, SignedChain, Signer,
+    SwarmBody, SwarmMessage, SwarmPost, UpstreamFailure,
 };
 use ed25519_dalek::SigningKey;
 
@@ -162,9 +163,15 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("get-records", Request::GetRecords { range, salt, marks: vec![salt; 3] }),
         ("preheat", Request::Preheat(order("linux/arm64/v8"))),
         ("preheat-long-platform", Request::Preheat(order(&"p".repeat(65)))),
-        ("resolve", Request::Resolve { repository: record.repository.clone(), tag: record.tag.clone() }),
+        (
+            "resolve",
+            Request::Resolve { repository: record.repository.clone(), tag: record.tag.clone() },
+        ),
         ("get-members", Request::Members),
-        ("paused", Request::Paused { host: "registry.example:5000".parse()?, for_s: 60 }),
+        (
+            "paused",
+            Request::Paused { host: "registry.example:5000".parse().expect("a host"), for_s: 60 },
+        ),
     ] {
         let envelope = RequestEnvelope { sender: sender.clone(), puzzle: [0; 32], body };
         write("wire", name, &envelope.encode())?;
@@ -194,8 +201,14 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("preheating", Response::Preheat(preheating)),
         ("records", Response::Records { records: vec![provider; 2] }),
         ("promise", Response::Promise { outbid_by: Some(9), record: record.clone(), young: true }),
-        ("history", Response::History { records: record.iter().cloned().cycle().take(3).collect() }),
-        ("history-too-long", Response::History { records: record.iter().cloned().cycle().take(17).collect() }),
+        (
+            "history",
+            Response::History { records: record.iter().cloned().cycle().take(3).collect() },
+        ),
+        (
+            "history-too-long",
+            Response::History { records: record.iter().cloned().cycle().take(17).collect() },
+        ),
         ("name", Response::Name { record: record.clone(), clock_ms: 9 }),
         ("name-stored", Response::NameStored { stored: false, newest: record }),
         ("refused", Response::Refused { reason: RefuseReason::Busy }),
