@@ -175,7 +175,10 @@ impl Mirror {
     /// Another node says that a registry is asked too often.
     pub(crate) fn told_pause(&self, host: &UpstreamHost, for_s: u32) {
         if let Some(upstream) = self.upstream(host) {
-            upstream.pause(Duration::from_secs(u64::from(for_s)).min(MAX_TOLD_PAUSE));
+            let pause = Duration::from_secs(u64::from(for_s)).min(MAX_TOLD_PAUSE);
+            upstream.pause(pause);
+            // Who was told tells nobody: the one that the registry answered tells all.
+            self.checks.tell_pause(host, pause);
         }
     }
 }

@@ -14,12 +14,10 @@ use std::time::Duration;
 
 use ddr_net::discover::place::Place;
 use ddr_net::discover::{DnsName, MAX_STATIC};
-use ddr_node::{
-    Bandwidth, CacheSettings, CopySettings, MIN_RATE, TagReads, TagRules, UpkeepSettings,
-};
+use ddr_node::{Bandwidth, CopySettings, MIN_RATE, TagReads, TagRules, UpkeepSettings};
 use ddr_oci::MAX_PATTERNS;
 
-use crate::{amount, duration};
+use crate::amount;
 
 pub use mirror::{MAX_UPSTREAMS, MIRRORED, MirrorConfig, UpstreamTable};
 pub use settings::{LogFormat, RegistrySettings, Settings, Tags};
@@ -210,7 +208,7 @@ impl Config {
         default_dir: impl FnOnce() -> Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
         let copies = content::copies(&settings)?;
-        let cache = content::cache(&settings)?;
+        let upkeep = content::upkeep(&settings)?;
         let mirror = mirror::mirror(&settings)?;
         let data_dir = settings.data_dir.or_else(default_dir).ok_or(ConfigError::NoDataDir)?;
         let registry_tls = match (settings.registry_tls_cert, settings.registry_tls_key) {
@@ -239,12 +237,7 @@ impl Config {
             },
             require_blobs: settings.registry.require_blobs.unwrap_or_default(),
             registry_hosts: hosts(settings.registry.hosts.unwrap_or_default())?,
-            upkeep: upkeep(
-                settings.gc_interval.as_deref(),
-                settings.gc_grace.as_deref(),
-                settings.scrub_rate.as_deref(),
-                cache,
-            )?,
+            upkeep,
             bandwidth: Bandwidth {
                 upload: limit("upload-limit", settings.upload_limit.as_deref())?,
                 download: limit("download-limit", settings.download_limit.as_deref())?,
@@ -299,30 +292,6 @@ fn hosts(names: Vec<String>) -> Result<Vec<String>, ConfigError> {
         if good { Ok(bare) } else { Err(ConfigError::Host(name)) }
     };
     names.into_iter().map(name).collect()
-}
-
-fn upkeep(
-    interval: Option<&str>,
-    grace: Option<&str>,
-    rate: Option<&str>,
-    cache: CacheSettings,
-) -> Result<UpkeepSettings, ConfigError> {
-    let wrong = |setting| move |reason| ConfigError::Value { setting, reason };
-    let span = |setting, text: Option<&str>, default| {
-        text.map_or(Ok(default), |text| duration::span(text).map_err(wrong(setting)))
-    };
-    let default = UpkeepSettings::default();
-    let gc_grace = span("gc-grace", grace, default.gc_grace)?;
-    if gc_grace < MIN_GC_GRACE {
-        let reason = "the background keeps content for at least 20m after its last use".into();
-        return Err(wrong("gc-grace")(reason));
-    }
-    Ok(UpkeepSettings {
-        gc_interval: span("gc-interval", interval, default.gc_interval)?,
-        gc_grace,
-        scrub_rate: rate.map(amount::rate_or_zero).transpose().map_err(wrong("scrub-rate"))?,
-        cache,
-    })
 }
 
 /// A limit of bandwidth; `None` is none.

@@ -12,6 +12,7 @@ use ddr_oci::{Digest, RepositoryName, Tag, UpstreamHost};
 use ddr_proto::id::Key;
 use ddr_proto::wire::{Request, ResolveAnswer, Response, UpstreamFailure};
 use ddr_upstream::UpstreamError;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{Source, Warden};
@@ -24,10 +25,12 @@ use crate::{ReadError, TagWriteError};
 const WARDEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a registry that failed, or has no such tag, is not asked again for it.
 const BRIEFLY: Duration = Duration::from_secs(5);
-/// Tags whose last check is remembered; beyond, the oldest goes.
+/// Tags whose last check is remembered; beyond, the older half goes, which costs another question each.
 const MAX_CHECKED: usize = 65_536;
 /// Tags that are asked for at once.
 const MAX_ASKING: usize = 1024;
+/// Tags that the swarm is told of at once; of more it hears with their next check.
+const MAX_RECORDING: usize = 256;
 
 /// What a registry said last, or that it did not.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,7 @@ pub(super) struct Checks {
     asking: Flights<Key, Checked>,
     /// Those that it asks a registry, for itself and for others.
     checking: Flights<Key, Checked>,
+    recording: Arc<Semaphore>,
     /// Until when others have been told of a pause.
     pauses: Mutex<BTreeMap<UpstreamHost, Instant>>,
 }
@@ -55,6 +59,7 @@ impl Checks {
             known: Mutex::default(),
             asking: Flights::new(MAX_ASKING),
             checking: Flights::new(MAX_ASKING),
+            recording: Arc::new(Semaphore::new(MAX_RECORDING)),
             pauses: Mutex::default(),
         }
     }
@@ -79,10 +84,9 @@ impl Checks {
     fn note(&self, key: Key, checked: Checked) {
         let mut known = lock(&self.known);
         if known.len() >= MAX_CHECKED && !known.contains_key(&key) {
-            let oldest = known.iter().min_by_key(|(_, one)| one.at).map(|(key, _)| *key);
-            if let Some(oldest) = oldest {
-                known.remove(&oldest);
-            }
+            let mut times: Vec<Instant> = known.values().map(|one| one.at).collect();
+            let (_, middle, _) = times.select_nth_unstable(MAX_CHECKED / 2);
+            known.retain(|_, one| one.at > *middle);
         }
         known.insert(key, checked);
     }
@@ -224,8 +228,13 @@ impl Question {
                 if let Some(manifest) = found.and_then(|found| found.manifest) {
                     self.pull.keep_given(&self.repository, &self.source, manifest).await;
                 }
-                let question = self.clone();
-                tokio::spawn(async move { question.record(digest).await });
+                if let Ok(turn) = Arc::clone(&self.checks().recording).try_acquire_owned() {
+                    let question = self.clone();
+                    tokio::spawn(async move {
+                        let _turn = turn;
+                        question.record(digest).await;
+                    });
+                }
                 Ok(digest)
             }
             Err(UpstreamError::RateLimited(pause)) => {
@@ -291,5 +300,36 @@ fn told(answer: Option<Response>) -> Option<Checked> {
         }
         ResolveAnswer::Failed(failure) => Some(Checked { answer: Err(failure), at: now }),
         ResolveAnswer::NotMirrored => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn others_are_told_of_a_pause_once_while_it_lasts() {
+        let checks = Checks::new(Duration::from_secs(60));
+        let host: UpstreamHost = "docker.io".parse().expect("a host");
+        let pause = Duration::from_secs(30);
+        assert!(checks.tell_pause(&host, pause) && !checks.tell_pause(&host, pause));
+        tokio::time::advance(pause).await;
+        assert!(checks.tell_pause(&host, pause));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_older_half_goes_when_too_many_are_remembered() {
+        let checks = Checks::new(Duration::from_secs(60));
+        let key = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            Key(bytes)
+        };
+        for number in 0..=MAX_CHECKED {
+            let at = Instant::now() + Duration::from_nanos(number as u64);
+            checks.note(key(number), Checked { answer: Ok(None), at });
+        }
+        assert_eq!(lock(&checks.known).len(), MAX_CHECKED / 2);
+        assert!(checks.fresh(&key(0)).is_none() && checks.fresh(&key(MAX_CHECKED)).is_some());
     }
 }

@@ -380,9 +380,10 @@ async fn join(parts: Arc<Parts>, joins: bool, tell: Arc<watch::Sender<bool>>) {
     tell.send_replace(true);
 }
 
-/// Hears from others whom they count as members, until one has answered: some may be out of reach now.
+/// Hears from others whom they count as members, until one has answered, or so much time has passed that
+/// nobody is counted any more of whom they could tell: some may be out of reach now.
 async fn learn_members(parts: &Parts) {
-    loop {
+    while parts.keeper.is_ignorant() {
         let asked: Vec<_> =
             spread::alive(&parts.overlay)
                 .await

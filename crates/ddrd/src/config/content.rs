@@ -1,9 +1,9 @@
 //! Settings of what is stored: which tags stay, how many copies there are, and what makes room.
 
-use ddr_node::{CacheSettings, CopySettings, MAX_COPIES};
+use ddr_node::{CacheSettings, CopySettings, MAX_COPIES, UpkeepSettings};
 use ddr_oci::{MAX_PATTERNS, RepositoryPattern, TagPattern};
 
-use super::{ConfigError, MIN_COPIES_GRACE, Settings, limit};
+use super::{ConfigError, MIN_COPIES_GRACE, MIN_GC_GRACE, Settings, limit};
 use crate::{amount, duration};
 
 /// Tags that are neither moved nor deleted.
@@ -19,8 +19,29 @@ pub(super) fn tag_patterns(texts: Vec<String>) -> Result<Vec<TagPattern>, Config
     texts.into_iter().map(pattern).collect()
 }
 
+/// Collection of garbage and verification in the background.
+pub(super) fn upkeep(settings: &Settings) -> Result<UpkeepSettings, ConfigError> {
+    let wrong = |setting| move |reason| ConfigError::Value { setting, reason };
+    let span = |setting, text: Option<&str>, default| {
+        text.map_or(Ok(default), |text| duration::span(text).map_err(wrong(setting)))
+    };
+    let default = UpkeepSettings::default();
+    let gc_grace = span("gc-grace", settings.gc_grace.as_deref(), default.gc_grace)?;
+    if gc_grace < MIN_GC_GRACE {
+        let reason = "the background keeps content for at least 20m after its last use".into();
+        return Err(wrong("gc-grace")(reason));
+    }
+    let rate = settings.scrub_rate.as_deref().map(amount::rate_or_zero).transpose();
+    Ok(UpkeepSettings {
+        gc_interval: span("gc-interval", settings.gc_interval.as_deref(), default.gc_interval)?,
+        gc_grace,
+        scrub_rate: rate.map_err(wrong("scrub-rate"))?,
+        cache: cache(settings)?,
+    })
+}
+
 /// When pulled content makes room.
-pub(super) fn cache(settings: &Settings) -> Result<CacheSettings, ConfigError> {
+fn cache(settings: &Settings) -> Result<CacheSettings, ConfigError> {
     let wrong = |setting, reason| ConfigError::Value { setting, reason };
     let default = CacheSettings::default();
     let high = settings.cache_high.unwrap_or(default.high);
