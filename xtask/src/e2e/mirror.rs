@@ -241,9 +241,12 @@ impl Bed {
             skopeo::push(&setup.images.two.archive, &reference)?;
         }
         let wanted = http::digest_of(&self.open.address, "team/motd", "1.0")?;
-        for node in &self.nodes {
+        let (by_path, bare) = (self.by_path(), "library/motd".to_owned());
+        for (node, repository) in
+            self.nodes.iter().flat_map(|node| [(node, &by_path), (node, &bare)])
+        {
             run::wait_for("the tag moves", STALE_LIMIT, || {
-                let digest = http::digest_of(&node.registry, &self.by_path(), "1.0")?;
+                let digest = http::digest_of(&node.registry, repository, "1.0")?;
                 Ok((digest == wanted).then_some(()))
             })?;
         }
