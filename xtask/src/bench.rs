@@ -36,6 +36,7 @@ pub(crate) use servers::free_address;
 
 use crate::PullArgs;
 use crate::e2e::{self, Dockerd, LARGE_LAYERS};
+use crate::median::median;
 use crate::run;
 use crate::sandbox;
 use crate::swarm::{Memory, Node};
@@ -68,7 +69,7 @@ pub(crate) fn pull(workspace: &Workspace, args: &PullArgs) -> Result<bool> {
         swarm.push(bench.swarm_pull(number)?);
         registry.push(bench.registry_pull(number)?);
     }
-    Ok(report(&mut swarm, &mut registry, size_mib))
+    Ok(report(&swarm, &registry, size_mib))
 }
 
 /// Everything that runs during the measurement.
@@ -175,19 +176,14 @@ fn with_samples(
     })
 }
 
-fn report(swarm: &mut [f64], registry: &mut [f64], size_mib: u64) -> bool {
-    let (ours, theirs) = (median(swarm), median(registry));
+fn report(swarm: &[f64], registry: &[f64], size_mib: u64) -> bool {
+    let (ours, theirs) = (median(swarm.iter().copied()), median(registry.iter().copied()));
     let rate = |seconds: f64| size_mib as f64 / seconds;
     println!("median of {} pulls of {size_mib} MiB in {LARGE_LAYERS} layers:", swarm.len());
     println!("  through the swarm     {ours:.2} s  {:.0} MiB/s", rate(ours));
     println!("  from docker-registry  {theirs:.2} s  {:.0} MiB/s", rate(theirs));
     println!("  ratio {:.2} (goal: at most {GOAL})", ours / theirs);
     ours / theirs <= GOAL
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 fn shown(memory: Memory) -> String {

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, ensure};
 use crate::BurnArgs;
 use crate::checks::Checks;
 use crate::e2e::{self, Random, Setup};
+use crate::median::median;
 use crate::run;
 use crate::sandbox;
 use crate::swarm::{self, Node};
@@ -254,7 +255,8 @@ impl Burn {
     }
 
     fn report(&self) {
-        let (push, mend) = (median(&self.push_s), median(&self.mend_s));
+        let (push, mend) =
+            (median(self.push_s.iter().copied()), median(self.mend_s.iter().copied()));
         let (mend_max, find) = (most(&self.mend_s), most(&self.found_s));
         println!(
             "        {} images acknowledged ({} pushes said again), {} machines burnt; \
@@ -269,10 +271,4 @@ impl Burn {
 
 fn most(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -9,6 +9,7 @@ mod burn;
 mod checks;
 mod e2e;
 mod jepsen;
+mod median;
 mod netns;
 mod run;
 mod sandbox;

@@ -15,6 +15,7 @@ use super::client::{self, Content};
 use super::goal::Goal;
 use crate::CopiesArgs;
 use crate::e2e::{self, Random};
+use crate::median::median;
 use crate::sandbox;
 use crate::swarm::{self, Node};
 use crate::tools;
@@ -76,7 +77,7 @@ fn pushes(daemon: &Path, dir: &Path, args: &CopiesArgs, random: &mut Random) -> 
         }
     }
     println!("push of {} MiB, seconds: lone {alone:.2?}, two copies {two:.2?}", args.size_mib);
-    let (alone, two) = (median(&mut alone), median(&mut two));
+    let (alone, two) = (median(alone), median(two));
     println!("medians: lone {alone:.2} s, two copies {two:.2} s");
     Ok(Goal::at_most("push with two durable copies, times of a lone push", two / alone, GOAL_PUSH))
 }
@@ -117,9 +118,4 @@ fn sum(nodes: &[Node]) -> Result<f64> {
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_default()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -14,11 +14,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::client::{self, Content, Read};
 use super::goal::Goal;
-use super::median;
 use super::servers::Server;
 use super::swarm::pull::{self, Client, Wanted};
 use crate::MirrorArgs;
 use crate::e2e::{self, Random};
+use crate::median::median;
 use crate::netns::{Host, Lab, MAX_NODES, address};
 use crate::sandbox;
 use crate::swarm::Node;
@@ -204,8 +204,8 @@ impl Bench<'_> {
             asked.push(ask(puller, &node.registry, here)?);
             itself.push(ask(puller, upstream, REPOSITORY)?);
         }
-        let (by_node, by_registry) = (median(&mut by_node), median(&mut by_registry));
-        let (asked, itself) = (median(&mut asked), median(&mut itself));
+        let (by_node, by_registry) = (median(by_node), median(by_registry));
+        let (asked, itself) = (median(asked), median(itself));
         println!(
             "  warm {by_node:.3} s, docker-registry {by_registry:.3} s; 404 {asked:.1} ms, registry {itself:.1} ms"
         );

@@ -10,7 +10,7 @@ mod upstream;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -21,6 +21,7 @@ use super::podman::Podman;
 use super::scenario::{Client, explain, pull_and_run};
 use super::{Setup, http, skopeo};
 use crate::checks::Checks;
+use crate::median::median;
 use crate::run;
 use crate::swarm::Node;
 use tokens::TokenService;
@@ -38,6 +39,8 @@ const FRESH: &str = "2s";
 const STALE_LIMIT: Duration = Duration::from_secs(20);
 /// Pulls while the upstreams are dead.
 const PULLS: usize = 100;
+/// Pulls past a dead node, and as many without one, that are timed.
+const TIMED_PULLS: usize = 5;
 const STALE: &str = "110 - \"Response is Stale\"";
 
 /// Registries, nodes and what the nodes are told.
@@ -58,7 +61,7 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
         mirror_of(hosts, &closed.named(CLOSED), &nodes[0])?;
         mirror_of(hosts, &tokens.named(TOKENS), &nodes[0])
     })?;
-    let podman = Podman::new(dir, setup).with_registries(&bed.registries_conf(1)?);
+    let podman = Podman::new(dir, setup).with_registries(&bed.registries_conf(Some(1))?);
     let mirrors = format!("{{\"registry-mirrors\": [\"http://{}\"]}}", bed.nodes[2].registry);
     let docker = Dockerd::start_with(&dir.join("dockerd"), &setup.cgroup, &mirrors)?;
     checks.check("mirror: containerd pulls through A and runs, by ns", || {
@@ -111,7 +114,8 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
         }
         let image = bed.image(OPEN);
         pull_and_run(&containerd, &image, PRINT, "two")?;
-        pull_and_run(&podman, &image, PRINT, "two")
+        pull_and_run(&podman, &image, PRINT, "two")?;
+        bed.time_past_dead_nodes(setup, &containerd, &podman)
     });
     Ok(())
 }
@@ -141,15 +145,18 @@ impl Bed {
         Ok(Self { open, closed, tokens, service, nodes, dir: dir.to_path_buf() })
     }
 
-    /// What an administrator writes for podman, so that it asks node `number` first.
-    fn registries_conf(&self, number: usize) -> Result<PathBuf> {
-        let (named, node) = (self.open.named(OPEN), &self.nodes[number].registry);
-        let place = named.replace(':', "_");
-        let text = format!(
-            "[[registry]]\nprefix = {named:?}\nlocation = {named:?}\ninsecure = true\n\
-             [[registry.mirror]]\nlocation = \"{node}/{place}\"\ninsecure = true\n"
-        );
-        let file = self.dir.join("registries.conf");
+    /// What an administrator writes for podman, so that it asks node `first` before the registry.
+    fn registries_conf(&self, first: Option<usize>) -> Result<PathBuf> {
+        let named = self.open.named(OPEN);
+        let mut text =
+            format!("[[registry]]\nprefix = {named:?}\nlocation = {named:?}\ninsecure = true\n");
+        let mut file = self.dir.join("straight.conf");
+        if let Some(number) = first {
+            let (node, place) = (&self.nodes[number].registry, named.replace(':', "_"));
+            text +=
+                &format!("[[registry.mirror]]\nlocation = \"{node}/{place}\"\ninsecure = true\n");
+            file.set_file_name("registries.conf");
+        }
         fs::write(&file, text)?;
         Ok(file)
     }
@@ -267,6 +274,53 @@ impl Bed {
         }
         Ok(())
     }
+
+    /// Prints what the dead nodes add to a pull.
+    fn time_past_dead_nodes(
+        &self,
+        setup: &Setup,
+        containerd: &Containerd,
+        podman: &Podman,
+    ) -> Result<()> {
+        let (image, hosts) = (self.image(OPEN), self.dir.join("straight"));
+        let named = self.open.named(OPEN);
+        fs::create_dir_all(hosts.join(&named))?;
+        let server = format!("server = \"http://{named}\"\n[host.\"http://{named}\"]\n");
+        fs::write(hosts.join(&named).join("hosts.toml"), server)?;
+        say_what_is_added(
+            containerd,
+            || containerd.pull(&image),
+            || containerd.transfer("pull", &hosts, &image),
+        )?;
+        let straight = Podman::new(&self.dir, setup).with_registries(&self.registries_conf(None)?);
+        say_what_is_added(podman, || podman.pull(&image), || straight.pull(&image))
+    }
+}
+
+/// Prints how much longer a pull takes past a dead node than without one.
+fn say_what_is_added(
+    client: &dyn Client,
+    past: impl Fn() -> Result<()>,
+    straight: impl Fn() -> Result<()>,
+) -> Result<()> {
+    let timed = |pull: &dyn Fn() -> Result<()>| -> Result<f64> {
+        client.forget()?;
+        let started = Instant::now();
+        pull()?;
+        Ok(started.elapsed().as_secs_f64() * 1000.0)
+    };
+    let mut times = Vec::new();
+    for _ in 0..TIMED_PULLS {
+        times.push((timed(&past)?, timed(&straight)?));
+    }
+    client.forget()?;
+    let (past, straight) =
+        (median(times.iter().map(|pair| pair.0)), median(times.iter().map(|pair| pair.1)));
+    println!(
+        "        {}: {past:.0} ms past a dead node, {straight:.0} ms straight, medians of {TIMED_PULLS} (goal: 300 ms more)",
+        client.name()
+    );
+    Ok(())
 }
 
 /// The nodes' configuration file.

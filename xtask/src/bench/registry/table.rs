@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::super::goal::Goal;
+use crate::median::median;
 
 /// One run of one measure against one server.
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +79,8 @@ impl Measure {
             samples.iter().filter_map(|s| Some(s.cpu_s? / s.amount * scale)).collect();
         let cpu = match (cpu.is_empty(), self.unit) {
             (true, _) => String::new(),
-            (false, Unit::Bytes) => format!("{:.2}", median(cpu.into_iter())),
-            (false, Unit::Requests) => format!("{:.0}", median(cpu.into_iter())),
+            (false, Unit::Bytes) => format!("{:.2}", median(cpu)),
+            (false, Unit::Requests) => format!("{:.0}", median(cpu)),
         };
         let shown = |value: f64| match self.unit {
             Unit::Bytes => format!("{:.0}", value / f64::from(1 << 20)),
@@ -105,13 +106,6 @@ impl fmt::Display for Measure {
         }
         Ok(())
     }
-}
-
-/// The middle one; of an even number, the upper of the two.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 #[cfg(test)]
