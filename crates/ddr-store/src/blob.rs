@@ -27,6 +27,10 @@ pub struct BlobReader {
 }
 
 impl BlobReader {
+    pub(crate) fn new(file: Arc<dyn DiskFile>, size: u64) -> Self {
+        Self { file, size }
+    }
+
     /// Bytes in the blob.
     pub fn size(&self) -> u64 {
         self.size
@@ -192,21 +196,27 @@ impl Store {
     pub fn blob(&self, digest: &Digest) -> io::Result<Option<BlobReader>> {
         let inner = &self.inner;
         match inner.place_of(digest)? {
-            Place::Whole(reader) => Ok(Some(reader)),
-            Place::Absent => Ok(None),
+            Place::Whole(reader) => return Ok(Some(reader)),
+            Place::Absent => {}
             Place::Damaged => {
                 // Or just being deleted: look again when that is over.
                 let _held = inner.hold(digest);
-                inner.look_and_heal(digest)
+                if let Some(reader) = inner.look_and_heal(digest)? {
+                    return Ok(Some(reader));
+                }
             }
         }
+        inner.look_outside(digest)
     }
 
-    /// Bytes in a blob; `None` if it is not here whole.
+    /// Bytes in a blob; `None` if it is not here whole. Of one outside as it was when it was read last.
     ///
     /// # Errors
     /// What the disk or the index says.
     pub fn blob_size(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        if let Some(row) = self.inner.only_outside(digest)? {
+            return Ok(Some(row.blob.size));
+        }
         Ok(self.blob(digest)?.map(|reader| reader.size))
     }
 
@@ -224,6 +234,9 @@ impl Store {
     /// # Errors
     /// What the disk or the index says.
     pub fn piece_chain(&self, digest: &Digest) -> io::Result<Option<PieceChain>> {
+        if let Some(row) = self.inner.only_outside(digest)? {
+            return Ok(PieceChain::from_bytes(&row.chain).ok());
+        }
         let Some(reader) = self.blob(digest)? else { return Ok(None) };
         if let Some(chain) = self.inner.read_chain(digest, reader.size)? {
             return Ok(Some(chain));

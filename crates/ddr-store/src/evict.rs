@@ -9,6 +9,7 @@
 use crate::error::IndexError;
 use crate::index::{CacheRules, Candidate, Index, Removed};
 use crate::store::Store;
+use crate::uses::Uses;
 use ddr_oci::digest::Digest;
 use std::collections::BTreeSet;
 
@@ -28,6 +29,13 @@ pub struct EvictOptions {
     pub min_age_ms: u64,
     /// The same for its use by a repository of which no manifest refers to it: the push may still go on.
     pub loose_age_ms: u64,
+}
+
+impl EvictOptions {
+    pub(crate) fn rules(self, uses: &Uses) -> CacheRules<'_> {
+        let Self { now_ms, min_age_ms, loose_age_ms, .. } = self;
+        CacheRules { now_ms, min_age_ms, loose_age_ms, uses }
+    }
 }
 
 /// What a run found and did.
@@ -121,8 +129,7 @@ impl Evict {
     }
 
     fn rules(&self) -> CacheRules<'_> {
-        let EvictOptions { now_ms, min_age_ms, loose_age_ms, .. } = self.options;
-        CacheRules { now_ms, min_age_ms, loose_age_ms, uses: &self.store.inner.uses }
+        self.options.rules(&self.store.inner.uses)
     }
 
     fn look(&mut self) -> Result<(), IndexError> {

@@ -17,6 +17,7 @@ mod history;
 mod keys;
 mod manifests;
 mod names;
+mod outside;
 mod pins;
 mod reach;
 mod replicas;
@@ -29,6 +30,7 @@ pub(crate) use garbage::{Cursor, Looked, Removed, Rules};
 pub use history::{MAX_OLD_RECORDS, MAX_OLD_ROWS};
 pub use manifests::{ManifestEntry, StoredManifest};
 pub use names::{MAX_NAME_RECORD_BYTES, MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, NamePage};
+pub(crate) use outside::OutsideRow;
 pub use pins::{MAX_PIN_LABEL_BYTES, MAX_PINNED_PARTS, MAX_PINS, PinnedImage};
 pub use replicas::{MAX_REPLICA_RECORD_BYTES, ReplicaRecord};
 pub use sets::{Batch, KeptEntry, KeptName, MAX_MEMBER_BYTES, Outcome, SetPage, SetRows};
@@ -89,7 +91,11 @@ const SETS: TableDefinition<'_, Place, Ranked> = TableDefinition::new("sets");
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 
 /// How many tables there are.
-const TABLES: usize = 15 + reach::REACH_TABLES + replicas::REPLICA_TABLES + pins::PIN_TABLES;
+const TABLES: usize = 15
+    + reach::REACH_TABLES
+    + replicas::REPLICA_TABLES
+    + pins::PIN_TABLES
+    + outside::OUTSIDE_TABLES;
 
 /// The database, and how to open it again.
 #[derive(Debug)]
@@ -268,5 +274,6 @@ fn create_tables(transaction: &WriteTransaction) -> Result<(), IndexError> {
     transaction.open_table(SETTINGS)?;
     replicas::create_tables(transaction)?;
     pins::create_tables(transaction)?;
+    outside::create_tables(transaction)?;
     reach::create_tables(transaction)
 }

@@ -20,6 +20,7 @@ mod gc;
 mod index;
 mod layout;
 mod open;
+mod outside;
 mod partial;
 mod recover;
 mod running;
@@ -42,6 +43,7 @@ pub use index::{
     MAX_SETTING_BYTES, MAX_SETTING_KEY_BYTES, ManifestEntry, NamePage, Outcome, PinnedImage,
     ReplicaRecord, SetPage, SetRows, StoredManifest,
 };
+pub use outside::{Outside, OutsideBlob};
 pub use partial::{
     Checked, IdlePartial, MAX_IDLE_PARTIAL_BYTES, MAX_IDLE_PARTIALS, PARTIAL_IDLE_MS, PartialBlob,
     PartialReader, PieceSet, Written,

@@ -11,6 +11,7 @@ use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::error::{IndexError, OpenError};
 use crate::index::{Index, ManifestEntry, NamePage, StoredManifest};
 use crate::layout::{Layout, RandomId};
+use crate::outside::Outside;
 use crate::partial::Partials;
 use crate::upload::Session;
 use crate::uses::Uses;
@@ -18,7 +19,7 @@ use ddr_oci::digest::Digest;
 use ddr_oci::reference::{RepositoryName, Tag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Locks that blobs share by digest, so that placing and removing the same one cannot meet.
@@ -59,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) partials: Mutex<Partials>,
     /// What is in use just now, and uses that are not written yet.
     pub(crate) uses: Uses,
+    /// Where further blobs lie.
+    pub(crate) outside: OnceLock<Arc<dyn Outside>>,
     /// Shard directories whose own name is durable, at most 512.
     pub(crate) durable_dirs: Mutex<BTreeSet<PathBuf>>,
     shards: [Mutex<()>; SHARDS],
@@ -81,6 +84,7 @@ impl Inner {
             fetching: Mutex::default(),
             partials: Mutex::default(),
             uses: Uses::default(),
+            outside: OnceLock::new(),
             durable_dirs: Mutex::default(),
             shards: std::array::from_fn(|_| Mutex::new(())),
             _lock: lock,

@@ -8,6 +8,7 @@
 
 use super::garbage::{Cursor, LOOK_ROWS, after};
 use super::keys::{self, Key};
+use super::outside::OUTSIDE;
 use super::reach::{self, CHILDREN, REFERENCES};
 use super::{
     BLOBS, Index, LINKED_BY, LINKS, MANIFESTS, REFERRERS, REPOSITORIES, REVISION_OF, REVISIONS,
@@ -90,6 +91,7 @@ impl Index {
     fn audit_links(&self, cursor: Option<&Cursor>) -> Result<Finding, IndexError> {
         self.read(|t| {
             let (linked_by, blobs) = (t.open_table(LINKED_BY)?, t.open_table(BLOBS)?);
+            let outside = t.open_table(OUTSIDE)?;
             let mut found = Finding::default();
             for row in t.open_table(LINKS)?.range((after(cursor), Bound::Unbounded))? {
                 let (row, _) = row?;
@@ -98,7 +100,7 @@ impl Index {
                 if linked_by.get((key, name))?.is_none() {
                     found.wrong.push((name.into(), key.into(), Vec::new()));
                 }
-                if blobs.get(key)?.is_none() {
+                if blobs.get(key)?.is_none() && outside.get(key)?.is_none() {
                     found.dangling.push((keys::name(name)?, keys::digest(key)?));
                 }
                 if found.rows >= LOOK_ROWS {

@@ -11,10 +11,10 @@ use super::garbage::{LOOK_ROWS, MAX_SKEW_MS, REMOVE_ROWS, Removed, is_held, is_r
 use super::keys;
 use super::reach::{NO_REPOSITORY, REFERENCES, TOUCHED};
 use super::replicas::{REPLICA_OF, is_kept};
-use super::{BLOBS, DigestKey, Index, LEASES, LINKED_BY, LINKS};
+use super::{BLOBS, DigestKey, Index, LEASES, LINKED_BY, LINKS, outside};
 use crate::error::IndexError;
 use crate::uses::Uses;
-use redb::ReadableTable;
+use redb::{ReadableTable, WriteTransaction};
 use std::ops::Bound;
 
 /// What decides about one run.
@@ -150,6 +150,16 @@ where
     }
 }
 
+/// What a blob is here.
+pub(super) fn standing(
+    t: &WriteTransaction,
+    rules: CacheRules<'_>,
+    key: &[u8],
+) -> Result<Standing, IndexError> {
+    let tables = tables!(t);
+    Ok(tables.judge(rules, key)?.0)
+}
+
 impl Index {
     /// Looks at blobs after `cursor`.
     pub(crate) fn survey_cache(
@@ -202,6 +212,11 @@ impl Index {
                     }
                 };
                 if !doom(t, key)? {
+                    continue;
+                }
+                // Who may read it reads it there.
+                if outside::is_outside(t, key)? {
+                    removed.blobs.push((keys::digest(key)?, *bytes));
                     continue;
                 }
                 let (mut links, mut linked_by) = (t.open_table(LINKS)?, t.open_table(LINKED_BY)?);

@@ -1,7 +1,7 @@
 //! Rows about blobs: that they are there, who may read them, what keeps them.
 
 use super::keys::{self, Key};
-use super::{BLOBS, DOOMED, DigestKey, Index, LEASES, LINKED_BY, LINKS, reach};
+use super::{BLOBS, DOOMED, DigestKey, Index, LEASES, LINKED_BY, LINKS, outside, reach};
 use crate::error::IndexError;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
@@ -98,7 +98,7 @@ impl Index {
         digest: &Digest,
     ) -> Result<bool, IndexError> {
         self.write(|t| {
-            let present = t.open_table(BLOBS)?.get(Key::of(digest).get())?.is_some();
+            let present = outside::is_kept(t, Key::of(digest).get())?;
             if present {
                 link(t, repository, digest)?;
             }
@@ -196,7 +196,11 @@ pub(super) fn unlink(
     linked_by.remove((key, repository))?;
     let lease = t.open_table(LEASES)?.get(key)?.map(|until| until.value());
     let held = has_link(&linked_by, key)? || lease.is_some_and(|until| until > now_ms);
-    let remove_file = was_linked && !held && doom(t, key)?;
+    let is_last = was_linked && !held;
+    if is_last {
+        outside::forget(t, key)?;
+    }
+    let remove_file = is_last && doom(t, key)?;
     Ok(Unlinked { was_linked, remove_file })
 }
 

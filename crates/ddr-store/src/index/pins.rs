@@ -5,7 +5,7 @@
 //! in the same transaction; the removal of a tag does not concern it.
 
 use super::keys::{self, Key};
-use super::{BLOBS, DigestKey, Index, LEASES, LINKS, REVISIONS};
+use super::{DigestKey, Index, LEASES, LINKS, REVISIONS, outside};
 use crate::error::IndexError;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
@@ -82,12 +82,11 @@ fn absent(
     parts: &[Digest],
 ) -> Result<Vec<Digest>, IndexError> {
     let (revisions, links) = (t.open_table(REVISIONS)?, t.open_table(LINKS)?);
-    let blobs = t.open_table(BLOBS)?;
     let mut absent = Vec::new();
     for part in parts {
         let key = Key::of(part);
         let is_blob =
-            links.get((repository, key.get()))?.is_some() && blobs.get(key.get())?.is_some();
+            links.get((repository, key.get()))?.is_some() && outside::is_kept(t, key.get())?;
         if !is_blob && revisions.get((repository, key.get()))?.is_none() {
             absent.push(*part);
         }

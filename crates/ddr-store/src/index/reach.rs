@@ -7,6 +7,7 @@
 
 use super::content::has_link;
 use super::keys::{self, Key};
+use super::outside;
 use super::{BLOBS, DOOMED, DigestKey, Index, LEASES, LINKED_BY, LINKS, MANIFESTS, REVISIONS};
 use crate::error::IndexError;
 use crate::store::now_ms;
@@ -128,11 +129,11 @@ pub(super) fn gone(
     repository: &str,
     digests: &[Digest],
 ) -> Result<Vec<Digest>, IndexError> {
-    let (links, blobs) = (t.open_table(LINKS)?, t.open_table(BLOBS)?);
+    let links = t.open_table(LINKS)?;
     let mut gone = Vec::new();
     for digest in digests {
         let key = Key::of(digest);
-        let here = links.get((repository, key.get()))?.is_some() && blobs.get(key.get())?.is_some();
+        let here = links.get((repository, key.get()))?.is_some() && outside::is_kept(t, key.get())?;
         if !here {
             gone.push(*digest);
         }

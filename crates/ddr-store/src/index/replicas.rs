@@ -5,7 +5,7 @@
 //! the same transaction. What else is in the record is opaque here.
 
 use super::keys::{self, Key};
-use super::{BLOBS, DigestKey, Index, LINKS, REVISIONS};
+use super::{DigestKey, Index, LINKS, REVISIONS, outside};
 use crate::error::IndexError;
 use ddr_oci::digest::Digest;
 use ddr_oci::reference::RepositoryName;
@@ -82,7 +82,7 @@ fn is_here(
         return Ok(true);
     }
     let is_linked = t.open_table(LINKS)?.get((repository, part))?.is_some();
-    Ok(is_linked && t.open_table(BLOBS)?.get(part)?.is_some())
+    Ok(is_linked && outside::is_kept(t, part)?)
 }
 
 impl Index {

@@ -10,6 +10,7 @@ mod faults;
 mod gc;
 mod load;
 mod model;
+mod outside;
 mod partial;
 mod power;
 mod sets;
