@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ddr_oci::Digest;
+use ddr_oci::{Digest, RepositoryName};
 use futures_util::stream::BoxStream;
 
 /// What a tag points to.
@@ -44,6 +44,15 @@ impl std::fmt::Debug for BlobBody {
     }
 }
 
+/// Some of a registry's repositories.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Page {
+    /// In its order, without texts that are no names.
+    pub repositories: Vec<RepositoryName>,
+    /// After which text the next page begins; `None`: this is the last.
+    pub last: Option<String>,
+}
+
 /// Why an upstream did not give what it was asked for. "It has none" is no error. The texts name no secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -62,6 +71,9 @@ pub enum UpstreamError {
     /// It failed: 5xx, or an answer that is none.
     #[error("{0}")]
     Failed(String),
+    /// It never does that.
+    #[error("{0}")]
+    Unsupported(String),
     /// What it sent is not what it should be: another digest, another length.
     #[error("{0}")]
     Lied(String),

@@ -5,13 +5,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ddr_oci::RepositoryName;
 use http::{HeaderMap, HeaderValue};
 
 use crate::api::UpstreamError;
 use crate::challenge::{self, Challenge};
 use crate::config::{Settings, SettingsError};
 use crate::credentials::{Login, Logins};
+use crate::scope::Scope;
 use crate::token::{Asking, Tokens};
 use crate::wire::Wire;
 
@@ -33,12 +33,12 @@ impl Auth {
     pub(crate) async fn ready(
         &self,
         wire: &Wire,
-        repository: &RepositoryName,
+        scope: &Scope,
     ) -> Result<Option<HeaderValue>, UpstreamError> {
         if self.is_basic.load(Ordering::Relaxed) {
             return Ok(self.logins.login(false).await?.as_ref().and_then(Login::basic));
         }
-        let asking = Asking { wire, repository, logins: &self.logins, anew: false };
+        let asking = Asking { wire, scope, logins: &self.logins, anew: false };
         self.tokens.ready(&asking).await
     }
 
@@ -46,7 +46,7 @@ impl Auth {
     pub(crate) async fn answer(
         &self,
         wire: &Wire,
-        repository: &RepositoryName,
+        scope: &Scope,
         headers: &HeaderMap,
         shown: Option<&HeaderValue>,
     ) -> Result<HeaderValue, UpstreamError> {
@@ -55,7 +55,7 @@ impl Auth {
             None => Err(denied("it asks for credentials in no way that is known here")),
             Some(Challenge::Bearer(bearer)) => {
                 let anew = shown.is_some();
-                let asking = Asking { wire, repository, logins: &self.logins, anew };
+                let asking = Asking { wire, scope, logins: &self.logins, anew };
                 self.tokens.renew(&asking, bearer, shown).await
             }
             Some(Challenge::Basic) => {

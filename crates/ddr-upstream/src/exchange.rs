@@ -3,29 +3,58 @@
 //! Decides which redirects are followed, where `Authorization` goes and what a status means. Once a redirect
 //! has left the registry's own origin no credentials are sent any more, even if it leads back.
 
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
 use ddr_oci::RepositoryName;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
+use futures_util::stream::BoxStream;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE,
+};
 use http::{HeaderValue, Method, StatusCode};
-use reqwest::{Request, Response, Url};
+use reqwest::{Body, Request, Response, Url};
 
 use crate::api::UpstreamError;
 use crate::auth::Auth;
 use crate::config::{Settings, SettingsError};
+use crate::scope::Scope;
 use crate::wire::{self, Wire, discard};
 
 /// Most redirects in a row.
 pub(crate) const MAX_REDIRECTS: usize = 5;
 /// Longest target of one, in bytes.
 const MAX_LOCATION_BYTES: usize = 8 * 1024;
+/// What the bytes of a blob are sent as.
+const OCTETS: &str = "application/octet-stream";
 
 /// What is asked.
-pub(crate) struct Ask<'a> {
+pub(crate) struct Ask {
     pub(crate) method: Method,
-    pub(crate) repository: &'a RepositoryName,
+    pub(crate) scope: Scope,
     pub(crate) url: Url,
     pub(crate) accept: &'static str,
     /// `Range` header.
     pub(crate) range: Option<String>,
+    pub(crate) payload: Option<Payload>,
+}
+
+/// A body that is sent.
+#[derive(Clone)]
+pub(crate) struct Payload {
+    pub(crate) media_type: String,
+    pub(crate) bytes: Bytes,
+}
+
+impl Ask {
+    pub(crate) const fn new(method: Method, scope: Scope, url: Url) -> Self {
+        Self { method, scope, url, accept: "*/*", range: None, payload: None }
+    }
+
+    /// Redirects of what changes something are not followed.
+    fn may_be_redirected(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
 }
 
 /// One registry to be asked.
@@ -48,8 +77,8 @@ impl Exchange {
 
     /// The answer's head, whatever its status; of a redirect, that of its target. A challenge is answered
     /// once, also where something was shown unasked before.
-    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Response, UpstreamError> {
-        let shown = Box::pin(self.auth.ready(&self.wire, ask.repository)).await?;
+    pub(crate) async fn ask(&self, ask: &Ask) -> Result<Response, UpstreamError> {
+        let shown = Box::pin(self.auth.ready(&self.wire, &ask.scope)).await?;
         let answer = self.follow(ask, shown.as_ref()).await?;
         let is_challenge = answer.status() == StatusCode::UNAUTHORIZED;
         if !is_challenge || !self.wire.reach.is_origin(answer.url()) {
@@ -57,14 +86,31 @@ impl Exchange {
         }
         let headers = answer.headers().clone();
         discard(answer).await;
-        let show = self.auth.answer(&self.wire, ask.repository, &headers, shown.as_ref());
+        let show = self.auth.answer(&self.wire, &ask.scope, &headers, shown.as_ref());
         let show = Box::pin(show).await?;
         self.follow(ask, Some(&show)).await
     }
 
+    /// Sends `size` bytes with what is known to be shown; a challenge is not answered, for the bytes are gone.
+    pub(crate) async fn stream(
+        &self,
+        ask: &Ask,
+        body: BoxStream<'static, io::Result<Bytes>>,
+        size: u64,
+        time: Duration,
+    ) -> Result<Response, UpstreamError> {
+        let shown = Box::pin(self.auth.ready(&self.wire, &ask.scope)).await?;
+        let mut request = request(ask, ask.url.clone(), shown.as_ref());
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(OCTETS));
+        headers.insert(CONTENT_LENGTH, size.into());
+        *request.body_mut() = Some(Body::wrap_stream(body));
+        self.wire.send_within(request, time).await
+    }
+
     async fn follow(
         &self,
-        ask: &Ask<'_>,
+        ask: &Ask,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, UpstreamError> {
         let (mut url, mut authorization) = (ask.url.clone(), authorization);
@@ -73,7 +119,8 @@ impl Exchange {
                 authorization = None;
             }
             let answer = self.wire.send(request(ask, url, authorization)).await?;
-            let Some(next) = target(&answer)? else { return Ok(answer) };
+            let next = if ask.may_be_redirected() { target(&answer)? } else { None };
+            let Some(next) = next else { return Ok(answer) };
             self.wire.reach.may_follow(&next)?;
             discard(answer).await;
             url = next;
@@ -84,7 +131,7 @@ impl Exchange {
     }
 }
 
-fn request(ask: &Ask<'_>, url: Url, authorization: Option<&HeaderValue>) -> Request {
+fn request(ask: &Ask, url: Url, authorization: Option<&HeaderValue>) -> Request {
     let mut request = Request::new(ask.method.clone(), url);
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static(ask.accept));
@@ -94,6 +141,12 @@ fn request(ask: &Ask<'_>, url: Url, authorization: Option<&HeaderValue>) -> Requ
     }
     if let Some(range) = ask.range.as_deref().and_then(|range| range.parse().ok()) {
         headers.insert(RANGE, range);
+    }
+    if let Some(Payload { media_type, bytes }) = &ask.payload {
+        if let Ok(media_type) = media_type.parse() {
+            headers.insert(CONTENT_TYPE, media_type);
+        }
+        *request.body_mut() = Some(bytes.clone().into());
     }
     request
 }

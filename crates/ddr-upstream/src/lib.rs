@@ -1,4 +1,5 @@
-//! A client of registries that this swarm mirrors: Docker Hub, ghcr.io, one in the next room.
+//! A client of registries that this swarm mirrors (Docker Hub, ghcr.io, one in the next room), and of one that runs
+//! beside a node and is written to.
 //!
 //! Decides how another registry is spoken to: which credentials go where, which redirects are
 //! followed, how long an answer may take, and that no manifest is believed before its digest
@@ -15,16 +16,18 @@ mod challenge;
 mod client;
 mod config;
 mod credentials;
+pub mod events;
 mod exchange;
 mod hosts;
 mod known;
 mod pause;
 mod resolver;
+mod scope;
 mod token;
 mod upstream;
 mod wire;
 
-pub use api::{BlobBody, Found, Manifest, UpstreamError};
+pub use api::{BlobBody, Found, Manifest, Page, UpstreamError};
 pub use config::{Credentials, Settings, SettingsError};
 pub use known::well_known;
 pub use pause::MAX_PAUSE;

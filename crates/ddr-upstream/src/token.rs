@@ -1,14 +1,13 @@
-//! Tokens: asked for at the registry's token service, kept by repository (distribution, "Token
+//! Tokens: asked for at the registry's token service, kept by scope (distribution, "Token
 //! Authentication").
 //!
-//! Decides how long a token is used and that for one repository at most one is asked for at a time. It asks
-//! for `pull` and nothing more, whatever the registry suggests. Never follows a redirect.
+//! Decides how long a token is used and that for one scope at most one is asked for at a time. It asks
+//! for what the request needs and nothing more, whatever the registry suggests. Never follows a redirect.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ddr_oci::RepositoryName;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Request, Url};
@@ -17,9 +16,10 @@ use serde::Deserialize;
 use crate::api::UpstreamError;
 use crate::challenge::Bearer;
 use crate::credentials::{Login, Logins};
+use crate::scope::Scope;
 use crate::wire::{self, Wire};
 
-/// Most repositories whose tokens are kept; the one that was first asked for goes first.
+/// Most scopes whose tokens are kept; the one that was first asked for goes first.
 const MAX_TOKENS: usize = 256;
 /// Largest answer of a token service, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -36,7 +36,7 @@ struct Token {
     until: Instant,
 }
 
-/// What is known for one repository.
+/// What is known for one scope.
 #[derive(Default)]
 pub(crate) struct Slot {
     bearer: Option<Bearer>,
@@ -53,37 +53,37 @@ impl Slot {
 /// Held while a token is asked for: whoever waits finds it then.
 type Entry = Arc<tokio::sync::Mutex<Slot>>;
 
-/// Tokens by repository.
+/// Tokens by scope.
 #[derive(Default)]
-pub(crate) struct Tokens(Mutex<VecDeque<(RepositoryName, Entry)>>);
+pub(crate) struct Tokens(Mutex<VecDeque<(Scope, Entry)>>);
 
 impl Tokens {
-    /// The entry of `repository`, if one was made.
-    fn find(&self, repository: &RepositoryName) -> Option<Entry> {
+    /// The entry of `scope`, if one was made.
+    fn find(&self, scope: &Scope) -> Option<Entry> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = entries.iter().find(|(name, _)| name == repository);
+        let found = entries.iter().find(|(known, _)| known == scope);
         found.map(|(_, entry)| entry.clone())
     }
 
-    fn find_or_make(&self, repository: &RepositoryName) -> Entry {
+    fn find_or_make(&self, scope: &Scope) -> Entry {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, entry)) = entries.iter().find(|(name, _)| name == repository) {
+        if let Some((_, entry)) = entries.iter().find(|(known, _)| known == scope) {
             return entry.clone();
         }
         if entries.len() == MAX_TOKENS {
             entries.pop_front();
         }
         let entry = Entry::default();
-        entries.push_back((repository.clone(), entry.clone()));
+        entries.push_back((scope.clone(), entry.clone()));
         entry
     }
 
-    /// A token for `repository`, if it is known that and where one is asked for.
+    /// A token for the scope, if it is known that and where one is asked for.
     pub(crate) async fn ready(
         &self,
         asking: &Asking<'_>,
     ) -> Result<Option<HeaderValue>, UpstreamError> {
-        let Some(entry) = self.find(asking.repository) else { return Ok(None) };
+        let Some(entry) = self.find(asking.scope) else { return Ok(None) };
         let mut slot = entry.lock().await;
         if let Some(header) = slot.fresh(Instant::now()) {
             return Ok(Some(header));
@@ -102,7 +102,7 @@ impl Tokens {
         bearer: Bearer,
         refused: Option<&HeaderValue>,
     ) -> Result<HeaderValue, UpstreamError> {
-        let entry = self.find_or_make(asking.repository);
+        let entry = self.find_or_make(asking.scope);
         let mut slot = entry.lock().await;
         let others = slot.fresh(Instant::now()).filter(|header| Some(header) != refused);
         if let Some(header) = others {
@@ -118,7 +118,7 @@ impl Tokens {
 /// What a token is asked for with.
 pub(crate) struct Asking<'a> {
     pub(crate) wire: &'a Wire,
-    pub(crate) repository: &'a RepositoryName,
+    pub(crate) scope: &'a Scope,
     pub(crate) logins: &'a Logins,
     /// What the logins said before was refused.
     pub(crate) anew: bool,
@@ -137,7 +137,7 @@ impl Asking<'_> {
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let text = format!("{host} gives no token for {}", self.repository);
+                let text = format!("{host} gives no token for {}", self.scope);
                 return Err(UpstreamError::Denied(text));
             }
             status => return failed(format!("{host} answers {status} instead of a token")),
@@ -149,7 +149,7 @@ impl Asking<'_> {
 
     /// GET with name and password or with nothing; POST with an identity token.
     fn request(&self, mut realm: Url, bearer: &Bearer, login: Option<&Login>) -> Request {
-        let scope = format!("repository:{}:pull", self.repository);
+        let scope = self.scope.to_string();
         let service = bearer.service.as_deref();
         let service = service.map(|service| ("service", service));
         let fields = service.into_iter().chain([("scope", scope.as_str())]);
@@ -208,8 +208,8 @@ fn parse(body: &[u8]) -> Option<(HeaderValue, Duration)> {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> RepositoryName {
-        text.parse().expect("a name")
+    fn name(text: &str) -> Scope {
+        Scope::Pull(text.parse().expect("a name"))
     }
 
     #[test]

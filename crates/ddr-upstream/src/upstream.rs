@@ -3,20 +3,25 @@
 //! Decides what counts as an answer to each: a manifest fits its digest, a part of a blob begins where it
 //! was asked for. It keeps nothing but connections, tokens and the pause.
 
-use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
-use ddr_oci::{Digest, RepositoryName, Tag, UpstreamHost};
+use bytes::Bytes;
+use ddr_oci::{Digest, Reference, RepositoryName, Tag, UpstreamHost};
+use futures_util::stream::BoxStream;
 use tokio::time::timeout;
 
-use crate::api::{BlobBody, Found, Manifest, UpstreamError};
+use crate::api::{BlobBody, Found, Manifest, Page, UpstreamError};
 use crate::config::{Settings, SettingsError};
 use crate::exchange::Exchange;
 
 mod blobs;
+mod catalog;
 mod manifests;
 mod tags;
+mod uploads;
 
 /// Longest wait for what a tag points to: a client waits for it, and other nodes may know.
 const RESOLVE_TIME: Duration = Duration::from_secs(10);
@@ -109,7 +114,74 @@ impl Upstream {
         digest: &Digest,
         start: u64,
     ) -> Result<Option<BlobBody>, UpstreamError> {
-        Box::pin(blobs::blob(&self.shared.exchange, repository, digest, start)).await
+        Box::pin(blobs::blob(&self.shared.exchange, repository, digest, (start, None))).await
+    }
+
+    /// Bytes of a part of a blob, not empty; from the blob's beginning to its end where the registry ignores
+    /// ranges: see [`BlobBody::start`].
+    ///
+    /// # Errors
+    /// As [`Self::blob`].
+    pub async fn blob_part(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        part: Range<u64>,
+    ) -> Result<Option<BlobBody>, UpstreamError> {
+        let part = (part.start, Some(part.end.saturating_sub(1)));
+        Box::pin(blobs::blob(&self.shared.exchange, repository, digest, part)).await
+    }
+
+    /// Puts a blob of `size` bytes there, unless it is there; `body` gives its bytes from the beginning, and is
+    /// called again if the connection breaks. Done when the registry has answered that it has it.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub async fn put_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+        body: impl Fn() -> BoxStream<'static, io::Result<Bytes>> + Send,
+    ) -> Result<(), UpstreamError> {
+        let exchange = &self.shared.exchange;
+        Box::pin(uploads::put_blob(exchange, repository, (digest, size), body)).await
+    }
+
+    /// Puts a manifest there whose parts are there.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<(), UpstreamError> {
+        let exchange = &self.shared.exchange;
+        let put = uploads::put_manifest(exchange, repository, reference, media_type, bytes);
+        Box::pin(put).await
+    }
+
+    /// Deletes a manifest with the tags that point to it, or a tag; false: there is none.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] if it deletes nothing or no tags.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<bool, UpstreamError> {
+        Box::pin(uploads::delete_manifest(&self.shared.exchange, repository, reference)).await
+    }
+
+    /// One page of its repositories: at most `n` after `last`, if it keeps to that.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] if it lists none.
+    pub async fn catalog(&self, last: Option<&str>, n: usize) -> Result<Page, UpstreamError> {
+        Box::pin(catalog::catalog(&self.shared.exchange, last, n)).await
     }
 
     /// One page of the repository's tags, in the registry's order: at most `n` after `last`, if it keeps to

@@ -46,13 +46,24 @@ impl Wire {
     /// Sends `request` and returns the head of the answer, whatever its status but 429. A second time, once,
     /// if the connection broke before that: a kept one may have been closed meanwhile.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, UpstreamError> {
+        self.send_within(request, HEAD_TIME).await
+    }
+
+    /// The same with another wait for the head of the answer.
+    pub(crate) async fn send_within(
+        &self,
+        request: Request,
+        time: Duration,
+    ) -> Result<Response, UpstreamError> {
         if let Some(left) = self.pause.left(Instant::now()) {
             return Err(UpstreamError::RateLimited(left));
         }
         self.reach.check_address(request.url())?;
         let (host, again) = (host_of(request.url()).to_owned(), request.try_clone());
-        let answer = match (self.once(request, &host).await?, again) {
-            (Err(error), Some(again)) if has_broken(&error) => self.once(again, &host).await?,
+        let answer = match (self.once(request, &host, time).await?, again) {
+            (Err(error), Some(again)) if has_broken(&error) => {
+                self.once(again, &host, time).await?
+            }
             (answer, _) => answer,
         };
         let answer = answer.map_err(|error| failure(&host, &error))?;
@@ -68,12 +79,13 @@ impl Wire {
         &self,
         request: Request,
         host: &str,
+        time: Duration,
     ) -> Result<reqwest::Result<Response>, UpstreamError> {
         let slow = |_| {
-            let secs = HEAD_TIME.as_secs();
+            let secs = time.as_secs();
             UpstreamError::Unreachable(format!("{host} does not answer within {secs} s"))
         };
-        timeout(HEAD_TIME, Box::pin(self.client.execute(request))).await.map_err(slow)
+        timeout(time, Box::pin(self.client.execute(request))).await.map_err(slow)
     }
 
     /// Begins the pause that a 429 asks for.

@@ -13,6 +13,7 @@ use reqwest::Response;
 
 use crate::api::{BlobBody, UpstreamError};
 use crate::exchange::{Ask, Exchange, judge};
+use crate::scope::Scope;
 use crate::wire::{self, content_length, discard, number};
 
 pub(super) async fn size(
@@ -66,25 +67,26 @@ pub(super) async fn blob(
     exchange: &Exchange,
     repository: &RepositoryName,
     digest: &Digest,
-    start: u64,
+    (start, last): (u64, Option<u64>),
 ) -> Result<Option<BlobBody>, UpstreamError> {
     let mut ask = ask(exchange, repository, digest, Method::GET);
-    ask.range = (start > 0).then(|| format!("bytes={start}-"));
+    ask.range = match last {
+        Some(last) => Some(format!("bytes={start}-{last}")),
+        None => (start > 0).then(|| format!("bytes={start}-")),
+    };
     let Some(answer) = judge(exchange.ask(&ask).await?).await? else { return Ok(None) };
+    let is_part = answer.status() == StatusCode::PARTIAL_CONTENT;
     let (start, size) = extent(&answer, start)?;
-    let state = Arriving { host: wire::host(&answer), answer, left: size - start };
+    let end = last.filter(|_| is_part).map_or(size, |last| size.min(last.saturating_add(1)));
+    let left = end.saturating_sub(start);
+    let state = Arriving { host: wire::host(&answer), answer, left };
     let bytes = stream::try_unfold(state, Arriving::next).boxed();
     Ok(Some(BlobBody { size, start, bytes }))
 }
 
-fn ask<'a>(
-    exchange: &Exchange,
-    repository: &'a RepositoryName,
-    digest: &Digest,
-    method: Method,
-) -> Ask<'a> {
+fn ask(exchange: &Exchange, repository: &RepositoryName, digest: &Digest, method: Method) -> Ask {
     let url = exchange.url(repository, &format!("blobs/{digest}"));
-    Ask { method, repository, url, accept: "*/*", range: None }
+    Ask::new(method, Scope::Pull(repository.clone()), url)
 }
 
 /// First byte and size of the whole, by the head of an answer to "from `asked` on".
@@ -94,16 +96,17 @@ fn extent(answer: &Response, asked: u64) -> Result<(u64, u64), UpstreamError> {
     if answer.status() == StatusCode::OK {
         return Ok((0, length.ok_or_else(|| no_length(&host))?));
     }
-    let Part { start, last, size } = part(headers)
+    let part = part(headers)
         .ok_or_else(|| UpstreamError::Failed(format!("{host} does not say which part it sends")))?;
-    if start != asked {
+    if part.start != asked {
+        let start = part.start;
         let text = format!("{host} sends a part from byte {start} on, asked for one from {asked}");
         return Err(UpstreamError::Lied(text));
     }
-    if length.is_some_and(|length| length != last - start + 1) {
+    if length.is_some_and(|length| length != part.last - part.start + 1) {
         return Err(UpstreamError::Lied(format!("{host} sends a part of another length")));
     }
-    Ok((start, size))
+    Ok((part.start, part.size))
 }
 
 fn no_length(host: &str) -> UpstreamError {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::api::{Found, Manifest, UpstreamError};
 use crate::exchange::{Ask, Exchange, judge};
+use crate::scope::Scope;
 use crate::wire;
 
 /// The types that mean something here: OCI index and manifest, docker's list and manifest. As in
@@ -57,14 +58,9 @@ pub(super) async fn manifest(
     read(answer, Some(*digest)).await.map(Some)
 }
 
-fn ask<'a>(
-    exchange: &Exchange,
-    repository: &'a RepositoryName,
-    reference: &str,
-    method: Method,
-) -> Ask<'a> {
+fn ask(exchange: &Exchange, repository: &RepositoryName, reference: &str, method: Method) -> Ask {
     let url = exchange.url(repository, &format!("manifests/{reference}"));
-    Ask { method, repository, url, accept: ACCEPT, range: None }
+    Ask { accept: ACCEPT, ..Ask::new(method, Scope::Pull(repository.clone()), url) }
 }
 
 /// The digest that the registry states.

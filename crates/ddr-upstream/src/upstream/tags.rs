@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::api::UpstreamError;
 use crate::exchange::{Ask, Exchange, judge};
+use crate::scope::Scope;
 use crate::wire;
 
 /// Longest page, in bytes: many registries know no pages and send all tags at once.
@@ -32,13 +33,8 @@ pub(super) async fn tags(
     if let Some(last) = last {
         url.query_pairs_mut().append_pair("last", last);
     }
-    let ask = Ask {
-        method: Method::GET,
-        repository,
-        url,
-        accept: ddr_oci::media_type::JSON,
-        range: None,
-    };
+    let mut ask = Ask::new(Method::GET, Scope::Pull(repository.clone()), url);
+    ask.accept = ddr_oci::media_type::JSON;
     let Some(answer) = judge(exchange.ask(&ask).await?).await? else { return Ok(None) };
     let host = wire::host(&answer);
     let body = wire::read(answer, MAX_TAGS_BYTES).await?;

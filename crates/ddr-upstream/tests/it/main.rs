@@ -13,3 +13,4 @@ mod tags;
 mod times;
 mod tls;
 mod tokens;
+mod uploads;

@@ -1,0 +1,174 @@
+//! What registries tell when their content changes: CNCF distribution's notifications ("Work with notifications",
+//! media type [`NOTIFICATIONS`]) and zot's events, which are CloudEvents 1.0 over HTTP in binary or structured mode.
+//!
+//! Decides which repositories are meant, and nothing else: events are hints where to look, and anybody may have written
+//! them. Of those that change nothing, such as pulls, nothing is told.
+
+use std::collections::BTreeSet;
+
+use ddr_oci::RepositoryName;
+use serde::Deserialize;
+
+/// Longest message, in bytes.
+pub const MAX_EVENTS_BYTES: usize = 1024 * 1024;
+/// Most events in one message.
+pub const MAX_EVENTS: usize = 1000;
+/// Distribution's notifications.
+pub const NOTIFICATIONS: &str = "application/vnd.docker.distribution.events.v1+json";
+/// A CloudEvent in structured mode.
+const CLOUD_EVENT: &str = "application/cloudevents+json";
+/// The type of a CloudEvent in binary mode.
+const CLOUD_EVENT_TYPE: &str = "ce-type";
+
+/// Why a message tells nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum EventsError {
+    /// Longer than [`MAX_EVENTS_BYTES`], or of more than [`MAX_EVENTS`].
+    #[error("a message of events has at most {MAX_EVENTS_BYTES} bytes and {MAX_EVENTS} events")]
+    TooLong,
+    /// Neither distribution's nor zot's.
+    #[error("want notifications ({NOTIFICATIONS}) or a CloudEvent of zot")]
+    Unknown,
+    /// It is not what its headers say.
+    #[error("the events cannot be read")]
+    Malformed,
+}
+
+#[derive(Deserialize)]
+struct Notifications {
+    events: Vec<Notification>,
+}
+
+#[derive(Deserialize)]
+struct Notification {
+    action: String,
+    target: Target,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    #[serde(default)]
+    repository: String,
+}
+
+#[derive(Deserialize)]
+struct Structured {
+    #[serde(rename = "type")]
+    kind: String,
+    data: Image,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    #[serde(default)]
+    name: String,
+}
+
+/// The repositories in which something changed, by the headers and the body of a request. `header` gives the value of
+/// one by its name in lower case.
+///
+/// # Errors
+/// [`EventsError`].
+pub fn repositories<'a>(
+    header: impl Fn(&str) -> Option<&'a str>,
+    body: &[u8],
+) -> Result<BTreeSet<RepositoryName>, EventsError> {
+    if body.len() > MAX_EVENTS_BYTES {
+        return Err(EventsError::TooLong);
+    }
+    let content_type = header("content-type").unwrap_or_default();
+    let content_type = content_type.split(';').next().unwrap_or_default().trim();
+    if content_type.eq_ignore_ascii_case(NOTIFICATIONS) {
+        return notified(body);
+    }
+    if content_type.eq_ignore_ascii_case(CLOUD_EVENT) {
+        let Structured { kind, data } = read(body)?;
+        return Ok(changed(&kind, &data));
+    }
+    let kind = header(CLOUD_EVENT_TYPE).ok_or(EventsError::Unknown)?;
+    Ok(changed(kind, &read(body)?))
+}
+
+fn notified(body: &[u8]) -> Result<BTreeSet<RepositoryName>, EventsError> {
+    let Notifications { events } = read(body)?;
+    if events.len() > MAX_EVENTS {
+        return Err(EventsError::TooLong);
+    }
+    let changes = |event: &&Notification| matches!(event.action.as_str(), "push" | "delete");
+    let names = events.iter().filter(changes).map(|event| event.target.repository.parse());
+    Ok(names.filter_map(Result::ok).collect())
+}
+
+fn changed(kind: &str, image: &Image) -> BTreeSet<RepositoryName> {
+    let is_change = matches!(kind, "zotregistry.image.updated" | "zotregistry.image.deleted");
+    image.name.parse().ok().filter(|_| is_change).into_iter().collect()
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, EventsError> {
+    serde_json::from_slice(body).map_err(|_| EventsError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(headers: &[(&str, &'static str)], body: &str) -> Result<Vec<String>, EventsError> {
+        let header = |name: &str| headers.iter().find(|(one, _)| *one == name).map(|one| one.1);
+        let names = repositories(header, body.as_bytes())?;
+        Ok(names.iter().map(ToString::to_string).collect())
+    }
+
+    const DISTRIBUTION: (&str, &str) = ("content-type", NOTIFICATIONS);
+
+    #[test]
+    fn distribution_tells_of_pushes_and_deletes() {
+        let event = |action: &str, repository: &str| {
+            format!(
+                r#"{{"id":"x","timestamp":"2026-01-01T00:00:00Z","action":"{action}","target":{{"mediaType":"a/b",
+                "size":1,"digest":"sha256:00","length":1,"repository":"{repository}","url":"http://x","tag":"1"}},
+                "request":{{"id":"y"}},"actor":{{}},"source":{{"addr":"x:1"}}}}"#
+            )
+        };
+        let events = [
+            event("push", "team/app"),
+            event("push", "team/app"),
+            event("pull", "team/pulled"),
+            event("delete", "team/gone"),
+            event("push", "Not/A/Name"),
+            event("mount", "team/mounted"),
+        ];
+        let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
+        assert_eq!(told(&[DISTRIBUTION], &body), Ok(vec!["team/app".into(), "team/gone".into()]));
+        assert_eq!(told(&[DISTRIBUTION], r#"{"events":[]}"#), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn zot_tells_in_both_modes() {
+        let data = r#"{"name":"team/app","reference":"1.0","digest":"sha256:00","mediaType":"a/b","manifest":"{}"}"#;
+        let json = ("content-type", "application/json");
+        for kind in ["zotregistry.image.updated", "zotregistry.image.deleted"] {
+            assert_eq!(told(&[json, ("ce-type", kind)], data), Ok(vec!["team/app".into()]));
+        }
+        let kinds = ["zotregistry.repository.created", "zotregistry.image.lint_failed", "other"];
+        for kind in kinds {
+            assert_eq!(told(&[json, ("ce-type", kind)], data), Ok(Vec::new()), "{kind}");
+        }
+        let structured = format!(r#"{{"type":"zotregistry.image.updated","data":{data}}}"#);
+        let header = ("content-type", "application/cloudevents+json; charset=utf-8");
+        assert_eq!(told(&[header], &structured), Ok(vec!["team/app".into()]));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        assert_eq!(told(&[], "{}"), Err(EventsError::Unknown));
+        assert_eq!(told(&[("content-type", "application/json")], "{}"), Err(EventsError::Unknown));
+        for body in ["", "[]", "{}", "{\"events\":1}", "{\"events\":[{}]}", "\u{0}"] {
+            assert_eq!(told(&[DISTRIBUTION], body), Err(EventsError::Malformed), "{body:?}");
+        }
+        let one = r#"{"action":"push","target":{"repository":"a"}}"#;
+        let many = format!(r#"{{"events":[{}]}}"#, vec![one; MAX_EVENTS + 1].join(","));
+        assert_eq!(told(&[DISTRIBUTION], &many), Err(EventsError::TooLong));
+        let long = " ".repeat(MAX_EVENTS_BYTES + 1);
+        assert_eq!(told(&[DISTRIBUTION], &long), Err(EventsError::TooLong));
+    }
+}
