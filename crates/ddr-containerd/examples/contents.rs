@@ -1,7 +1,7 @@
 //! Shows what a containerd has: `contents [--socket PATH] [--namespace NAME] COMMAND`.
 //!
 //! `list`: a line for each content: digest, bytes, namespace, whether it names other content, where it came
-//! from and the name of that in a swarm. `root`: the directory of the content store. `read DIGEST`: its bytes,
+//! from and the name of that in a swarm. `images`: names and what they point to. `root`: the directory of the content store. `read DIGEST`: its bytes,
 //! to standard output. `watch COUNT`: waits for so many changes.
 
 use std::io::Write as _;
@@ -26,13 +26,17 @@ async fn main() -> Result<()> {
     let containerd = Containerd::connect(settings).await?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["list"] => list(&containerd).await,
+        ["images"] => {
+            containerd.images().await?.iter().for_each(|image| println!("{image:?}"));
+            Ok(())
+        }
         ["root"] => {
             println!("{:?}", containerd.content_root().await?);
             Ok(())
         }
         ["read", digest] => read(&containerd, &digest.parse()?).await,
         ["watch", count] => watch(&containerd, count.parse()?).await,
-        _ => bail!("want list, root, read DIGEST or watch COUNT"),
+        _ => bail!("want list, images, root, read DIGEST or watch COUNT"),
     }
 }
 

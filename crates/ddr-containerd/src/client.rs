@@ -3,7 +3,6 @@
 //! Decides what is asked of which namespace, and how answers of several become one. It keeps nothing but the
 //! connection.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,19 +12,18 @@ use ddr_oci::Digest;
 use tokio::time::timeout;
 
 use crate::channel::Channel;
-use crate::content::Content;
 use crate::decode::{self, STORE_PLUGIN};
 use crate::error::ContainerdError;
 use crate::grpc::Call;
-use crate::messages::{Filters, LIST, NAMESPACES, PLUGINS};
+use crate::image::{self, Image};
+use crate::listing::{Collected, Listing};
+use crate::messages::{Filters, IMAGES, LIST, NAMESPACES, PLUGINS};
 use crate::namespaces::{MAX_NAMESPACES, is_namespace};
 use crate::reading::{self, ContentBytes};
 use crate::watch::Watch;
 
 /// Where containerd's socket is unless it is configured otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/containerd/containerd.sock";
-/// Most entries of a [`Listing`]; the rest, in containerd's order, is left out and counted.
-pub const MAX_CONTENT: usize = 100_000;
 
 /// Longest time for a list of everything.
 const LIST_TIME: Duration = Duration::from_mins(2);
@@ -46,15 +44,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self { socket: PathBuf::from(DEFAULT_SOCKET), namespaces: Vec::new() }
     }
-}
-
-/// What is in the content store.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Listing {
-    /// Each digest once, in their order, at most [`MAX_CONTENT`].
-    pub contents: Vec<Content>,
-    /// Entries beyond that, each counted in every namespace that has it.
-    pub left_out: usize,
 }
 
 /// One containerd. Cheap to clone; clones share the connection. After containerd was restarted, the next
@@ -107,7 +96,8 @@ impl Containerd {
         Ok(may_open_files(&root).await.then_some(root))
     }
 
-    /// Everything that is whole in the content store, of all namespaces asked for.
+    /// Everything that is whole in the content store, of all namespaces asked for. What is being pulled
+    /// comes onto the list when it is whole.
     ///
     /// # Errors
     /// As [`ContainerdError`] says, at the latest after two minutes. No part of a list is given.
@@ -117,6 +107,21 @@ impl Containerd {
             ContainerdError::Unreachable(format!("containerd does not list within {secs} s"))
         };
         timeout(LIST_TIME, Box::pin(self.list_all())).await.map_err(slow)?
+    }
+
+    /// The images of all namespaces asked for that are named after a registry, sorted, at most
+    /// [`crate::MAX_IMAGES`].
+    ///
+    /// # Errors
+    /// As [`ContainerdError`] says.
+    pub async fn images(&self) -> Result<Vec<Image>, ContainerdError> {
+        let mut images = Vec::new();
+        for namespace in self.asked_namespaces().await?.iter() {
+            let call = Call::new(IMAGES, &Filters::default()).within(namespace)?;
+            let answer = self.channel.ask(&call).await?;
+            images.extend(decode::images(answer.only().await?, namespace)?);
+        }
+        Ok(image::each_once(images))
     }
 
     /// Bytes of content in `namespace`, as [`Content`] names it. Waits for the first of them.
@@ -142,10 +147,8 @@ impl Containerd {
     }
 
     async fn list_all(&self) -> Result<Listing, ContainerdError> {
-        let all =
-            if self.namespaces.is_empty() { self.all_namespaces().await? } else { Vec::new() };
         let mut collected = Collected::default();
-        for namespace in all.iter().chain(self.namespaces.iter()) {
+        for namespace in self.asked_namespaces().await?.iter() {
             self.list_namespace(namespace, &mut collected).await?;
         }
         Ok(collected.listing())
@@ -162,6 +165,13 @@ impl Containerd {
             decode::contents(message, namespace)?.into_iter().for_each(|c| collected.add(c));
         }
         Ok(())
+    }
+
+    async fn asked_namespaces(&self) -> Result<Arc<[String]>, ContainerdError> {
+        if self.namespaces.is_empty() {
+            return Ok(self.all_namespaces().await?.into());
+        }
+        Ok(Arc::clone(&self.namespaces))
     }
 
     async fn all_namespaces(&self) -> Result<Vec<String>, ContainerdError> {
@@ -192,32 +202,5 @@ async fn may_open_files(root: &Path) -> bool {
             tokio::fs::metadata(root.join(".")).await.is_ok_and(|found| found.is_dir())
         }
         Err(_) => false,
-    }
-}
-
-/// Entries of all namespaces by digest.
-#[derive(Default)]
-struct Collected {
-    contents: BTreeMap<Digest, Content>,
-    left_out: usize,
-}
-
-impl Collected {
-    fn add(&mut self, content: Content) {
-        if let Some(known) = self.contents.get_mut(&content.digest) {
-            known.join(content);
-        } else if self.contents.len() < MAX_CONTENT {
-            self.contents.insert(content.digest, content);
-        } else {
-            self.left_out += 1;
-        }
-    }
-
-    fn listing(self) -> Listing {
-        let Self { contents, left_out } = self;
-        if left_out > 0 {
-            tracing::warn!(left_out, "containerd has more content than is read");
-        }
-        Listing { contents: contents.into_values().collect(), left_out }
     }
 }

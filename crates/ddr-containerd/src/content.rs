@@ -35,7 +35,8 @@ pub struct Content {
     pub has_children: bool,
 }
 
-/// A repository of a registry, as containerd noted it in a pull. containerd leaves the registry's port out.
+/// A repository of a registry. In [`Content::sources`] the registry's port is missing: containerd leaves it
+/// out there. [`crate::Image::source`] has it.
 #[derive(Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct Source {
     /// The registry: letters, digits and `.-_:[]`, at most [`MAX_HOST_BYTES`].
@@ -118,7 +119,7 @@ fn is_child(label: &str) -> bool {
     label.strip_prefix(CHILD_LABEL).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
     !text.is_empty() && text.len() <= MAX_HOST_BYTES && text.bytes().all(fits)
 }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::content::Content;
-use crate::messages::{Contents, Envelope, Info, Namespaces, Plugins, ReadPart};
+use crate::image::Image;
+use crate::messages::{Contents, Envelope, ImageInfo, Images, Info, Namespaces, Plugins, ReadPart};
 use crate::namespaces::is_namespace;
 
 mod frames;
@@ -71,6 +72,18 @@ pub fn contents(message: Bytes, namespace: &str) -> Result<Vec<Content>, DecodeE
         contents.extend(Content::of(&Info::decode(info)?, namespace));
     }
     Ok(contents)
+}
+
+/// The entries of a `ListImagesResponse` that are named after a registry.
+///
+/// # Errors
+/// [`DecodeError::Message`].
+pub fn images(message: Bytes, namespace: &str) -> Result<Vec<Image>, DecodeError> {
+    let mut images = Vec::new();
+    for info in Images::decode(message)?.images {
+        images.extend(Image::of(&ImageInfo::decode(info)?, namespace));
+    }
+    Ok(images)
 }
 
 /// Offset and bytes of a `ReadContentResponse`.

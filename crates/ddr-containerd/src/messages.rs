@@ -13,13 +13,15 @@ pub(crate) const NAMESPACES: &str = "/containerd.services.namespaces.v1.Namespac
 pub(crate) const LIST: &str = "/containerd.services.content.v1.Content/List";
 /// `containerd.services.content.v1.Content/Read`, which streams.
 pub(crate) const READ: &str = "/containerd.services.content.v1.Content/Read";
+/// `containerd.services.images.v1.Images/List`.
+pub(crate) const IMAGES: &str = "/containerd.services.images.v1.Images/List";
 /// `containerd.services.introspection.v1.Introspection/Plugins`.
 pub(crate) const PLUGINS: &str = "/containerd.services.introspection.v1.Introspection/Plugins";
 /// `containerd.services.events.v1.Events/Subscribe`, which streams without end.
 pub(crate) const SUBSCRIBE: &str = "/containerd.services.events.v1.Events/Subscribe";
 
-/// A question that is filters only: `PluginsRequest`, `ListContentRequest`, `SubscribeRequest`, and with
-/// none of them `ListNamespacesRequest`.
+/// A question that is filters only: `PluginsRequest`, `ListContentRequest`, `ListImagesRequest`,
+/// `SubscribeRequest`, and with none of them `ListNamespacesRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Filters {
     /// What fits one of them is meant; with none of them, everything.
@@ -77,6 +79,29 @@ pub(crate) struct ReadPart {
     pub offset: i64,
     #[prost(bytes = "bytes", tag = "2")]
     pub data: Bytes,
+}
+
+/// `ListImagesResponse`, entry by entry as [`Contents`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Images {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub images: Vec<Bytes>,
+}
+
+/// `Image`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ImageInfo {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "3")]
+    pub target: Option<Target>,
+}
+
+/// `Descriptor` of what an image points to.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Target {
+    #[prost(string, tag = "2")]
+    pub digest: String,
 }
 
 /// `PluginsResponse`.

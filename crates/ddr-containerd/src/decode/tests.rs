@@ -4,7 +4,7 @@ use ddr_oci::Digest;
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::messages::{Filters, Namespace, Plugin};
+use crate::messages::{Filters, Namespace, Plugin, Target};
 
 fn bytes(message: &impl prost::Message) -> Bytes {
     message.encode_to_vec().into()
@@ -59,6 +59,11 @@ fn the_field_numbers_are_those_of_containerd() {
     let expected = Info { digest: "d".to_owned(), size: 300, labels: map(&[("k", "v")]) };
     assert_eq!(Info::decode(info.as_slice()), Ok(expected));
     assert_eq!(part(Bytes::from_static(b"\x08\x05\x12\x02ab")), Ok((5, "ab".into())));
+    // An `Image` called "a.b/c", with a label, that points to a `Descriptor` of the digest "d".
+    let image = b"\x0a\x05a.b/c\x12\x06\x0a\x01k\x12\x01v\x1a\x08\x0a\x01t\x12\x01d\x18\x07";
+    let target = Some(Target { digest: "d".to_owned() });
+    let expected = ImageInfo { name: "a.b/c".to_owned(), target };
+    assert_eq!(ImageInfo::decode(image.as_slice()), Ok(expected));
     let envelope = Bytes::from_static(b"\x0a\x00\x12\x06k8s.io\x1a\x01t\x22\x00");
     assert_eq!(event(envelope), Ok(("k8s.io".to_owned(), "t".to_owned())));
 }
@@ -80,6 +85,7 @@ fn messages_that_are_none_are_errors() {
         let bad = Bytes::copy_from_slice(bad);
         assert_eq!(namespaces(bad.clone()), Err(DecodeError::Message));
         assert_eq!(contents(bad.clone(), "default"), Err(DecodeError::Message));
+        assert_eq!(images(bad.clone(), "default"), Err(DecodeError::Message));
         assert_eq!(content_root(bad.clone()), Err(DecodeError::Message));
         assert_eq!(part(bad), Err(DecodeError::Message));
     }
