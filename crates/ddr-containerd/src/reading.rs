@@ -34,7 +34,7 @@ pub(crate) async fn read(
     let size = i64::try_from(range.end - range.start).map_err(too_far)?;
     let request = ReadRequest { digest: digest.to_string(), offset, size };
     let answer = channel.ask(&Call::new(READ, &request).within(namespace)?).await?;
-    let mut parts = Parts { answer, left: range };
+    let mut parts = Parts { answer, base: None, left: range };
     let first = parts.next().await?;
     let rest = stream::unfold(Some(parts), next);
     Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
@@ -42,6 +42,9 @@ pub(crate) async fn read(
 
 struct Parts {
     answer: Answer,
+    /// Where offsets are counted from: containerd counts from the beginning of the range, and its protocol
+    /// says from the beginning of the content. The first part tells.
+    base: Option<u64>,
     /// What has not come yet.
     left: Range<u64>,
 }
@@ -54,7 +57,9 @@ impl Parts {
         };
         let (offset, bytes) = decode::part(message)?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if offset != self.left.start || length > self.left.end - self.left.start {
+        let base = *self.base.get_or_insert(if offset == 0 { self.left.start } else { 0 });
+        let begins_there = base.checked_add(offset) == Some(self.left.start);
+        if !begins_there || length > self.left.end - self.left.start {
             return Err(failed("is another part than was asked for"));
         }
         self.left.start += length;
