@@ -27,8 +27,9 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// What of one answer may be on its way, in bytes: two parts of content as containerd sends them.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-/// And of all answers.
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// And of all answers: no limit of its own, the most that HTTP/2 has. Else answers that nobody reads
+/// on would hold up all others. How many are read at once is up to the caller.
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
 type Sender = http2::SendRequest<Full<Bytes>>;
 /// An answer that has not begun.
@@ -66,12 +67,17 @@ impl Channel {
         Answer::of(answer.map_err(|error| broke(&error))?)
     }
 
+    /// A connection that fails is not kept.
     async fn begin(
         &self,
         call: &Call,
     ) -> Result<hyper::Result<Response<Incoming>>, ContainerdError> {
         let waiting = self.send(call).await?;
-        timeout(ANSWER_TIME, waiting).await.map_err(|_| silent())
+        let answer = timeout(ANSWER_TIME, waiting).await;
+        if !matches!(answer, Ok(Ok(_))) {
+            *self.sender.lock().await = None;
+        }
+        answer.map_err(|_| silent())
     }
 
     /// Sends a question. Its answer may begin much later.

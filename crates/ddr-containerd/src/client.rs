@@ -124,7 +124,8 @@ impl Containerd {
         Ok(image::each_once(images))
     }
 
-    /// Bytes of content in `namespace`, as [`Content`] names it. Waits for the first of them.
+    /// Bytes of content in `namespace`, as [`crate::Content`] names it. Waits for the first of
+    /// them. Each stream holds a few MiB that wait to be read, so the caller bounds how many there are.
     ///
     /// # Errors
     /// [`ContainerdError::Absent`] if it is not there (any more), [`ContainerdError::Failed`] if the range
@@ -138,7 +139,9 @@ impl Containerd {
         Box::pin(reading::read(&self.channel, namespace, digest, range)).await
     }
 
-    /// Subscribes to changes. A list that is asked for after that misses none that are told.
+    /// Subscribes to changes. A list is asked for after that, so that no change falls between the two.
+    /// containerd does not say when it has begun to listen, and does not tell every change (see [`Watch`]): a
+    /// list now and then does no harm.
     ///
     /// # Errors
     /// As [`ContainerdError`] says.

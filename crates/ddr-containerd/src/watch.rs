@@ -2,7 +2,7 @@
 //!
 //! Decides which events count: those of content and images. containerd 1.6 and 1.7 tell of content that
 //! was deleted but not of content that was added, and of an image once its content is there. Never promises that
-//! every change is told: content that is added without an image is not, before containerd 2.
+//! every change is told.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ const TOPICS: [&str; 2] = ["topic~=\"^/content/\"", "topic~=\"^/images/\""];
 /// Most events that one [`Watch::changed`] takes in.
 const MAX_EVENTS: usize = 1024;
 
-/// A subscription to containerd's events. What happens after [`crate::Containerd::watch`] is told.
+/// A subscription to containerd's events about images and content. Before containerd 2, content that comes
+/// without an image is not told.
 #[derive(Debug)]
 pub struct Watch {
     channel: Arc<Channel>,

@@ -4,6 +4,7 @@ use ddr_containerd::ContainerdError;
 use tokio::net::UnixListener;
 
 use crate::fake::{Fake, Reply};
+use crate::real::soon;
 
 /// An event of a namespace.
 fn event(namespace: &str) -> Vec<u8> {
@@ -36,7 +37,7 @@ async fn a_socket_that_speaks_no_http_is_an_error() {
 async fn changed(events: &[&[u8]]) -> Result<(), ContainerdError> {
     let fake = Fake::start(Reply::ok(events), 1, 2);
     let mut watch = fake.connect().await.watch().await.expect("a subscription");
-    watch.changed().await
+    soon(watch.changed()).await
 }
 
 #[tokio::test]
@@ -51,6 +52,6 @@ async fn a_subscription_that_ends_is_made_anew() {
     let fake = Fake::always(Reply::ok(&[]));
     let mut watch = fake.connect().await.watch().await.expect("a subscription");
     for _ in 0..3 {
-        watch.changed().await.expect("what changed meanwhile is not known");
+        soon(watch.changed()).await.expect("what changed meanwhile is not known");
     }
 }

@@ -15,6 +15,14 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STARTED: &str = "containerd successfully booted";
 const MISSING: &str = "these tests need containerd and ctr: apt-get install containerd";
 
+/// Longest wait for something that containerd tells.
+const TELL_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a test waits for comes in time.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TELL_LIMIT, future).await.expect("in time")
+}
+
 pub(crate) struct Real {
     dir: TempDir,
     child: Child,

@@ -7,7 +7,7 @@ use ddr_oci::Digest;
 use futures_util::TryStreamExt as _;
 
 use crate::archive::{Archive, archive};
-use crate::real::Real;
+use crate::real::{Real, soon};
 
 const IMAGE: &str = "registry.example:5000/team/app:1.0";
 /// Comes in several parts: containerd sends 1 MiB at once.
@@ -103,6 +103,22 @@ async fn bytes_are_those_of_the_digest() {
 }
 
 #[tokio::test]
+async fn bytes_that_nobody_reads_hold_nobody_up() {
+    let (real, archive) = with_image();
+    let containerd = real.connect(&[]).await;
+    let mut waiting = Vec::new();
+    for _ in 0..12 {
+        let bytes = containerd.read("one", &archive.layer, 0..LAYER_BYTES).await;
+        waiting.push(bytes.expect("a beginning"));
+    }
+    assert!(!containerd.list().await.expect("a list").contents.is_empty());
+    for bytes in waiting {
+        let parts: Vec<_> = bytes.try_collect().await.expect("bytes");
+        assert_eq!(Digest::sha256(&parts.concat()), archive.layer);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_absent() {
     let (real, archive) = with_image();
     let absent = read(&real, &Digest::sha256(b"none"), 0..1).await;
@@ -136,12 +152,12 @@ async fn changes_are_told() {
     containerd.list().await.expect("a list");
     let second = archive(real.dir(), "registry.example/other:1", &layer(1));
     real.import("one", &second.path);
-    watch.changed().await.expect("a change");
+    soon(watch.changed()).await.expect("a change");
     assert!(find(&real, &second.layer).await.is_some());
 
     real.ctr("one", &["images", "remove", "--sync", IMAGE]);
     while find(&real, &first.layer).await.is_some() {
-        watch.changed().await.expect("a change");
+        soon(watch.changed()).await.expect("a change");
     }
 }
 
@@ -151,13 +167,13 @@ async fn after_a_restart_all_goes_on() {
     let containerd = real.connect(&[]).await;
     let mut watch = containerd.watch().await.expect("a subscription");
     real.stop();
-    let gone = watch.changed().await;
+    let gone = soon(watch.changed()).await;
     assert!(matches!(gone, Err(ContainerdError::Unreachable(_))), "{gone:?}");
     let gone = containerd.list().await;
     assert!(matches!(gone, Err(ContainerdError::Unreachable(_))), "{gone:?}");
 
     real.start_again();
-    watch.changed().await.expect("what changed meanwhile is not known");
+    soon(watch.changed()).await.expect("what changed meanwhile is not known");
     let listing = containerd.list().await.expect("a list");
     assert!(listing.contents.iter().any(|content| content.digest == archive.layer));
 }
