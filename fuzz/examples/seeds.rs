@@ -17,6 +17,7 @@ use ddr_proto::wire::{
 use ed25519_dalek::SigningKey;
 
 fn main() -> std::io::Result<()> {
+    containerd()?;
     chains()?;
     let signer = Signer::from(SigningKey::from_bytes(&[7; 32]));
     posts(&signer)?;
@@ -33,6 +34,55 @@ fn write(target: &str, name: &str, data: &[u8]) -> std::io::Result<()> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     fs::create_dir_all(&dir)?;
     fs::write(dir.join(name), data)
+}
+
+/// A field of protobuf that is bytes. Its length always takes two bytes, which is allowed.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).ok().filter(|length| *length < 1 << 14).expect("short");
+    let [high, low] = (length << 1).to_be_bytes();
+    [&[number << 3 | 2, low >> 1 | 0x80, high], bytes].concat()
+}
+
+/// A label or an export.
+fn pair(key: &str, value: &str) -> Vec<u8> {
+    field(5, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat())
+}
+
+/// A frame of gRPC.
+fn frame(flags: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+    [&[flags], length.as_slice(), message].concat()
+}
+
+/// Messages in frames, as containerd answers, and as no containerd does.
+fn containerd() -> std::io::Result<()> {
+    let digest = Digest::sha256(b"x").to_string();
+    let info = |labels: &[u8]| {
+        field(1, &[&field(1, digest.as_bytes()), b"\x10\x05".as_slice(), labels].concat())
+    };
+    let pulled = "containerd.io/distribution.source.";
+    let source = pair(&format!("{pulled}docker.io"), "library/alpine,team/app");
+    let port = pair(&format!("{pulled}registry.example:5000"), "app,Upper,");
+    let child = pair("containerd.io/gc.ref.content.0", &digest);
+    let target = field(3, &field(2, digest.as_bytes()));
+    let image = [field(1, b"docker.io/library/alpine:3"), target].concat();
+    let store = [field(1, b"io.containerd.content.v1"), field(2, b"content")].concat();
+    let contents = [info(&source), info(&[port, child].concat()), info(b"")].concat();
+    for (name, body) in [
+        ("namespaces", frame(0, &[field(1, &field(1, b"k8s.io")), field(1, b"")].concat())),
+        ("plugins", frame(0, &field(1, &[store, pair("root", "/var/lib/x")].concat()))),
+        ("images", frame(0, &field(1, &image))),
+        ("contents", frame(0, &contents)),
+        ("contents-unframed", contents),
+        ("parts", [frame(0, b"\x08\x05\x12\x02ab"), frame(0, b"\x08\x07")].concat()),
+        ("event", frame(0, &[field(2, b"k8s.io"), field(3, b"/images/create")].concat())),
+        ("compressed", frame(1, b"")),
+        ("too-long", b"\0\xff\xff\xff\xff".to_vec()),
+        ("status", b"50%25 of %C3%A4 %zz".to_vec()),
+    ] {
+        write("containerd", name, &body)?;
+    }
+    Ok(())
 }
 
 fn chains() -> std::io::Result<()> {

@@ -2,9 +2,11 @@
 //!
 //! One function per target takes any bytes and panics if an invariant breaks. Three programs call
 //! them: the fuzz targets beside this file (nightly, `cargo fuzz run TARGET`), the replay of
-//! `corpus/` in `tests/replay.rs` (stable), and the replays in the tests of `ddr-oci` and
-//! `ddr-net`, which take in `oci.rs`, `ranges.rs`, `peer.rs` and `pieces.rs` by their paths.
+//! `corpus/` in `tests/replay.rs` (stable), and the replays in the tests of `ddr-oci`,
+//! `ddr-net` and `ddr-containerd`, which take in `oci.rs`, `ranges.rs`, `peer.rs`, `pieces.rs` and
+//! `containerd.rs` by their paths.
 
+mod containerd;
 mod oci;
 mod peer;
 mod pieces;
@@ -14,7 +16,7 @@ mod ranges;
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus directory.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("digest", oci::digest),
     ("reference", oci::reference),
     ("route", oci::route),
@@ -30,6 +32,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("name_record", peer::name_record),
     ("join_token", peer::join_token),
     ("dns", peer::dns),
+    ("containerd", containerd::containerd),
 ];
 
 /// Runs the target called `name` on `data`.

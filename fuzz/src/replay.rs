@@ -1,5 +1,5 @@
 //! Replays the seeds of one target, whole and cut short, on stable Rust. The tests of this package,
-//! of `ddr-oci` and of `ddr-net` take it in.
+//! of `ddr-oci`, `ddr-net` and `ddr-containerd` take it in.
 
 use std::fs;
 use std::path::Path;

@@ -7,15 +7,20 @@ use crate::workspace::Workspace;
 /// Crate and the crates of the workspace that it may name in its manifest.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("ddr-oci", &[]),
+    ("ddr-containerd", &["ddr-oci"]),
     ("ddr-proto", &["ddr-oci"]),
     ("ddr-store", &["ddr-oci"]),
     ("ddr-net", &["ddr-oci", "ddr-proto"]),
     ("ddr-upstream", &["ddr-oci"]),
-    ("ddr-node", &["ddr-net", "ddr-oci", "ddr-proto", "ddr-store", "ddr-upstream"]),
+    (
+        "ddr-node",
+        &["ddr-containerd", "ddr-net", "ddr-oci", "ddr-proto", "ddr-store", "ddr-upstream"],
+    ),
     ("ddr-registry", &["ddr-node", "ddr-oci"]),
     (
         "ddrd",
         &[
+            "ddr-containerd",
             "ddr-net",
             "ddr-node",
             "ddr-oci",
