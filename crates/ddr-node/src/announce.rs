@@ -18,6 +18,8 @@ use crate::overlay::OverlayHandle;
 const MAX_AT_ONCE: usize = 16;
 /// Announcements that wait for their turn; beyond, whoever announces waits itself.
 const MAX_WAITING: usize = 8192;
+/// Blobs outside that are read from the index at once.
+const OUTSIDE_PAGE: usize = 1024;
 /// How long a push waits for its announcements before it answers anyway.
 const PUSH_WAIT: Duration = Duration::from_secs(3);
 
@@ -110,8 +112,21 @@ impl Announcer {
     }
 }
 
+/// Blobs that lie outside.
+fn outside(store: &Store) -> std::io::Result<Vec<Digest>> {
+    let mut digests: Vec<Digest> = Vec::new();
+    loop {
+        let page = store.outside_after(digests.last(), OUTSIDE_PAGE)?;
+        if page.is_empty() {
+            return Ok(digests);
+        }
+        digests.extend(page.into_iter().map(|blob| blob.digest));
+    }
+}
+
 fn everything(store: &Store) -> std::io::Result<Vec<Digest>> {
     let mut digests: Vec<Digest> = store.blobs()?.into_iter().map(|(digest, _)| digest).collect();
+    digests.extend(outside(store)?);
     digests.extend(store.manifests()?.into_iter().map(|(_, digest)| digest));
     digests.sort_unstable();
     digests.dedup();

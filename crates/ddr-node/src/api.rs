@@ -288,6 +288,8 @@ pub struct Status {
     pub copies: crate::CopiesStatus,
     /// How full the disk is, and what has made room.
     pub cache: crate::CacheStatus,
+    /// What lies beside the own store, where something does.
+    pub driver: Option<crate::DriverStatus>,
     /// Uploads and fetches of content from peers since start.
     pub traffic: Traffic,
     /// Who served this node since start, most bytes first. At most

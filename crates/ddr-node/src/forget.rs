@@ -47,7 +47,7 @@ impl Forget {
             && let Ok(runtime) = Handle::try_current()
         {
             let (store, announcer, digest) = (self.store.clone(), self.announcer.clone(), *digest);
-            runtime.spawn(withdraw(store, announcer, digest));
+            runtime.spawn(withdraw_unless_held(store, announcer, digest));
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ pub(crate) fn unlink(store: &Store, content: Content<'_>) -> Result<Unlinked, In
 }
 
 /// Takes the announcement of `digest` back unless it is still here, or again.
-async fn withdraw(store: Store, announcer: Announcer, digest: Digest) {
+pub(crate) async fn withdraw_unless_held(store: Store, announcer: Announcer, digest: Digest) {
     let held = || {
         let store = store.clone();
         crate::blocking(move || is_held(&store, &digest))

@@ -19,6 +19,7 @@ mod caller;
 mod clock;
 mod copies;
 mod deleted;
+mod driver;
 mod entry;
 mod flight;
 mod forget;
@@ -57,6 +58,10 @@ pub use bootstrap::{Rhythm, Sources};
 pub use budget::Budget;
 pub use copies::{COPIES, COPIES_GRACE, CopiesStatus, CopySettings, Durability, MAX_COPIES};
 pub use ddr_store::{BlobReader, Committed, UploadError};
+pub use driver::{
+    Change, ContainerdDriver, DRIVER_EVERY, Driver, DriverError, DriverSettings, DriverStatus,
+    RegistryDriver, Root,
+};
 pub use job::{JobBusy, JobKind, JobState, JobStatus};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
 pub use mirror::{MIRROR_FRESH, MirrorSettings};

@@ -22,13 +22,14 @@ pub use config::{Bandwidth, Limits, MAX_BLOB_BYTES, MAX_FETCHES, NodeConfig};
 use crate::bootstrap::{Bootstrap, Sources};
 use crate::clock::Clock;
 use crate::copies::Copies;
+use crate::driver::Watch;
 use crate::job::{Board, JobBusy, JobKind, JobStatus};
 use crate::names::Names;
 use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::preheat::{Preheat, PullRequest};
 use crate::pull::{Pull, Purpose, Shared, by_reference};
-use crate::push::{Incoming, Push};
+use crate::push::{Incoming, Origin, Push};
 use crate::status::{self, MAX_SOURCES};
 use crate::tokens::Tokens;
 use crate::upkeep::{GcRequest, Upkeep, VerifyRequest};
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     upkeep: Upkeep,
     preheat: Preheat,
     copies: Arc<Copies>,
+    beside: Option<Arc<Watch>>,
     overlay: OverlayHandle,
     bootstrap: Arc<Bootstrap>,
     peers: Arc<Peers>,
@@ -157,7 +159,15 @@ impl Node {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<Option<ManifestContent>, ReadError> {
-        by_reference(&self.inner.names, &self.inner.pull, repository, reference).await
+        let Inner { names, pull, .. } = &*self.inner;
+        let found = by_reference(names, pull, repository, reference).await?;
+        let Some(beside) = self.inner.beside.as_ref().filter(|_| found.is_none()) else {
+            return Ok(found);
+        };
+        if !beside.look_for(repository).await {
+            return Ok(None);
+        }
+        by_reference(names, pull, repository, reference).await
     }
 
     /// Opens an upload session and answers its id.
@@ -198,7 +208,8 @@ impl Node {
         content_type: Option<&str>,
         bytes: Bytes,
     ) -> Result<PutManifest, PutManifestError> {
-        let incoming = Incoming { repository, reference, tags, content_type, bytes };
+        let origin = Origin::Client;
+        let incoming = Incoming { repository, reference, tags, content_type, bytes, origin };
         self.inner.push.put_manifest(incoming).await
     }
 
@@ -307,10 +318,17 @@ impl Node {
             swarms: inner.pull.swarms(),
             copies: inner.copies.status(),
             cache: inner.upkeep.cache(),
+            driver: inner.beside.as_ref().map(|beside| beside.status(counts.outside)),
             traffic: inner.shared.traffic.read(),
             sources: inner.peers.sources(MAX_SOURCES),
             images: inner.peers.images(MAX_SOURCES),
         }
+    }
+
+    /// The registry beside this node says that something changed in a repository. False: nothing lies beside, or too
+    /// much is to be looked at; it is found with the next look at everything.
+    pub fn look_beside(&self, repository: RepositoryName) -> bool {
+        self.inner.beside.as_ref().is_some_and(|beside| beside.told(repository))
     }
 
     /// The blobs on their way here now, as their fetches began.

@@ -31,8 +31,9 @@ use ddr_proto::wire::{Contact, ContentKind};
 use ddr_store::Store;
 use tokio::sync::watch;
 
+pub(crate) use cold::from as bytes_from;
 pub(crate) use locate::{Holder, Locator};
-pub(crate) use manifests::by_reference;
+pub(crate) use manifests::{by_reference, keep_or_log};
 pub(crate) use places::Purpose;
 pub(crate) use progress::Arriving;
 pub(crate) use tally::Tally;
@@ -245,7 +246,7 @@ impl Pull {
     ) {
         match cold::parse(source, given) {
             Ok((content, manifest)) => {
-                manifests::keep_or_log(&self.shared, repository, &content, &manifest).await;
+                keep_or_log(&self.shared, repository, &content, &manifest).await;
             }
             Err(error) => {
                 tracing::warn!(%repository, %error, "what a registry gave is no manifest");
@@ -348,8 +349,9 @@ impl Pull {
 
     async fn is_here(&self, digest: &Digest) -> Result<bool, ReadError> {
         let (store, digest) = (self.shared.store.clone(), *digest);
-        let size = blocking(move || store.blob_size(&digest)).await.map_err(ReadError::store)?;
-        Ok(size.map_err(ReadError::store)?.is_some())
+        // What lies outside and cannot be read now is not here.
+        let blob = blocking(move || store.blob(&digest)).await.map_err(ReadError::store)?;
+        Ok(blob.map_err(ReadError::store)?.is_some())
     }
 
     /// A new fetch, unless another reader was first.

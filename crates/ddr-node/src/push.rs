@@ -18,11 +18,12 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::Notify;
 
-pub(crate) use manifest::Incoming;
+pub(crate) use manifest::{Incoming, Origin};
 pub use upload::Upload;
 
 use crate::announce::Announcer;
 use crate::copies::Copies;
+use crate::driver::Landing;
 use crate::names::Names;
 use crate::pull::{Pull, Shared};
 use crate::{ReadError, upload_blocking};
@@ -37,6 +38,8 @@ pub(crate) struct Push {
     pub(crate) pull: Arc<Pull>,
     pub(crate) names: Arc<Names>,
     copies: Arc<Copies>,
+    /// Where what is pushed goes, too.
+    landing: Option<Landing>,
     released: Arc<Notify>,
 }
 
@@ -46,10 +49,15 @@ impl Push {
         pull: &Arc<Pull>,
         names: &Arc<Names>,
         copies: &Arc<Copies>,
+        landing: Option<Landing>,
     ) -> Self {
         let (shared, pull) = (Arc::clone(shared), Arc::clone(pull));
         let (names, copies) = (Arc::clone(names), Arc::clone(copies));
-        Self { shared, pull, names, copies, released: Arc::default() }
+        Self { shared, pull, names, copies, landing, released: Arc::default() }
+    }
+
+    pub(crate) fn landing(&self) -> Option<&Landing> {
+        self.landing.as_ref()
     }
 
     fn announcer(&self) -> &Announcer {
@@ -124,6 +132,15 @@ impl Push {
         if !self.may_mount(from, digest).await? {
             return Ok(false);
         }
+        self.link(repository, digest).await
+    }
+
+    /// Links a blob that this node keeps; false: it does not.
+    pub(crate) async fn link(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, UploadError> {
         let link = || {
             let (store, repository) = (self.shared.store.clone(), repository.clone());
             let digest = *digest;

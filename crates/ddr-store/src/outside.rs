@@ -10,7 +10,7 @@ use crate::disk::DiskFile;
 use crate::error::IndexError;
 use crate::evict::EvictOptions;
 use crate::index::OutsideRow;
-use crate::staged::read_all;
+use crate::staged::read_range;
 use crate::store::{Inner, Store};
 use ddr_oci::digest::Digest;
 use ddr_oci::piece_chain::ChainHasher;
@@ -18,6 +18,9 @@ use ddr_oci::reference::RepositoryName;
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+
+/// Bytes that are read between two questions whether to stop.
+const STEP_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where blobs lie that this store does not keep itself.
 pub trait Outside: Debug + Send + Sync {
@@ -51,13 +54,18 @@ impl Inner {
         Ok(self.look(digest)?.is_none().then_some(row))
     }
 
-    /// The blob as it lies outside. Its row goes if it is not there any more.
+    /// The blob as it lies outside, if that place can be asked. Its row goes if it is not there any more.
     pub(crate) fn look_outside(&self, digest: &Digest) -> io::Result<Option<BlobReader>> {
         let Some(outside) = self.outside.get() else { return Ok(None) };
         let Some(row) = self.index.outside(digest)? else { return Ok(None) };
-        match outside.open(&row.blob)? {
-            Some(file) => Ok(Some(BlobReader::new(file, row.blob.size))),
-            None => {
+        match outside.open(&row.blob) {
+            Ok(Some(file)) => Ok(Some(BlobReader::new(file, row.blob.size))),
+            // It may be there again soon; others may have it meanwhile.
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a blob cannot be read where it lies");
+                Ok(None)
+            }
+            Ok(None) => {
                 tracing::info!(%digest, "a blob is gone from where it was read");
                 self.index.forget_outside(&[*digest])?;
                 Ok(None)
@@ -74,15 +82,25 @@ impl Store {
     }
 
     /// Reads a blob that lies outside, all of it, and takes it in if it has its digest; false if it is
-    /// not there or is not what it is said to be.
+    /// not there or is not what it is said to be. Asks from time to time whether to stop.
     ///
     /// # Errors
-    /// The place cannot be read, or the index fails.
-    pub fn take_outside(&self, blob: &OutsideBlob) -> io::Result<bool> {
+    /// The place cannot be read, or the index fails; `Interrupted`: it was to stop.
+    pub fn take_outside(&self, blob: &OutsideBlob, stop: impl Fn() -> bool) -> io::Result<bool> {
         let Some(outside) = self.inner.outside.get() else { return Ok(false) };
         let Some(file) = outside.open(blob)? else { return Ok(false) };
         let mut hasher = ChainHasher::new(blob.digest.algorithm());
-        let len = read_all(file.as_ref(), |bytes| hasher.update(bytes))?;
+        let mut len = 0;
+        loop {
+            let end = len + STEP_BYTES;
+            len = read_range(file.as_ref(), len..end, |bytes| hasher.update(bytes))?;
+            if len < end {
+                break;
+            }
+            if stop() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+        }
         let (found, chain) = hasher.finish();
         if found != blob.digest || len != blob.size {
             tracing::warn!(digest = %blob.digest, %found, len, "a blob outside is not what it is said to be");
@@ -130,6 +148,14 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<OutsideBlob>, IndexError> {
         self.inner.index.outside_after(last, limit)
+    }
+
+    /// How many blobs lie outside, and their bytes.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn outside_sums(&self) -> Result<(usize, u64), IndexError> {
+        self.inner.index.outside_sums()
     }
 
     /// Forgets blobs that are not outside any more.

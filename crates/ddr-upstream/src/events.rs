@@ -1,5 +1,5 @@
 //! What registries tell when their content changes: CNCF distribution's notifications ("Work with notifications",
-//! media type [`NOTIFICATIONS`]) and zot's events, which are CloudEvents 1.0 over HTTP in binary or structured mode.
+//! one of [`NOTIFICATIONS`]) and zot's events, which are CloudEvents 1.0 over HTTP in binary or structured mode.
 //!
 //! Decides which repositories are meant, and nothing else: events are hints where to look, and anybody may have written
 //! them. Of those that change nothing, such as pulls, nothing is told.
@@ -13,8 +13,11 @@ use serde::Deserialize;
 pub const MAX_EVENTS_BYTES: usize = 1024 * 1024;
 /// Most events in one message.
 pub const MAX_EVENTS: usize = 1000;
-/// Distribution's notifications.
-pub const NOTIFICATIONS: &str = "application/vnd.docker.distribution.events.v1+json";
+/// Media types of distribution's notifications, of its documentation and of 2.8: what is read of them is the same.
+pub const NOTIFICATIONS: [&str; 2] = [
+    "application/vnd.docker.distribution.events.v1+json",
+    "application/vnd.docker.distribution.events.v2+json",
+];
 /// A CloudEvent in structured mode.
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 /// The type of a CloudEvent in binary mode.
@@ -27,7 +30,7 @@ pub enum EventsError {
     #[error("a message of events has at most {MAX_EVENTS_BYTES} bytes and {MAX_EVENTS} events")]
     TooLong,
     /// Neither distribution's nor zot's.
-    #[error("want notifications ({NOTIFICATIONS}) or a CloudEvent of zot")]
+    #[error("want notifications of distribution ({}) or a CloudEvent of zot", NOTIFICATIONS[0])]
     Unknown,
     /// It is not what its headers say.
     #[error("the events cannot be read")]
@@ -78,7 +81,7 @@ pub fn repositories<'a>(
     }
     let content_type = header("content-type").unwrap_or_default();
     let content_type = content_type.split(';').next().unwrap_or_default().trim();
-    if content_type.eq_ignore_ascii_case(NOTIFICATIONS) {
+    if NOTIFICATIONS.iter().any(|known| content_type.eq_ignore_ascii_case(known)) {
         return notified(body);
     }
     if content_type.eq_ignore_ascii_case(CLOUD_EVENT) {
@@ -118,7 +121,7 @@ mod tests {
         Ok(names.iter().map(ToString::to_string).collect())
     }
 
-    const DISTRIBUTION: (&str, &str) = ("content-type", NOTIFICATIONS);
+    const DISTRIBUTION: (&str, &str) = ("content-type", NOTIFICATIONS[1]);
 
     #[test]
     fn distribution_tells_of_pushes_and_deletes() {

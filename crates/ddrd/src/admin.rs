@@ -4,6 +4,7 @@
 //! speak to peers itself: it asks the node.
 
 mod answer;
+mod beside;
 mod guard;
 mod images;
 mod jobs;

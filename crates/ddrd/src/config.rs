@@ -4,6 +4,7 @@
 //! network or create anything on disk: a refused setting leaves no trace.
 
 mod content;
+mod driver;
 mod mirror;
 mod settings;
 
@@ -19,6 +20,7 @@ use ddr_oci::MAX_PATTERNS;
 
 use crate::amount;
 
+pub use driver::{CONTAINERD_SOCKET, DriverConfig, DriverKind, DriverTable, PlaceConfig};
 pub use mirror::{MAX_UPSTREAMS, MIRRORED, MirrorConfig, UpstreamTable};
 pub use settings::{LogFormat, RegistrySettings, Settings, Tags};
 
@@ -80,6 +82,8 @@ pub struct Config {
     pub copies: CopySettings,
     /// Other registries whose content is given as if it were here.
     pub mirror: MirrorConfig,
+    /// Where content lives beside the own store.
+    pub driver: Option<DriverConfig>,
     /// `tracing` filter such as `info` or `info,ddr_node=debug`.
     pub log: String,
     /// How log lines look.
@@ -210,6 +214,7 @@ impl Config {
         let copies = content::copies(&settings)?;
         let upkeep = content::upkeep(&settings)?;
         let mirror = mirror::mirror(&settings)?;
+        let driver = driver::driver(&settings)?;
         let data_dir = settings.data_dir.or_else(default_dir).ok_or(ConfigError::NoDataDir)?;
         let registry_tls = match (settings.registry_tls_cert, settings.registry_tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
@@ -244,6 +249,7 @@ impl Config {
             },
             copies,
             mirror,
+            driver,
             log: settings.log.unwrap_or_else(|| "info".into()),
             log_format: settings.log_format.unwrap_or_default(),
         };

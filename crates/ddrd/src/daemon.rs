@@ -7,6 +7,7 @@ mod advertise;
 mod bootstrap;
 mod descriptors;
 mod discovery;
+mod driver;
 mod error;
 mod join_token;
 mod listen;

@@ -20,6 +20,7 @@ const PLATFORMS: &[&str] = &["linux/amd64", "linux/arm64", "linux/s390x"];
 #[derive(Debug)]
 pub(super) struct Buildah {
     dir: PathBuf,
+    registries: Option<PathBuf>,
 }
 
 pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()> {
@@ -35,13 +36,21 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
 impl Buildah {
     /// Keeps everything below `dir`.
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf() }
+        Self { dir: dir.to_path_buf(), registries: None }
+    }
+
+    /// The same with a `registries.conf`.
+    pub(super) fn with_registries(self, file: &Path) -> Self {
+        Self { registries: Some(file.to_path_buf()), ..self }
     }
 
     fn command(&self) -> Command {
         let mut command = run::client(BUILDAH);
         command.arg("--root").arg(self.dir.join("root"));
         command.args(["--runroot", "/run/buildah", "--storage-driver=overlay"]);
+        if let Some(file) = &self.registries {
+            command.env("CONTAINERS_REGISTRIES_CONF", file);
+        }
         command
     }
 

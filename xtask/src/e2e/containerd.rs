@@ -25,7 +25,7 @@ const OWN_STREAM_BROKE: &str = "rpc error: code = Internal desc = unexpected EOF
 const MAX_TRANSFERS: usize = 3;
 
 /// Inside the run's own `/run`, so the name can be short.
-const SOCKET: &str = "/run/ddr-containerd/sock";
+pub(super) const SOCKET: &str = "/run/ddr-containerd/sock";
 
 /// A containerd that belongs to the test. Dropping it kills it.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! password that only the nodes know, and one that wants tokens of a service. What is counted is what they say in
 //! their own logs.
 
+mod drivers;
 mod tokens;
 mod upstream;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::buildah::Buildah;
 use super::containerd::Containerd;
 use super::docker::Dockerd;
 use super::images::PRINT;
@@ -71,6 +73,11 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
         "mirror: podman pulls through B and runs, by path; the registry gives no blob twice",
         || bed.explain(bed.once(&podman)),
     );
+    checks.check("mirror: buildah pulls through B and runs, with the same file", || {
+        let buildah = Buildah::new(&dir.join("buildah"));
+        let buildah = buildah.with_registries(&bed.registries_conf(Some(1))?);
+        bed.explain(bed.once(&buildah))
+    });
     checks.check("mirror: docker pulls a bare name through C and runs", || {
         bed.explain(pull_and_run(&docker, "motd:1.0", PRINT, "one"))
     });
@@ -117,7 +124,8 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
         pull_and_run(&podman, &image, PRINT, "two")?;
         bed.time_past_dead_nodes(setup, &containerd, &podman)
     });
-    Ok(())
+    drop(containerd);
+    drivers::suite(setup, dir, checks)
 }
 
 impl Bed {
@@ -180,9 +188,9 @@ impl Bed {
         format!("{}/team/motd", self.open.named(OPEN).replace(':', "_"))
     }
 
-    fn once(&self, podman: &Podman) -> Result<()> {
+    fn once(&self, client: &dyn Client) -> Result<()> {
         let before = self.open.blobs_given()?;
-        pull_and_run(podman, &self.image(OPEN), PRINT, "one")?;
+        pull_and_run(client, &self.image(OPEN), PRINT, "one")?;
         let given = self.open.blobs_given()? - before;
         ensure!(given == 0, "the registry gave {given} blobs again");
         Ok(())

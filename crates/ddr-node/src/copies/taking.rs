@@ -373,9 +373,7 @@ fn is_readable(
     kind: ContentKind,
 ) -> std::io::Result<bool> {
     match kind {
-        ContentKind::Blob => {
-            Ok(store.is_linked(repository, digest)? && store.blob_size(digest)?.is_some())
-        }
+        ContentKind::Blob => Ok(store.is_linked(repository, digest)? && store.keeps(digest)?),
         ContentKind::Manifest => Ok(store.manifest(repository, digest)?.is_some()),
     }
 }

@@ -8,7 +8,7 @@ use ddr_store::Store;
 
 use crate::copies::CopySettings;
 use crate::upkeep::UpkeepSettings;
-use crate::{MirrorSettings, TagRules};
+use crate::{DriverSettings, MirrorSettings, TagRules};
 
 /// Largest blob that is fetched from a peer unless configured otherwise: 1 TiB.
 pub const MAX_BLOB_BYTES: u64 = 1 << 40;
@@ -68,6 +68,8 @@ pub struct Limits {
     pub copies: CopySettings,
     /// Other registries whose content is given as if it were here.
     pub mirror: MirrorSettings,
+    /// Where content lives beside the own store.
+    pub driver: Option<DriverSettings>,
 }
 
 impl Default for Limits {
@@ -82,6 +84,7 @@ impl Default for Limits {
             bandwidth: Bandwidth::default(),
             copies: CopySettings::default(),
             mirror: MirrorSettings::default(),
+            driver: None,
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::caller::{Caller, NO_PUZZLE};
 use crate::clock::Clock;
 use crate::copies::Copies;
 use crate::deleted::Deleted;
+use crate::driver::{self, Landing, Watch};
 use crate::forget::Forget;
 use crate::mirror::Mirror;
 use crate::names::{self, Keeper, Names, Parts, doubt, settle};
@@ -84,6 +85,11 @@ struct Loaded {
 /// See [`super::Node::start`].
 pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner, StartError> {
     let own = own_contact(&config)?;
+    let driver = config.limits.driver.as_ref().map(|settings| &settings.driver);
+    driver::forget_others(&config.store, driver.map(AsRef::as_ref)).await?;
+    if let Some(driver) = driver {
+        config.store.set_outside(Arc::new(driver::Place(Arc::clone(driver))));
+    }
     let clock = Clock::start();
     let loaded = load(&config, sources.book.clone(), clock).await?;
     let client = Client::new(Arc::clone(&config.carrier), ClientLimits::default());
@@ -126,10 +132,15 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         overlay: overlay.clone(),
     });
     let copies = Arc::new(Copies::new(&shared, &pull, &parts));
+    let landing = Landing::new(driver, &config.store, config.limits.upkeep.cache);
+    let push = Arc::new(Push::new(&shared, &pull, &names, &copies, landing));
+    let beside = config.limits.driver.clone();
+    let beside = beside.map(|settings| Arc::new(Watch::new(settings, &shared, &push)));
     let inner = Inner {
         upkeep,
         preheat,
-        push: Arc::new(Push::new(&shared, &pull, &names, &copies)),
+        push,
+        beside,
         copies,
         shared,
         pull,
@@ -252,9 +263,13 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
     tasks.add(until(stopped(), keep_members(Arc::clone(&parts))));
     let bootstrap = Arc::clone(&inner.bootstrap);
     tasks.add(until(stopped(), housekeeping(parts, bootstrap, Arc::clone(&inner.tokens))));
+    let beside = inner.beside.clone();
     tasks.add(until(stopped(), async move {
         joining.await;
         announcer.announce_all(store).await;
+        if let Some(beside) = beside {
+            beside.run().await;
+        }
     }));
 }
 
@@ -306,6 +321,8 @@ pub(super) struct Counts {
     pub(super) blob_bytes: u64,
     pub(super) manifests: usize,
     pub(super) names: usize,
+    /// Blobs outside, and their bytes.
+    pub(super) outside: (usize, u64),
 }
 
 /// Counts what the store holds. Blocks.
@@ -316,6 +333,7 @@ pub(super) fn counts(store: &Store, names: &Names) -> std::io::Result<Counts> {
         blob_bytes: blobs.iter().map(|(_, size)| size).sum(),
         manifests: store.manifests()?.len(),
         names: names.kept_count(),
+        outside: store.outside_sums()?,
     })
 }
 

@@ -9,12 +9,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ddr_net::GetError;
 use ddr_oci::{Digest, Manifest, RepositoryName};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::Contact;
 use ddr_upstream::{BlobBody, UpstreamError};
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 
 use super::fetch;
 use super::filling::{Answer, Filling, Giver, Leg, Unfit};
@@ -74,7 +76,7 @@ async fn came_meanwhile(
     let (store, name, digest) = (shared.store.clone(), repository.clone(), slot.digest);
     let here = move || {
         store.is_linked(&name, &digest).is_ok_and(|linked| linked)
-            && store.blob_size(&digest).is_ok_and(|size| size.is_some())
+            && store.blob(&digest).is_ok_and(|blob| blob.is_some())
     };
     blocking(here).await.is_ok_and(|here| here)
 }
@@ -192,9 +194,13 @@ impl Job {
     }
 }
 
-/// The bytes from `start` on, also of a registry that began before that.
 fn answer(body: BlobBody, start: u64) -> Answer {
-    let BlobBody { size, start: begins, bytes } = body;
+    Answer { giver: Giver::Upstream, size: body.size, bytes: from(body, start) }
+}
+
+/// The bytes from `start` on, also of a registry that began before that.
+pub(crate) fn from(body: BlobBody, start: u64) -> BoxStream<'static, io::Result<Bytes>> {
+    let BlobBody { start: begins, bytes, .. } = body;
     let mut skip = start.saturating_sub(begins);
     let bytes = bytes.map(move |bytes| {
         let mut bytes = bytes.map_err(io::Error::other)?;
@@ -203,7 +209,7 @@ fn answer(body: BlobBody, start: u64) -> Answer {
         // At most the length of the bytes, which is a usize.
         Ok(bytes.split_off(skipped as usize))
     });
-    Answer { giver: Giver::Upstream, size, bytes: bytes.boxed() }
+    bytes.boxed()
 }
 
 /// A manifest that nobody here has, stored here. `None` also where its repository is not mirrored.

@@ -97,7 +97,7 @@ pub(super) async fn fetch(
 }
 
 /// Stores a manifest that came; the answer is known, so a full disk must not withhold it.
-pub(super) async fn keep_or_log(
+pub(crate) async fn keep_or_log(
     shared: &Arc<Shared>,
     repository: &RepositoryName,
     content: &ManifestContent,

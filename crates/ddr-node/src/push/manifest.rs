@@ -27,6 +27,25 @@ pub(crate) struct Incoming<'a> {
     pub(crate) tags: &'a [Tag],
     pub(crate) content_type: Option<&'a str>,
     pub(crate) bytes: Bytes,
+    pub(crate) origin: Origin,
+}
+
+/// Where a manifest comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Origin {
+    /// A client pushes it.
+    Client,
+    /// It lies in the registry beside this node; `copies`: other nodes are to keep it, too.
+    Beside {
+        /// See above.
+        copies: bool,
+    },
+}
+
+impl Origin {
+    fn wants_copies(self) -> bool {
+        matches!(self, Self::Client | Self::Beside { copies: true })
+    }
 }
 
 /// A manifest that is to be stored.
@@ -37,6 +56,7 @@ struct Stored<'a> {
     kept: Vec<(Digest, u64)>,
     /// Bytes of the manifest.
     size: u64,
+    origin: Origin,
 }
 
 impl Push {
@@ -72,8 +92,12 @@ impl Push {
         let _pin = self.shared.store.pin(&digest, 0);
         let kept: Vec<(Digest, u64)> =
             sized.into_iter().filter(|(blob, _)| !unknown.contains(blob)).collect();
-        let stored = Stored { repository, entry, kept, size };
+        let origin = incoming.origin;
+        let stored = Stored { repository, entry, kept, size, origin };
         self.store_safely(&stored).await?;
+        if let (Some(landing), Origin::Client) = (&self.landing, origin) {
+            landing.land(&self.pull, repository, &stored.entry, &tags).await?;
+        }
         let referrer = stored.entry.subject.clone();
         let publication = Publication { repository: repository.clone(), digest, tags, referrer };
         self.names.publish(publication).await?;
@@ -164,12 +188,15 @@ impl Push {
     /// Stores the manifest, makes it known, and has it kept by other nodes with its blobs; again when a
     /// delete came between.
     async fn store_safely(&self, stored: &Stored<'_>) -> Result<(), PutManifestError> {
-        let Stored { repository, entry, kept, size } = stored;
+        let Stored { repository, entry, kept, size, origin } = stored;
         let digest = entry.digest;
         let known: Vec<Digest> = kept.iter().map(|(blob, _)| *blob).collect();
         for _ in 0..MAX_LOOKS {
             self.store_over(repository, Arc::clone(entry), &known).await?;
             self.announcer().announced(&digest, &known).await;
+            if !origin.wants_copies() {
+                return Ok(());
+            }
             let secured = self.copies.secure(repository, (digest, *size), kept).await;
             if secured.map_err(unavailable)? {
                 return Ok(());
@@ -198,10 +225,14 @@ impl Push {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<bool, DeleteError> {
-        match reference {
-            Reference::Tag(tag) => self.delete_tag(repository, tag).await,
-            Reference::Digest(digest) => self.delete_digest(repository, digest).await,
+        let was_there = match reference {
+            Reference::Tag(tag) => self.delete_tag(repository, tag).await?,
+            Reference::Digest(digest) => self.delete_digest(repository, digest).await?,
+        };
+        if let Some(landing) = self.landing() {
+            landing.delete(repository, reference).await;
         }
+        Ok(was_there)
     }
 
     async fn delete_tag(

@@ -53,6 +53,19 @@ impl Default for CacheSettings {
     }
 }
 
+impl CacheSettings {
+    /// What may go now, to free so many bytes.
+    pub(crate) fn options(self, bytes: u64) -> EvictOptions {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        EvictOptions {
+            now_ms: now_ms(),
+            bytes,
+            min_age_ms: ms(self.min_age),
+            loose_age_ms: ms(GC_GRACE.max(self.min_age)),
+        }
+    }
+}
+
 /// How full the disk is, for `ddr status`.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct CacheStatus {
@@ -203,13 +216,7 @@ impl Upkeep {
     }
 
     async fn evict(&self, bytes: u64, settings: CacheSettings) -> Result<EvictReport, String> {
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let mut run = self.shared.store.evict(EvictOptions {
-            now_ms: now_ms(),
-            bytes,
-            min_age_ms: ms(settings.min_age),
-            loose_age_ms: ms(GC_GRACE.max(settings.min_age)),
-        });
+        let mut run = self.shared.store.evict(settings.options(bytes));
         loop {
             let step = blocking(move || {
                 let step = run.step();

@@ -101,6 +101,18 @@ impl Index {
         })
     }
 
+    /// How many there are, and their bytes.
+    pub(crate) fn outside_sums(&self) -> Result<(usize, u64), IndexError> {
+        self.read(|t| {
+            let (mut count, mut bytes) = (0, 0);
+            for row in t.open_table(OUTSIDE)?.iter()? {
+                count += 1;
+                bytes += row?.1.value().0;
+            }
+            Ok((count, bytes))
+        })
+    }
+
     /// Forgets blobs that are not there any more. Links stay, as with a blob that is lost.
     pub(crate) fn forget_outside(&self, digests: &[Digest]) -> Result<(), IndexError> {
         self.write(|t| digests.iter().try_for_each(|digest| forget(t, Key::of(digest).get())))

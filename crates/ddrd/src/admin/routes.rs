@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use ddr_node::{FindError, Status, TokenError};
 use http::{Method, Request, StatusCode};
+use hyper::body::Body;
 use serde::Serialize;
 
 use super::answer::{self, Answer};
-use super::{Admin, guard, images, jobs, pins};
+use super::{Admin, beside, guard, images, jobs, pins};
 use crate::config::bandwidth_limit;
 use crate::duration;
 
@@ -36,13 +37,19 @@ struct NewToken {
     token: String,
 }
 
-pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer {
+pub(super) async fn answer<B>(admin: &Admin, request: Request<B>) -> Answer
+where
+    B: Body<Error: std::error::Error + Send + Sync + 'static>,
+{
     if let Err(reason) = guard::check(request.headers()) {
         return answer::error(StatusCode::FORBIDDEN, reason);
     }
     let query = request.uri().query().unwrap_or_default();
     if query.len() > MAX_QUERY_BYTES {
         return answer::error(StatusCode::URI_TOO_LONG, "the query is too long");
+    }
+    if request.uri().path() == "/api/v1/driver/events" {
+        return beside::answer(admin, request).await;
     }
     let path = request.uri().path();
     let read = matches!(*request.method(), Method::GET | Method::HEAD);

@@ -36,6 +36,8 @@ struct View {
     swarms: Vec<Swarm>,
     copies: Copies,
     cache: Cache,
+    #[serde(default)]
+    driver: Option<Driver>,
     traffic: Traffic,
 }
 
@@ -73,6 +75,19 @@ struct Cache {
     over_because: Option<String>,
     evicted_blobs: u64,
     evicted_bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct Driver {
+    driver: String,
+    is_looking: bool,
+    blobs: usize,
+    bytes: u64,
+    repositories: usize,
+    images: usize,
+    left: usize,
+    looked_s_ago: Option<u64>,
+    error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +134,7 @@ fn render(view: &View) -> String {
         ),
         ("copies", copies(&view.copies)),
         ("disk", disk(&view.cache)),
+        ("beside", view.driver.as_ref().map_or_else(|| "nothing".into(), beside)),
         (
             "from peers",
             format!(
@@ -177,6 +193,32 @@ fn copies(copies: &Copies) -> String {
 }
 
 /// How full it is, and what makes room.
+/// What lies beside the store.
+fn beside(driver: &Driver) -> String {
+    let mut text = format!(
+        "{}: {} images in {} repositories, {} blobs ({})",
+        driver.driver,
+        driver.images,
+        driver.repositories,
+        driver.blobs,
+        size(driver.bytes)
+    );
+    if driver.left > 0 {
+        text += &format!("; {} images are not there whole, or deleted here", driver.left);
+    }
+    match driver.looked_s_ago {
+        _ if driver.is_looking => text += "; looks at it now",
+        Some(seconds) => {
+            text += &format!("; looked at {} ago", duration::short(Duration::from_secs(seconds)));
+        }
+        None => text += "; not looked at yet",
+    }
+    if let Some(error) = &driver.error {
+        text += &format!("; the last look failed: {error}");
+    }
+    text
+}
+
 fn disk(cache: &Cache) -> String {
     if cache.disk_bytes == 0 {
         return "not looked at yet".into();

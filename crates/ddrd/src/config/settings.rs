@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ddr_node::Durability;
 use serde::Deserialize;
 
-use super::{ConfigError, MAX_CONFIG_BYTES, UpstreamTable};
+use super::{ConfigError, DriverTable, MAX_CONFIG_BYTES, UpstreamTable};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, clap::ValueEnum)]
@@ -177,6 +177,10 @@ pub struct Settings {
     #[serde(default)]
     pub upstream: Vec<UpstreamTable>,
 
+    /// Where content lives beside the own store; in the file only.
+    #[arg(skip)]
+    pub driver: Option<DriverTable>,
+
     /// What the registry asks of its clients.
     #[command(flatten)]
     #[serde(default)]
@@ -281,6 +285,7 @@ impl Settings {
             mirror: self.mirror.or(below.mirror),
             mirror_bare: self.mirror_bare.or(below.mirror_bare),
             mirror_fresh: self.mirror_fresh.or(below.mirror_fresh),
+            driver: self.driver.or(below.driver),
             upstream: if self.upstream.is_empty() { below.upstream } else { self.upstream },
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),

@@ -55,6 +55,9 @@ pub enum DaemonError {
         /// What is wrong.
         source: ddr_upstream::SettingsError,
     },
+    /// The registry beside cannot be used.
+    #[error("[driver]: {0}")]
+    Driver(ddr_upstream::SettingsError),
     /// The registry port cannot speak TLS.
     #[error("registry-tls-cert, registry-tls-key: {0}")]
     Tls(#[from] ddr_registry::TlsError),

@@ -25,11 +25,7 @@ pub(super) fn settings(config: MirrorConfig) -> Result<MirrorSettings, DaemonErr
 }
 
 fn one(host: UpstreamHost, table: UpstreamTable) -> Result<Settings, SettingsError> {
-    let credentials = match (table.user, table.password_file, table.docker_config) {
-        (Some(user), Some(file), _) => Credentials::Basic { user, password: password(&file)? },
-        (_, _, Some(file)) => Credentials::DockerConfig(file),
-        _ => Credentials::Anonymous,
-    };
+    let credentials = credentials(table.user, table.password_file, table.docker_config)?;
     let usual = Settings::named(host);
     Ok(Settings {
         credentials,
@@ -40,6 +36,19 @@ fn one(host: UpstreamHost, table: UpstreamTable) -> Result<Settings, SettingsErr
         ca_files: table.ca_files,
         proxy: table.proxy,
         host: usual.host,
+    })
+}
+
+/// Who this node is at a registry.
+pub(super) fn credentials(
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
+) -> Result<Credentials, SettingsError> {
+    Ok(match (user, password_file, docker_config) {
+        (Some(user), Some(file), _) => Credentials::Basic { user, password: password(&file)? },
+        (_, _, Some(file)) => Credentials::DockerConfig(file),
+        _ => Credentials::Anonymous,
     })
 }
 

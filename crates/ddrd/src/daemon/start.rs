@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ddr_net::{Carrier, Identity, JoinToken, RevocationCheck, Swarm, TlsCarrier};
-use ddr_node::{MirrorSettings, Node, NodeConfig};
+use ddr_node::{DriverSettings, MirrorSettings, Node, NodeConfig};
 use ddr_store::disk::RealDisk;
 use ddr_store::{Store, StoreConfig};
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::descriptors::Descriptors;
-use super::{DaemonError, advertise, bootstrap, discovery, join_token, listen, mirror};
+use super::{DaemonError, advertise, bootstrap, discovery, driver, join_token, listen, mirror};
 use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -54,10 +54,11 @@ impl Running {
         let store = open_store(config.data_dir.clone()).await?;
         let tls = listen::tls(config.registry_tls.clone()).await?;
         let mirror = mirror::settings(config.mirror.clone())?;
+        let driver = driver::settings(config.driver.clone())?;
         let registry = listen::listen_each("registry-listen", config.registry_listen)?;
         let admin = listen::listen("admin-listen", config.admin_listen)?;
         let (registry_addr, admin_addr) = (local(&registry[0])?, local(&admin)?);
-        let node = start_node(&config, store, token.as_ref(), mirror).await?;
+        let node = start_node(&config, store, token.as_ref(), (mirror, driver)).await?;
 
         let admin_state = Arc::new(Admin {
             node: node.node.clone(),
@@ -130,7 +131,7 @@ async fn start_node(
     config: &Config,
     store: Store,
     token: Option<&JoinToken>,
-    mirror: MirrorSettings,
+    (mirror, driver): (MirrorSettings, Option<DriverSettings>),
 ) -> Result<Started, DaemonError> {
     let bind =
         |source| DaemonError::Bind { setting: "peer-listen", address: config.peer_listen, source };
@@ -160,6 +161,7 @@ async fn start_node(
             bandwidth: config.bandwidth,
             copies: config.copies.clone(),
             mirror,
+            driver,
             ..ddr_node::Limits::default()
         },
     };

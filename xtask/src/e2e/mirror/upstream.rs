@@ -79,6 +79,23 @@ impl Registry {
         Ok(registry)
     }
 
+    /// One that is a cache of another.
+    pub(super) fn caching(dir: &Path, other: &str) -> Result<Self> {
+        Self::new(dir, &format!("proxy:\n  remoteurl: http://{other}\n"))
+    }
+
+    /// Tells `url` of what is pushed, from now on.
+    pub(super) fn tell(&mut self, url: &str) -> Result<()> {
+        self.stop()?;
+        let told = format!(
+            "notifications:\n  endpoints:\n    - name: ddr\n      url: {url}\n      timeout: 1s\n      \
+             threshold: 5\n      backoff: 1s\n"
+        );
+        let file = self.dir.join("config.yml");
+        fs::write(&file, fs::read_to_string(&file)? + &told)?;
+        self.start()
+    }
+
     /// Its name under `host`.
     pub(super) fn named(&self, host: &str) -> String {
         self.address.replace("127.0.0.1", host)
