@@ -3,10 +3,11 @@
 //! One function per target takes any bytes and panics if an invariant breaks. Three programs call
 //! them: the fuzz targets beside this file (nightly, `cargo fuzz run TARGET`), the replay of
 //! `corpus/` in `tests/replay.rs` (stable), and the replays in the tests of `ddr-oci`,
-//! `ddr-net` and `ddr-containerd`, which take in `oci.rs`, `ranges.rs`, `peer.rs`, `pieces.rs` and
-//! `containerd.rs` by their paths.
+//! `ddr-net`, `ddr-containerd` and `ddr-upstream`, which take in `oci.rs`, `ranges.rs`, `peer.rs`,
+//! `pieces.rs`, `containerd.rs` and `events.rs` by their paths.
 
 mod containerd;
+mod events;
 mod oci;
 mod peer;
 mod pieces;
@@ -16,7 +17,7 @@ mod ranges;
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its corpus directory.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 17] = [
     ("digest", oci::digest),
     ("reference", oci::reference),
     ("route", oci::route),
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("join_token", peer::join_token),
     ("dns", peer::dns),
     ("containerd", containerd::containerd),
+    ("events", events::events),
 ];
 
 /// Runs the target called `name` on `data`.

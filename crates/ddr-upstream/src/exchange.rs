@@ -147,6 +147,9 @@ fn request(ask: &Ask, url: Url, authorization: Option<&HeaderValue>) -> Request 
             headers.insert(CONTENT_TYPE, media_type);
         }
         *request.body_mut() = Some(bytes.clone().into());
+    } else if ask.method == Method::POST {
+        // RFC 9110, section 8.6; some answer 411 without.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     request
 }

@@ -1,8 +1,8 @@
 //! What is put into a registry and deleted there: one that this node may write to.
 //!
 //! Decides the order of an upload: is it there, where to, all bytes in one request (distribution spec, "Pushing a blob
-//! monolithically"). An upload goes to the registry's own origin only. Each request that changes something is sent
-//! once; an upload whose connection breaks is begun again once.
+//! monolithically"). An upload goes to the registry's own origin only. One whose connection breaks is begun again once,
+//! and so is each other request: so a delete may find that it has been done, and says that there is none.
 
 use bytes::Bytes;
 use ddr_oci::{Digest, Reference, RepositoryName};

@@ -126,6 +126,23 @@ impl Server {
         tls: Option<TlsAcceptor>,
         handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::launch(tls, usize::MAX, handler).await
+    }
+
+    /// One that answers when it has read `most` bytes of a body. The rest takes the next request's place, so
+    /// that each answer to a longer body must end the connection.
+    pub(crate) async fn start_impatient(
+        most: usize,
+        handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::launch(None, most, handler).await
+    }
+
+    async fn launch(
+        tls: Option<TlsAcceptor>,
+        most: usize,
+        handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -135,9 +152,10 @@ impl Server {
                 let (handler, log, tls) = (handler.clone(), log.clone(), tls.clone());
                 let base = format!("http://127.0.0.1:{port}");
                 tokio::spawn(async move {
-                    let Some(tls) = tls else { return serve(stream, &base, &handler, &log).await };
+                    let asked = (base.as_str(), most);
+                    let Some(tls) = tls else { return serve(stream, asked, &handler, &log).await };
                     if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, &base, &handler, &log).await;
+                        serve(stream, asked, &handler, &log).await;
                     }
                 });
             }
@@ -163,11 +181,11 @@ impl Server {
 
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    base: &str,
+    (base, most): (&str, usize),
     handler: &Arc<Handler>,
     log: &Mutex<Vec<Seen>>,
 ) {
-    while let Some(seen) = read(&mut stream, base).await {
+    while let Some(seen) = read(&mut stream, base, most).await {
         let reply = handler(&seen);
         let bytes = reply.bytes(seen.method != "HEAD");
         log.lock().expect("unpoisoned").push(seen);
@@ -186,7 +204,7 @@ async fn serve(
 }
 
 /// One request, if the connection has another.
-async fn read(stream: &mut (impl AsyncRead + Unpin), base: &str) -> Option<Seen> {
+async fn read(stream: &mut (impl AsyncRead + Unpin), base: &str, most: usize) -> Option<Seen> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -199,7 +217,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), base: &str) -> Option<Seen>
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let mut seen = Seen { base: base.to_owned(), method, path, headers, body: String::new() };
     let length = seen.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
+    let mut body = vec![0; length.min(most)];
     stream.read_exact(&mut body).await.ok()?;
     seen.body = String::from_utf8(body).ok()?;
     Some(seen)
