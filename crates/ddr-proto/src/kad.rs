@@ -46,6 +46,7 @@ use self::calls::{Call, Calls, DeadMemory, Purpose};
 pub use self::config::KadConfig;
 use self::handover::HandOvers;
 pub use self::io::{CallId, Effort, Input, LookupKind, OpId, Output, PeerView, Reason, RequestId};
+pub use self::known::EVERYBODY_MS;
 use self::known::Everybody;
 pub use self::maintain::MAX_BOOTSTRAP;
 use self::maintain::Upkeep;

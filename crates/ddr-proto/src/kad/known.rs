@@ -21,7 +21,7 @@ use crate::wire::{Contact, MAX_RECORDS_PER_ANSWER};
 
 /// For so long after its start a lookup of nodes in which everybody answered stands for others. A lookup may
 /// take four times as long, and what it found is used for seconds.
-const EVERYBODY_MS: u64 = 500;
+pub const EVERYBODY_MS: u64 = 500;
 
 /// Everybody in a swarm of fewer than k nodes, when they were asked last.
 #[derive(Debug, Default)]
