@@ -7,6 +7,8 @@
 //! only, so that no pull makes a copy that nobody promised.
 
 mod image;
+mod look;
+mod record;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +19,6 @@ use anyhow::{Context, Result, ensure};
 use crate::BurnArgs;
 use crate::checks::Checks;
 use crate::e2e::{self, Random, Setup};
-use crate::median::median;
-use crate::run;
 use crate::sandbox;
 use crate::swarm::{self, Node};
 use crate::tools;
@@ -26,6 +26,7 @@ use crate::wire::Connection;
 use crate::workspace::{Workspace, ensure_release};
 
 use image::Image;
+use record::Record;
 
 /// Rounds in the end-to-end run, and with `--long` there.
 const SHORT_RUN: usize = 30;
@@ -57,8 +58,13 @@ pub(crate) fn run(workspace: &Workspace, args: &BurnArgs) -> Result<bool> {
     let daemon = args.daemon.clone().unwrap_or_else(|| workspace.daemon("release"));
     println!("seed {seed}, {} rounds over {} nodes", args.rounds, args.nodes);
     let mut burn = Burn::new(&daemon, dir, (args.nodes, seed))?;
+    let record = burn.record.clone();
+    sandbox::say_when_broken_off(move || {
+        record.report();
+        println!("again: cargo xtask burn --seed {seed}");
+    });
     let ended = burn.rounds(args.rounds);
-    burn.report();
+    burn.record.report();
     if let Err(error) = &ended {
         println!("FAILED: {error:#}\nagain: cargo xtask burn --seed {seed}");
     }
@@ -72,7 +78,7 @@ pub(crate) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     checks.check(&format!("burn: nothing is lost when {rounds} machines burn, one a push"), || {
         let mut burn = Burn::new(&setup.daemon, dir, (NODES, setup.seed))?;
         let ended = burn.rounds(rounds);
-        burn.report();
+        burn.record.report();
         ended
     });
     checks.check("burn: a loss is noticed", || {
@@ -91,10 +97,7 @@ struct Burn {
     /// Nodes that were started so far: each has a name of its own.
     started: usize,
     images: Vec<Image>,
-    again: usize,
-    push_s: Vec<f64>,
-    mend_s: Vec<f64>,
-    found_s: Vec<f64>,
+    record: Record,
 }
 
 impl Burn {
@@ -109,10 +112,7 @@ impl Burn {
             nodes,
             started: count,
             images: Vec::new(),
-            again: 0,
-            push_s: Vec::new(),
-            mend_s: Vec::new(),
-            found_s: Vec::new(),
+            record: Record::default(),
         })
     }
 
@@ -120,17 +120,22 @@ impl Burn {
         for round in 1..=rounds {
             self.round().with_context(|| format!("round {round}")).with_context(|| self.logs())?;
             if round % PROGRESS == 0 {
-                println!("        {round} rounds, {} images", self.images.len());
+                println!("        {}", self.record.seen().last_rounds(PROGRESS));
             }
         }
         self.pull_all().with_context(|| self.logs())
     }
 
     fn round(&mut self) -> Result<()> {
+        let started = Instant::now();
         self.push()?;
         self.burn_one()?;
         self.wait_mended()?;
-        self.look_everywhere(FIND_LIMIT)
+        self.look_everywhere(FIND_LIMIT)?;
+        let mut seen = self.record.seen();
+        seen.rounds += 1;
+        seen.round_s.push(started.elapsed().as_secs_f64());
+        Ok(())
     }
 
     /// Pushes a new image to a random node, until that is acknowledged.
@@ -143,15 +148,17 @@ impl Burn {
             let started = Instant::now();
             match image.push(&self.nodes[at].registry) {
                 Ok(()) => {
-                    self.push_s.push(started.elapsed().as_secs_f64());
+                    self.record.seen().push_s.push(started.elapsed().as_secs_f64());
                     break;
                 }
                 Err(error) if attempt + 1 >= MAX_ATTEMPTS => return Err(error),
                 Err(_) => attempt += 1,
             }
         }
-        self.again += attempt;
         self.images.push(image);
+        let mut seen = self.record.seen();
+        (seen.again, seen.images) = (seen.again + attempt, self.images.len());
+        drop(seen);
         Ok(())
     }
 
@@ -180,7 +187,7 @@ impl Burn {
     fn wait_mended(&mut self) -> Result<()> {
         let started = Instant::now();
         swarm::wait_whole(&self.nodes, MEND_LIMIT)?;
-        self.mend_s.push(started.elapsed().as_secs_f64());
+        self.record.seen().mend_s.push(started.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -188,22 +195,8 @@ impl Burn {
     /// that burn too, so finding may take until that was told to those that came in their place.
     fn look_everywhere(&mut self, limit: Duration) -> Result<()> {
         let started = Instant::now();
-        for node in &self.nodes {
-            for image in &self.images {
-                let mut last = None;
-                let found = run::wait_for("found", limit, || {
-                    let looked = Connection::open(&node.registry)
-                        .map_err(Into::into)
-                        .and_then(|mut connection| image.look(&mut connection));
-                    last = looked.err();
-                    Ok(last.is_none().then_some(()))
-                });
-                found
-                    .map_err(|error| last.take().unwrap_or(error))
-                    .with_context(|| format!("{} on {}", image.name(), node.name))?;
-            }
-        }
-        self.found_s.push(started.elapsed().as_secs_f64());
+        look::everywhere(&self.nodes, &self.images, limit)?;
+        self.record.seen().found_s.push(started.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -241,22 +234,4 @@ impl Burn {
     fn logs(&self) -> String {
         self.nodes.iter().map(Node::log).collect::<Vec<_>>().join("\n")
     }
-
-    fn report(&self) {
-        let (push, mend) =
-            (median(self.push_s.iter().copied()), median(self.mend_s.iter().copied()));
-        let (mend_max, find) = (most(&self.mend_s), most(&self.found_s));
-        println!(
-            "        {} images acknowledged ({} pushes said again), {} machines burnt; \
-             median of a push {push:.2} s, from the new node's start to all copies {mend:.2} s, {mend_max:.1} s at most; \
-             all was found on every node after {find:.1} s at most",
-            self.images.len(),
-            self.again,
-            self.mend_s.len()
-        );
-    }
-}
-
-fn most(values: &[f64]) -> f64 {
-    values.iter().copied().fold(0.0, f64::max)
 }

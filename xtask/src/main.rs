@@ -386,7 +386,8 @@ pub(crate) struct PullArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match dispatch(cli.task) {
+    let ready = if is_inside() { sandbox::end_with_the_pipe() } else { Ok(()) };
+    match ready.and_then(|()| dispatch(cli.task)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -394,6 +395,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether this program was started by itself, inside its namespaces.
+fn is_inside() -> bool {
+    std::env::args_os().any(|argument| argument == "--inside")
 }
 
 /// True when everything that was checked is as it should be.

@@ -3,8 +3,10 @@
 //! The program starts itself again inside new mount and PID namespaces. When the inner process
 //! ends in whatever way, or the outer one dies (Ctrl-C, SIGKILL), the kernel kills every process
 //! of the run and drops its mounts: no handler has to run for that. The outer process then removes
-//! the working directory and the control groups. When it is killed, a process that waits for its end
+//! the working directory and the control groups, also when it is told to break the run off ([`breaking`]). When it is killed, a process that waits for its end
 //! does so, and what that could not remove is swept at the next start.
+
+mod breaking;
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,6 +17,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+
+pub(crate) use breaking::{end_with_the_pipe, say_when_broken_off};
 
 use crate::run;
 use crate::tools;
@@ -42,17 +46,18 @@ pub(crate) fn enter(workspace: &Workspace, args: &[OsString], keep: bool) -> Res
     let program = dir.join("xtask");
     fs::copy("/proc/self/exe", &program).context("cannot copy this program")?;
     // A process group of its own: Ctrl-C ends the outer process, and its death the inner ones.
-    let status = Command::new("setpriv")
+    let inner = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork"])
         .args(["--kill-child=KILL", "--mount-proc", "--"])
         .arg(program)
         .args(args)
         .arg("--inside")
         .arg(&dir)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .process_group(0)
-        .status()
+        .spawn()
         .context("cannot start unshare")?;
+    let status = breaking::wait(inner)?;
     remove_cgroups(id);
     if keep {
         println!("kept: {}", dir.display());

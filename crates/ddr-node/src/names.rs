@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
+use ddr_proto::kad::EVERYBODY_MS;
 use ddr_proto::names::{self, Write, WriteDecision};
 use ddr_proto::wire::{Contact, NameRecord, SetEntry, Signer};
 use ddr_store::{Batch, Store};
@@ -336,8 +337,8 @@ impl Parts {
         if self.is_alone() {
             return Ok(sets::all_of(vec![self.caller.own().clone()]));
         }
-        let answered = self.overlay.closest(*key).await.unwrap_or_default();
-        answered.iter().for_each(|contact| self.peers.alive(contact));
+        let mut answered = self.overlay.closest(*key).await.unwrap_or_default();
+        self.peers.alive_but_who_left(&mut answered, EVERYBODY_MS);
         let own = self.caller.own();
         let members = self.peers.members_alive_lately();
         if answered.is_empty() && self.keeper.is_stranded(members.len()) {

@@ -238,6 +238,15 @@ impl Peers {
         }
     }
 
+    /// `nodes` answered within the last `ago_ms`. Who has left since is taken off, the others are alive.
+    pub(crate) fn alive_but_who_left(&self, nodes: &mut Vec<Contact>, ago_ms: u64) {
+        let seen_ms = self.clock.now_ms().saturating_sub(ago_ms);
+        let state = self.state();
+        nodes.retain(|node| state.gone.get(&node.id).is_none_or(|left| *left < seen_ms));
+        drop(state);
+        nodes.iter().for_each(|node| self.alive(node));
+    }
+
     /// Another node says that `contact` was alive at `seen_ms`: it counts until then as this node's own word.
     pub(crate) fn told_of(&self, contact: Contact, seen_ms: u64) {
         let mut state = self.state();

@@ -18,6 +18,7 @@ mod config;
 mod doubt;
 mod handover;
 mod io;
+mod known;
 mod lookup;
 mod maintain;
 mod nearest;
@@ -45,6 +46,8 @@ use self::calls::{Call, Calls, DeadMemory, Purpose};
 pub use self::config::KadConfig;
 use self::handover::HandOvers;
 pub use self::io::{CallId, Effort, Input, LookupKind, OpId, Output, PeerView, Reason, RequestId};
+pub use self::known::EVERYBODY_MS;
+use self::known::Everybody;
 pub use self::maintain::MAX_BOOTSTRAP;
 use self::maintain::Upkeep;
 pub use self::path::MAX_FOLLOWED;
@@ -89,6 +92,7 @@ pub struct Kad {
     searches: Searches,
     density: Density,
     answers: Answers,
+    everybody: Everybody,
     records: Records,
     publisher: Publisher,
     upkeep: Upkeep,
@@ -119,6 +123,7 @@ impl Kad {
             searches: Searches::default(),
             density: Density::default(),
             answers: Answers::default(),
+            everybody: Everybody::default(),
             records: Records::new(&cfg),
             publisher: Publisher::new(&cfg),
             upkeep: Upkeep::default(),

@@ -128,9 +128,12 @@ pub(crate) type Told = (Option<NameRecord>, Timestamp);
 impl Poll<Told> {
     /// Asks every voter that is not silent for the record of `key`.
     pub(crate) fn get(parts: &Parts, key: Key, voters: &Voters) -> Self {
+        // What this node keeps it has verified before: most others keep the same.
+        let kept = parts.keeper.peek(key).flatten();
         Self::ask(parts, voters, &Request::GetName { key }, move |own, response| match response {
-            // What this node keeps it has verified before.
-            Response::Name { record: Some(record), .. } if !own && !speaks_for(&record, &key) => {
+            Response::Name { record: Some(record), .. }
+                if !own && kept.as_deref() != Some(&record) && !speaks_for(&record, &key) =>
+            {
                 Answer::Failed
             }
             Response::Name { record, clock_ms } => Answer::Said((record, Timestamp(clock_ms))),

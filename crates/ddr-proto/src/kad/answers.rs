@@ -107,9 +107,8 @@ impl Kad {
 
     /// Whether "nobody" is a proper answer, of which this node would hear the end.
     fn is_sure(&self, lookup: &Lookup, closest: &[Arc<Contact>]) -> bool {
-        let key = &lookup.target;
-        let farthest = closest.get(self.cfg.k - 1).map(|contact| contact.id.distance(key));
-        let near = farthest.is_none_or(|farthest| self.own.id.distance(key) < farthest);
-        near && self.now < lookup.deadline && lookup.most_answered()
+        self.is_near(&lookup.target, closest)
+            && self.now < lookup.deadline
+            && lookup.most_answered()
     }
 }

@@ -33,7 +33,8 @@ pub enum Effort {
     /// Holders that were found in the last 5 s are answered at once.
     #[default]
     Cached,
-    /// The nodes are asked, whatever was found lately.
+    /// What was found lately is not believed. The nodes are asked, unless this one keeps a record of a
+    /// holder that it knows to be alive.
     Fresh,
     /// The holders found so far proved false: what each node that answers says is followed up, so
     /// that liars cannot speak for the others. About twice as many nodes are asked.
@@ -102,7 +103,7 @@ pub enum Input {
         target: Key,
         /// Nodes or holders.
         kind: LookupKind,
-        /// Lookups of nodes are always fresh, and thorough.
+        /// Lookups of nodes are always thorough, and fresh but for a moment where everybody is known.
         effort: Effort,
     },
     /// This node holds the content from now on: publish now, and again until withdrawn.

@@ -46,6 +46,7 @@ pub(super) struct Lookup {
     pub(super) target: Key,
     pub(super) kind: LookupKind,
     pub(super) owner: Owner,
+    pub(super) started: Timestamp,
     pub(super) deadline: Timestamp,
     /// When time alone changes the state of this lookup.
     pub(super) wake: Timestamp,
@@ -86,12 +87,13 @@ impl Lookup {
         owner: Owner,
         seeds: Vec<Arc<Contact>>,
         (paths, breadth): (usize, usize),
-        deadline: Timestamp,
+        (started, deadline): (Timestamp, Timestamp),
     ) -> Self {
         let mut lookup = Self {
             target,
             kind,
             owner,
+            started,
             deadline,
             wake: deadline,
             paths: Vec::new(),
@@ -276,6 +278,17 @@ impl Lookup {
     /// Whether each node that was asked has answered or failed.
     pub(super) const fn has_heard_all(&self) -> bool {
         self.queries <= self.answers + self.failed
+    }
+
+    /// Whether each node that was asked has answered.
+    pub(super) const fn has_heard_from_all(&self) -> bool {
+        self.queries <= self.answers
+    }
+
+    /// Whether this node has answered.
+    pub(super) fn was_answered_by(&self, node: &NodeId) -> bool {
+        let distance = node.distance(&self.target);
+        self.answered.binary_search_by_key(&distance, |(at, _)| *at).is_ok()
     }
 
     /// Whether at least half of the paths know at least half of the nearest nodes that answered.

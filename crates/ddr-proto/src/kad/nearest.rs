@@ -49,7 +49,9 @@ impl Kad {
         let typical = self.rtt.smoothed_ms();
         let measured = |id: &NodeId| self.table.get(id).and_then(|peer| peer.round_trip_ms());
         let round_trip = |id: &NodeId| measured(id).unwrap_or(typical);
-        let is_dead = |holder: &Contact| seems_dead(&self.table, &self.dead, holder, self.now);
+        let stranger = self.knows_everybody();
+        let is_dead =
+            |holder: &Contact| seems_dead((&self.table, stranger), &self.dead, holder, self.now);
         sort_nearest_first(&mut holders, &self.own.zone, is_dead, round_trip);
         holders
     }
@@ -61,14 +63,21 @@ impl Kad {
         limit: usize,
         except: &NodeId,
     ) -> Vec<ProviderRecord> {
-        let (table, dead, now) = (&self.table, &self.dead, self.now);
-        let is_dead = |holder: &Contact| seems_dead(table, dead, holder, now);
+        let (table, stranger) = (&self.table, self.knows_everybody());
+        let (dead, now) = (&self.dead, self.now);
+        let is_dead = |holder: &Contact| seems_dead((table, stranger), dead, holder, now);
         self.records.choose(key, limit, Some(except), is_dead, (now, &mut self.chance))
     }
 }
 
-/// Whether a node did not answer when it was asked last, at the addresses at which it is named.
-fn seems_dead(table: &Table, dead: &DeadMemory, node: &Contact, now: Timestamp) -> bool {
+/// Whether a node did not answer when it was asked last, at the addresses at which it is named. Of who is not
+/// in the table nothing is known, or, where everybody would be in it, that it was forgotten: `stranger`.
+fn seems_dead(
+    (table, stranger): (&Table, bool),
+    dead: &DeadMemory,
+    node: &Contact,
+    now: Timestamp,
+) -> bool {
     let is_dead = |peer: &Peer| !peer.alive() && peer.contact.addrs == node.addrs;
-    dead.contains(node, now) || table.get(&node.id).is_some_and(is_dead)
+    dead.contains(node, now) || table.get(&node.id).map_or(stranger, is_dead)
 }

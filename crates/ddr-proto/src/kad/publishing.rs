@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::calls::Purpose;
-use super::lookup::Owner;
 use super::publish::JobId;
-use super::{Kad, LookupKind, MAX_FAREWELL_KEYS, OpId, Output};
+use super::{Kad, MAX_FAREWELL_KEYS, OpId, Output};
 use crate::id::{Key, NodeId};
 use crate::wire::{Contact, MAX_RECORDS_PER_PUT, NotSoon, ProviderRecord, Request};
 
@@ -44,7 +43,7 @@ impl Kad {
         {
             // Where a record is given to liars only, nobody finds it before it is published again.
             let is_thorough = self.publisher.is_urgent(job);
-            self.start_lookup(key, LookupKind::Nodes, Owner::Publish(job), is_thorough);
+            self.look_up_for(job, key, is_thorough);
             self.run_searches();
         }
     }

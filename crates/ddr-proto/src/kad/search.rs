@@ -80,6 +80,10 @@ impl Kad {
             return;
         }
         let is_thorough = effort == Effort::Thorough || kind == LookupKind::Nodes;
+        let is_known = kind == LookupKind::Nodes || !is_thorough;
+        if is_known && !self.stopped && self.answer_as_known(op, kind, &target) {
+            return;
+        }
         let question = (kind, target);
         if let Some(id) = self.searches.asked.get(&question)
             && let Some(lookup) = self.searches.running.get_mut(id)
@@ -137,7 +141,7 @@ impl Kad {
         }
         let deadline = self.now.after_ms(self.cfg.lookup_ceiling_ms);
         let shape = (self.cfg.paths, self.cfg.k);
-        let mut lookup = Lookup::new(target, kind, owner, seeds, shape, deadline);
+        let mut lookup = Lookup::new(target, kind, owner, seeds, shape, (self.now, deadline));
         lookup.is_thorough = is_thorough;
         self.searches.put(id, Box::new(lookup));
         self.searches.changed.insert(id);
@@ -269,6 +273,7 @@ impl Kad {
     }
 
     fn finish(&mut self, lookup: Lookup) {
+        self.note_everybody(&lookup);
         let closest = lookup.closest(self.cfg.k);
         match lookup.owner {
             Owner::Ops(ref ops) => {

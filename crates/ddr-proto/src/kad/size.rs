@@ -49,6 +49,10 @@ impl Density {
         self.is_joined = true;
     }
 
+    pub(super) const fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+
     fn median(&self, own: u64) -> u64 {
         let points = &self.points[..self.seen.min(SAMPLES)];
         let mut known: Vec<u64> = points.iter().map(|point| point.scaled(own)).collect();

@@ -135,7 +135,9 @@ fn whatever_is_heard_of_a_key_ends_the_memory_of_it() {
             assert_eq!(look_up(&mut solo, key(1), &records).0, 0, "remembered");
             end(&mut solo);
             solo.settle();
-            assert!(look_up(&mut solo, key(1), &records).0 > 0, "end {number}");
+            let (asked, holders) = look_up(&mut solo, key(1), &records);
+            // Who keeps a record of a node that it knows to be alive need not ask.
+            assert!(asked > 0 || holders == [peer(60).1.id], "end {number}");
         }
     }
 }
@@ -266,7 +268,9 @@ fn holders_of_the_own_zone_come_first() {
     let (own_signer, mut own) = peer(500);
     own.zone = "a".to_owned();
     let mut solo = solo();
-    solo.kad = ddr_proto::kad::Kad::new(quiet_config(), own.clone(), own_signer, 1);
+    // In a swarm of fewer than k nodes who is not known would count as dead.
+    let cfg = KadConfig { k: 1, ..quiet_config() };
+    solo.kad = ddr_proto::kad::Kad::new(cfg, own.clone(), own_signer, 1);
     solo.input(Input::Probed { contact: peer(0).1 });
     solo.settle();
     // A zone counts more than the round trip that is measured to peer 0.

@@ -17,6 +17,7 @@ mod restore;
 mod serve;
 mod sets;
 mod sizes;
+mod small;
 mod solo;
 mod swarm;
 mod sync;
