@@ -1,14 +1,15 @@
 //! A member of the swarm that says what it likes, and answers what it likes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ddr_net::{
     Carrier, Client, ClientLimits, ContentReply, ContentRequest, GetError, Identity, JoinRefusal,
     JoinReply, JoinRequest, PeerInfo, ServeLimits, Service, UploadFrame, UploadReply, serve,
 };
+use ddr_node::Node;
 use ddr_oci::{Digest, RepositoryName};
+use ddr_proto::NodeId;
 use ddr_proto::kad::Reason;
 use ddr_proto::wire::{
     Contact, RefuseReason, Request, RequestEnvelope, Response, Signer, SwarmPost,
@@ -29,7 +30,7 @@ pub(crate) struct Stranger {
     pub(crate) signer: Signer,
     client: Client,
     carrier: Arc<dyn Carrier>,
-    heard: Arc<AtomicUsize>,
+    heard: Arc<Mutex<Vec<NodeId>>>,
     stop: watch::Sender<bool>,
 }
 
@@ -73,9 +74,13 @@ impl Stranger {
         tokio::spawn(serve(carrier, service, ServeLimits::default(), stopped));
     }
 
-    /// Messages that it was asked so far.
-    pub(crate) fn heard(&self) -> usize {
-        self.heard.load(Ordering::SeqCst)
+    /// Messages that `nodes` sent it so far.
+    pub(crate) fn heard_from(&self, nodes: &[(Machine, Node)]) -> usize {
+        let heard = self.heard.lock().expect("a lock");
+        heard
+            .iter()
+            .filter(|sender| nodes.iter().any(|(node, _)| node.id() == sender.to_string()))
+            .count()
     }
 }
 
@@ -87,7 +92,7 @@ pub(crate) fn now_ms() -> u64 {
 
 struct Liar<F> {
     lie: F,
-    heard: Arc<AtomicUsize>,
+    heard: Arc<Mutex<Vec<NodeId>>>,
 }
 
 impl<F> Service for Liar<F>
@@ -95,7 +100,7 @@ where
     F: Fn(&Request) -> Option<Response> + Send + Sync + 'static,
 {
     fn message(&self, _from: PeerInfo, envelope: RequestEnvelope) -> BoxFuture<'_, Response> {
-        self.heard.fetch_add(1, Ordering::SeqCst);
+        self.heard.lock().expect("a lock").push(envelope.sender.id);
         let answer = (self.lie)(&envelope.body).unwrap_or_else(|| match envelope.body {
             Request::Ping => Response::Pong { revoked: 0, puzzle: [0; 32] },
             Request::FindNode { .. } => Response::Nodes { nodes: Vec::new() },
