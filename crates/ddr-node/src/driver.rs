@@ -20,16 +20,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ddr_oci::{Digest, Reference, RepositoryName, Tag};
 use ddr_store::disk::DiskFile;
-use ddr_store::{Outside, OutsideBlob};
+use ddr_store::{Outside, OutsideBlob, Store};
 use futures_core::future::BoxFuture;
 
 pub use containerd::ContainerdDriver;
 pub(crate) use land::Landing;
 pub use registry::RegistryDriver;
+pub(crate) use watch::Watch;
 pub use watch::{DRIVER_EVERY, DriverSettings, DriverStatus};
-pub(crate) use watch::{Watch, forget_others};
 
-use crate::Blob;
+use crate::{Blob, StartError};
 
 /// Manifests of one repository, tagged or not, that are looked at; more are left out.
 pub(crate) const MAX_ROOTS: usize = 100_000;
@@ -44,6 +44,9 @@ pub enum DriverError {
     #[error("{0}")]
     Unsupported(String),
 }
+
+/// A manifest, and its media type where that is told.
+pub type Given = (Option<String>, Bytes);
 
 /// A manifest that names others or blobs, and the tags that point to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,12 +84,12 @@ pub trait Driver: Debug + Send + Sync {
         repository: &'a RepositoryName,
     ) -> BoxFuture<'a, Result<Vec<Root>, DriverError>>;
 
-    /// A manifest, and its media type where that is told.
+    /// A manifest. `None`: it is not there.
     fn manifest<'a>(
         &'a self,
         repository: &'a RepositoryName,
         digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<Option<(Option<String>, Bytes)>, DriverError>>;
+    ) -> BoxFuture<'a, Result<Option<Given>, DriverError>>;
 
     /// Waits until something may have changed; forever where nothing tells.
     fn changed(&self) -> BoxFuture<'_, Change>;
@@ -122,9 +125,22 @@ pub trait Driver: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<bool, DriverError>>;
 }
 
+/// Has the store read what lies there, and forget what an earlier run read from a place of another kind.
+pub(crate) async fn use_outside(
+    store: &Store,
+    settings: Option<&DriverSettings>,
+) -> Result<(), StartError> {
+    let driver = settings.map(|settings| Arc::clone(&settings.driver));
+    watch::forget_others(store, driver.as_deref()).await?;
+    if let Some(driver) = driver {
+        store.set_outside(Arc::new(Place(driver)));
+    }
+    Ok(())
+}
+
 /// A driver as the store sees it.
 #[derive(Debug)]
-pub(crate) struct Place(pub(crate) Arc<dyn Driver>);
+struct Place(Arc<dyn Driver>);
 
 impl Outside for Place {
     fn open(&self, blob: &OutsideBlob) -> io::Result<Option<Arc<dyn DiskFile>>> {

@@ -60,7 +60,7 @@ pub use copies::{COPIES, COPIES_GRACE, CopiesStatus, CopySettings, Durability, M
 pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use driver::{
     Change, ContainerdDriver, DRIVER_EVERY, Driver, DriverError, DriverSettings, DriverStatus,
-    RegistryDriver, Root,
+    Given, RegistryDriver, Root,
 };
 pub use job::{JobBusy, JobKind, JobState, JobStatus};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};

@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use tokio::runtime::Handle;
 
 use super::remote::{Bodies, Remote};
-use super::{Change, Driver, DriverError, ReadRange, Root};
+use super::{Change, Driver, DriverError, Given, ReadRange, Root};
 use crate::Blob;
 
 /// How long a containerd that cannot be asked is left alone.
@@ -173,7 +173,7 @@ impl Driver for ContainerdDriver {
         &'a self,
         _: &'a RepositoryName,
         digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<Option<(Option<String>, Bytes)>, DriverError>> {
+    ) -> BoxFuture<'a, Result<Option<Given>, DriverError>> {
         Box::pin(async move {
             let bytes = self.read_manifest(digest).await.map_err(failed)?;
             Ok(bytes.map(|bytes| (None, bytes)))

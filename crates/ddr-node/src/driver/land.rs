@@ -11,7 +11,7 @@ use ddr_store::{ManifestEntry, OutsideBlob, Store};
 use futures_core::future::BoxFuture;
 
 use super::moved::Seen;
-use super::{Driver, DriverError};
+use super::{Driver, DriverError, DriverSettings};
 use crate::pull::{Pull, Purpose};
 use crate::upkeep::CacheSettings;
 use crate::{ManifestContent, PutManifestError, blocking};
@@ -31,11 +31,14 @@ pub(crate) struct Landing {
 impl Landing {
     /// `None` where nothing lands: without a driver, and with one that is only a cache.
     pub(crate) fn new(
-        driver: Option<&Arc<dyn Driver>>,
+        settings: Option<&DriverSettings>,
         store: &Store,
         cache: CacheSettings,
     ) -> Option<Self> {
-        let driver = Arc::clone(driver.filter(|driver| driver.keeps())?);
+        let driver = Arc::clone(&settings?.driver);
+        if !driver.keeps() {
+            return None;
+        }
         Some(Self { driver, store: store.clone(), cache, seen: Seen::default() })
     }
 

@@ -18,7 +18,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 
 use super::remote::{Bodies, Remote};
-use super::{Change, Driver, DriverError, MAX_ROOTS, ReadRange, Root};
+use super::{Change, Driver, DriverError, Given, MAX_ROOTS, ReadRange, Root};
 use crate::Blob;
 
 /// Repositories that are looked at; more are left out.
@@ -121,7 +121,7 @@ impl Driver for RegistryDriver {
         &'a self,
         repository: &'a RepositoryName,
         digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<Option<(Option<String>, Bytes)>, DriverError>> {
+    ) -> BoxFuture<'a, Result<Option<Given>, DriverError>> {
         Box::pin(async move {
             let given = self.upstream.manifest(repository, digest).await.map_err(failed)?;
             Ok(given.map(|given| (Some(given.media_type), given.bytes)))

@@ -171,7 +171,7 @@ mod tests {
         }
         assert_eq!(all, content);
         assert!(read(&file, 100, 10).is_empty());
-        assert_eq!(*parts.asked.lock().unwrap(), [0..100]);
+        assert_eq!(*parts.asked.lock().unwrap(), vec![0..100_u64]);
         assert_eq!(read(&file, 50, 3), content[50..53]);
         assert_eq!(read(&file, 53, 100), content[53..]);
         assert_eq!(*parts.asked.lock().unwrap(), [0..100, 50..100]);

@@ -286,7 +286,7 @@ fn gone(
 }
 
 /// Forgets what an earlier run read from a place of another kind than `driver`.
-pub(crate) async fn forget_others(
+pub(super) async fn forget_others(
     store: &Store,
     driver: Option<&dyn Driver>,
 ) -> Result<(), StartError> {

@@ -85,11 +85,8 @@ struct Loaded {
 /// See [`super::Node::start`].
 pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner, StartError> {
     let own = own_contact(&config)?;
-    let driver = config.limits.driver.as_ref().map(|settings| &settings.driver);
-    driver::forget_others(&config.store, driver.map(AsRef::as_ref)).await?;
-    if let Some(driver) = driver {
-        config.store.set_outside(Arc::new(driver::Place(Arc::clone(driver))));
-    }
+    let beside = config.limits.driver.clone();
+    driver::use_outside(&config.store, beside.as_ref()).await?;
     let clock = Clock::start();
     let loaded = load(&config, sources.book.clone(), clock).await?;
     let client = Client::new(Arc::clone(&config.carrier), ClientLimits::default());
@@ -103,8 +100,7 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     let announcer = Announcer::new(overlay.clone());
     let locator = Locator::new(overlay.clone());
     let forget = Arc::new(Forget::new(config.store.clone(), announcer.clone(), locator.clone()));
-    let token = config.bootstrap.iter().copied().filter(|addr| !own.addrs.contains(addr));
-    let token: Vec<SocketAddr> = token.take(MAX_BOOTSTRAP).collect();
+    let token = bootstrap_addrs(&config, &own);
     let joins = !token.is_empty() || !loaded.peers.members_alive_lately().is_empty();
     let bootstrap = Bootstrap::new(overlay.clone(), caller.clone(), loaded.book, sources, token);
     let store = config.store.clone();
@@ -132,15 +128,13 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         overlay: overlay.clone(),
     });
     let copies = Arc::new(Copies::new(&shared, &pull, &parts));
-    let landing = Landing::new(driver, &config.store, config.limits.upkeep.cache);
+    let landing = Landing::new(beside.as_ref(), &config.store, config.limits.upkeep.cache);
     let push = Arc::new(Push::new(&shared, &pull, &names, &copies, landing));
-    let beside = config.limits.driver.clone();
-    let beside = beside.map(|settings| Arc::new(Watch::new(settings, &shared, &push)));
     let inner = Inner {
         upkeep,
         preheat,
+        beside: beside.map(|settings| Arc::new(Watch::new(settings, &shared, &push))),
         push,
-        beside,
         copies,
         shared,
         pull,
@@ -158,6 +152,12 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     };
     run_tasks(&inner, config.carrier, parts, joins);
     Ok(inner)
+}
+
+/// Addresses of others that the node is told.
+fn bootstrap_addrs(config: &NodeConfig, own: &Contact) -> Vec<SocketAddr> {
+    let others = config.bootstrap.iter().copied().filter(|addr| !own.addrs.contains(addr));
+    others.take(MAX_BOOTSTRAP).collect()
 }
 
 /// The keeper of what is in the store; it doubts that when the node was away for long.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ddr_node::{Blob, Change, Driver, DriverError, DriverSettings, Limits, Root};
+use ddr_node::{Blob, Change, Driver, DriverError, DriverSettings, Given, Limits, Root};
 use ddr_oci::{Digest, Reference, RepositoryName, Tag};
 use ddr_store::OutsideBlob;
 use ddr_store::disk::DiskFile;
@@ -145,7 +145,7 @@ impl Driver for Place {
         &'a self,
         name: &'a RepositoryName,
         digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<Option<(Option<String>, Bytes)>, DriverError>> {
+    ) -> BoxFuture<'a, Result<Option<Given>, DriverError>> {
         Box::pin(async move {
             let found = self.alive()?.manifests.get(&(name.clone(), *digest)).cloned();
             Ok(found.map(|bytes| (None, bytes)))
