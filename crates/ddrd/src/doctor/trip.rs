@@ -96,7 +96,8 @@ fn failed(trip: &Trip, step: Step, why: &str) -> Finding {
             CHECK,
             format!("the push to this node failed: {why}"),
             format!(
-                "the log of ddrd says more: journalctl -u ddrd. 507 is a full disk, 503 too few peers{left}"
+                "507: the disk is full. 503: nodes that keep the name or a copy are away, or cannot reach this one; see \
+                 \"reaches peers\" and \"reached by peers\" above. The log says more: journalctl -u ddrd{left}"
             ),
         ),
         Step::Read => Finding::fail(
