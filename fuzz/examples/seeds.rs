@@ -9,7 +9,7 @@ use ddr_oci::piece_chain::{ChainHasher, PieceChain};
 use ddr_oci::{Algorithm, Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
-    BusyAnswer, CELLS, Contact, Fact, FactRecord, HaveMap, Holder, KeyRange, Mark, Member,
+    BusyAnswer, CELLS, Contact, DialOutcome, DialTry, Fact, FactRecord, HaveMap, Holder, KeyRange, Mark, Member,
     MemberSeen, NameRecord, NotSoon, PreheatOrder, PreheatStage, PreheatState, ProviderRecord,
     RefuseReason, Request, RequestEnvelope, ResolveAnswer, Response, SetEntry, SignedChain, Signer,
     SwarmBody, SwarmMessage, SwarmPost, UpstreamFailure,
@@ -218,6 +218,8 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
             Request::Resolve { repository: record.repository.clone(), tag: record.tag.clone() },
         ),
         ("get-members", Request::Members),
+        ("dial-me", Request::DialMe),
+        ("get-time", Request::Time),
         (
             "paused",
             Request::Paused { host: "registry.example:5000".parse().expect("a host"), for_s: 60 },
@@ -232,6 +234,7 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
     let nodes = vec![sender.clone(), contact(NodeId([3; 32]), 1)];
     let record = Some(record.clone());
     let seen = MemberSeen { contact: contact(NodeId([4; 32]), 1), ago_s: 9 };
+    let dialled = DialTry { addr: ([10, 0, 0, 7], 5001).into(), outcome: DialOutcome::Silent };
     let hint = NotSoon { record: 1, wait_s: 3_600 };
     let preheating = PreheatState {
         stage: PreheatStage::Failed,
@@ -267,6 +270,9 @@ fn messages(signer: &Signer, record: &NameRecord) -> std::io::Result<()> {
         ("resolved", Response::Resolved(ResolveAnswer::Is { digest: None, age_ms: 9 })),
         ("members", Response::Members { members: vec![seen.clone(); 2] }),
         ("too-many-members", Response::Members { members: vec![seen; 65] }),
+        ("time", Response::Time { clock_ms: 9 }),
+        ("dialled", Response::Dialled { tries: vec![dialled; 2] }),
+        ("too-many-dials", Response::Dialled { tries: vec![dialled; 5] }),
         ("not-resolved", Response::Resolved(ResolveAnswer::Failed(UpstreamFailure::Down))),
     ] {
         write("wire", name, &response.encode())?;

@@ -18,7 +18,7 @@ use futures_util::stream::BoxStream;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
-use crate::carrier::Carrier;
+use crate::carrier::{Alpn, Carrier};
 use crate::service::UploadFrame;
 
 mod content;
@@ -211,6 +211,21 @@ impl Client {
     ) -> Result<bool, CallError> {
         let exchange = messages::post(&self.0, addr, expect, digest, post);
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(CallError::Timeout))
+    }
+
+    /// Whether the member `node` can be reached at `addr` by a new connection: both ends prove who they are, then
+    /// it is closed. No connection that is kept takes part, and none is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]; of kind `PermissionDenied` when another node lives there.
+    pub async fn knock(&self, addr: SocketAddr, node: NodeId) -> Result<(), DialError> {
+        let dial = self.0.carrier.dial(addr, Alpn::Messages, Some(node));
+        match tokio::time::timeout(self.0.limits.dial_timeout, dial).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(DialError::new(addr, &error)),
+            Err(_) => Err(DialError::timed_out(addr)),
+        }
     }
 
     /// Reads content from the member at `addr`: `path` as [`crate::blob_path`] gives it, `range` as

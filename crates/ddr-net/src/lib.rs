@@ -27,7 +27,7 @@ pub mod token;
 pub use carrier::memory::{MemoryCarrier, MemoryNetwork};
 pub use carrier::tls::{RevocationCheck, TlsCarrier};
 pub use carrier::{Alpn, Carrier, Connection, PeerInfo, Standing};
-pub use client::{CallError, Client, ClientLimits, ContentBody, ContentHead, GetError};
+pub use client::{CallError, Client, ClientLimits, ContentBody, ContentHead, DialError, GetError};
 pub use identity::{Identity, IdentityError};
 pub use path::{
     any_piece_path, blob_path, chain_path, from_upstream, in_background, manifest_path,

@@ -43,6 +43,7 @@ use report::Tally;
 pub(crate) use second::SecondCopy;
 use second::Seconds;
 use taking::Taking;
+pub use taking::spare_bytes;
 use watch::Watch;
 
 /// Copies of pushed content unless configured otherwise: the R of design.md, section 7.

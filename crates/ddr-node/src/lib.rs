@@ -36,6 +36,7 @@ mod pins;
 mod preheat;
 mod pull;
 mod push;
+mod reach;
 mod seed;
 mod spread;
 pub mod status;
@@ -56,7 +57,9 @@ pub use api::{
 pub use blob::{Blob, BlobStream};
 pub use bootstrap::{Rhythm, Sources};
 pub use budget::Budget;
-pub use copies::{COPIES, COPIES_GRACE, CopiesStatus, CopySettings, Durability, MAX_COPIES};
+pub use copies::{
+    COPIES, COPIES_GRACE, CopiesStatus, CopySettings, Durability, MAX_COPIES, spare_bytes,
+};
 pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use driver::{
     Change, ContainerdDriver, DRIVER_EVERY, Driver, DriverError, DriverSettings, DriverStatus,
@@ -70,6 +73,7 @@ pub use node::{Bandwidth, Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig}
 pub use pins::{PinError, PinStatus};
 pub use preheat::{PullNodes, PullNodesError, PullRequest};
 pub use push::Upload;
+pub use reach::{DialReport, MAX_ASKED, PeerReach, Reach};
 pub use throttle::MIN_RATE;
 pub use upkeep::{
     CACHE_HIGH, CACHE_LOW, CacheSettings, CacheStatus, GcRequest, UpkeepSettings, VerifyRequest,

@@ -30,14 +30,15 @@ use crate::peers::Peers;
 use crate::preheat::{Preheat, PullRequest};
 use crate::pull::{Pull, Purpose, Shared, by_reference};
 use crate::push::{Incoming, Origin, Push};
+use crate::reach::{self, Scout};
 use crate::status::{self, MAX_SOURCES};
 use crate::tokens::Tokens;
 use crate::upkeep::{GcRequest, Upkeep, VerifyRequest};
 use crate::{
-    Blob, Budget, DeleteError, FindError, FindReport, ImageStatus, ManifestContent, PeerStatus,
-    PinError, PinStatus, PutManifest, PutManifestError, ReadError, RemovedImage, StartError,
-    Status, SwarmStatus, TagList, TagVersion, TokenError, TokenInfo, Upload, blocking, images,
-    lists, pins,
+    Blob, Budget, DeleteError, DialReport, FindError, FindReport, ImageStatus, ManifestContent,
+    PeerStatus, PinError, PinStatus, PutManifest, PutManifestError, Reach, ReadError, RemovedImage,
+    StartError, Status, SwarmStatus, TagList, TagVersion, TokenError, TokenInfo, Upload, blocking,
+    images, lists, pins,
 };
 
 /// A node that runs. Cheap to clone; all clones are the same node.
@@ -71,6 +72,8 @@ pub(crate) struct Inner {
     closing: AtomicBool,
     stop: watch::Sender<bool>,
     joined: Arc<watch::Sender<bool>>,
+    /// Held while peers are asked for [`Node::reach`].
+    looking: tokio::sync::Mutex<()>,
     tasks: run::Tasks,
 }
 
@@ -342,6 +345,23 @@ impl Node {
         status::peers(view.contacts, &self.inner.peers, self.inner.clock.now())
     }
 
+    /// Asks known peers whether they are reached, what their clocks say, and whether they reach this node. One
+    /// caller at a time; others wait. Takes some seconds where some do not answer.
+    pub async fn reach(&self) -> Reach {
+        let _turn = self.inner.looking.lock().await;
+        self.scout().look().await
+    }
+
+    /// Dials this node at the addresses that others are told, by new connections, until one reaches it.
+    pub async fn reach_itself(&self) -> Vec<DialReport> {
+        self.scout().dial(&self.inner.shared.own).await
+    }
+
+    /// How far the machine's clock is ahead of the one that this node goes by since its start, in milliseconds.
+    pub fn machine_clock_ahead_ms(&self) -> i64 {
+        reach::machine_ahead_ms(&self.inner.clock)
+    }
+
     /// The repositories of the local index.
     pub async fn images(&self) -> Result<Vec<ImageStatus>, ReadError> {
         images::images(self.store()).await
@@ -444,6 +464,16 @@ impl Node {
 
     fn place(&self, image: &ImageReference) -> ImageReference {
         self.inner.pull.mirror().place(image)
+    }
+
+    fn scout(&self) -> Scout<'_> {
+        Scout {
+            overlay: &self.inner.overlay,
+            peers: &self.inner.peers,
+            client: &self.inner.shared.client,
+            caller: self.inner.names.caller(),
+            clock: self.inner.clock,
+        }
     }
 
     fn store(&self) -> Store {

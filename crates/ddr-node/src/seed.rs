@@ -1,10 +1,11 @@
 //! What this node answers to peers.
 //!
 //! Decides nothing about messages: it hands each to the overlay, to the names, to the tokens, to the
-//! preheats or to the copies.
+//! preheats, to the copies or to the dials back.
 //! It must never give content that the named repository does not link here, and never anything
 //! without a repository.
 
+mod dial_back;
 mod pieces;
 mod relay;
 
@@ -35,6 +36,7 @@ use crate::blob::Blob;
 use crate::blocking;
 use crate::budget::Budget;
 use crate::caller::NO_PUZZLE;
+use crate::clock::Clock;
 use crate::copies::Copies;
 use crate::names::{Keeper, Names};
 use crate::overlay::OverlayHandle;
@@ -46,6 +48,7 @@ use crate::swarm::SwarmHandle;
 use crate::throttle::Throttles;
 use crate::tokens::Tokens;
 
+pub(crate) use dial_back::{DIAL_BACK_EVERY, DialBacks, outcome as dial_outcome};
 pub(crate) use relay::Relays;
 
 /// Blobs that are sent to peers at once; more are told "busy" and ask another holder.
@@ -74,6 +77,8 @@ pub(crate) struct Seed {
     pub(crate) push: Arc<Push>,
     pub(crate) names: Arc<Names>,
     pub(crate) relays: Relays,
+    pub(crate) dial_backs: DialBacks,
+    pub(crate) clock: Clock,
 }
 
 impl Service for Seed {
@@ -135,7 +140,7 @@ impl Seed {
             return Response::Refused { reason: RefuseReason::Struck };
         }
         let (sender, goodbye) = (envelope.sender.clone(), says_goodbye(&envelope, from.node));
-        let answer = self.answer_member(from.node, envelope).await;
+        let answer = self.answer_member(from, envelope).await;
         if self.peers.refused(&from.node) {
             self.peers.struck_at(&from.node, from.remote);
         } else if goodbye {
@@ -146,7 +151,8 @@ impl Seed {
         answer
     }
 
-    async fn answer_member(&self, from: NodeId, envelope: RequestEnvelope) -> Response {
+    async fn answer_member(&self, peer: PeerInfo, envelope: RequestEnvelope) -> Response {
+        let from = peer.node;
         match envelope.body {
             request @ (Request::GetName { .. }
             | Request::PutName { .. }
@@ -187,6 +193,8 @@ impl Seed {
                 members.truncate(MAX_MEMBERS_TOLD);
                 Response::Members { members }
             }
+            Request::Time => Response::Time { clock_ms: self.clock.now_ms() },
+            Request::DialMe => self.dial_backs.answer(peer, self.peers.contact(&from)).await,
             Request::Paused { host, for_s } => {
                 self.push.pull.mirror().told_pause(&host, for_s);
                 Response::Pong { revoked: 0, puzzle: NO_PUZZLE }

@@ -7,6 +7,7 @@
 
 mod compare;
 mod contact;
+mod dial;
 mod entry;
 mod mirror;
 mod preheat;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::compare::{CELLS, KeyRange, MAX_MARKS, Mark};
 pub use self::contact::{Contact, MAX_ADDRS, MAX_ZONE_BYTES};
+pub use self::dial::{DialOutcome, DialTry};
 pub use self::entry::{
     ContentKind, Fact, FactRecord, MAX_MEMBER_BYTES, MAX_VALUE_BYTES, Member, SetEntry, SetName,
 };
@@ -177,6 +179,11 @@ pub enum Request {
     /// Whom do you count as members? Asked by a node that joins, so that it counts those, too, that it cannot
     /// reach now. Answer: `Members`.
     Members,
+    /// Can I be reached? Dial me, over a connection of its own, at the addresses that you know of me. Answer:
+    /// `Dialled`.
+    DialMe,
+    /// What does your clock say? Answer: `Time`.
+    Time,
 }
 
 /// A request with who asks; the sender must be the node that the connection proved.
@@ -290,6 +297,16 @@ pub enum Response {
         /// At most [`MAX_MEMBERS_TOLD`], those closest to the asking node.
         members: Vec<MemberSeen>,
     },
+    /// What came of dials to the addresses that I know of you.
+    Dialled {
+        /// At most [`MAX_ADDRS`], none after one that reached you; empty when I know none.
+        tries: Vec<DialTry>,
+    },
+    /// What my clock says.
+    Time {
+        /// Unix milliseconds.
+        clock_ms: u64,
+    },
 }
 
 /// A node that was alive lately.
@@ -393,7 +410,9 @@ impl RequestEnvelope {
             | Request::GetHistory { .. }
             | Request::Resolve { .. }
             | Request::Paused { .. }
-            | Request::Members => Ok(()),
+            | Request::Members
+            | Request::DialMe
+            | Request::Time => Ok(()),
         }
     }
 }
@@ -440,6 +459,7 @@ impl Response {
                 at_most(members.len(), MAX_MEMBERS_TOLD, "MAX_MEMBERS_TOLD")?;
                 return members.iter().try_for_each(|member| member.contact.check_limits());
             }
+            Self::Dialled { tries } => return dial::check_tries(tries),
             _ => return Ok(()),
         };
         at_most(records.len(), MAX_RECORDS_PER_ANSWER, "MAX_RECORDS_PER_ANSWER")?;

@@ -5,6 +5,7 @@
 
 mod answer;
 mod beside;
+mod doctor;
 mod guard;
 mod images;
 mod jobs;
@@ -44,6 +45,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Where the registry listens.
     pub registry: SocketAddr,
+    /// Whether the registry speaks TLS.
+    pub registry_tls: bool,
     /// Where peers connect.
     pub peers: SocketAddr,
     /// Where this API listens.

@@ -5,6 +5,7 @@
 
 mod admin;
 mod demo;
+mod doctor;
 mod drain;
 mod export;
 mod find;
@@ -43,6 +44,7 @@ const EXAMPLES: &str = "\
 Examples:
   ddr demo                         three nodes, one push, one pull, all in a temporary directory
   ddr status                       what the daemon on this machine does
+  ddr doctor                       what is wrong with it, and what to do
   ddr find team/app:1.0            who holds an image
   ddr pull team/app:1.0            bring an image to this disk before anybody runs it
   ddr pin team/app:1.0             keep an image on this node, whatever makes room
@@ -110,6 +112,8 @@ enum Command {
     Drain(drain::Drain),
     /// Make a container runtime of this machine ask this node first, for images of other registries
     Setup(setup::Setup),
+    /// Check the node on this machine from the outside in, and say what to do about each finding
+    Doctor(doctor::Doctor),
     /// Start three nodes here, push an image to one, pull it from another, clean up
     Demo(demo::Demo),
 }
@@ -153,6 +157,9 @@ pub enum CliError {
     /// The registry did not take or give something.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Checks failed; each was shown.
+    #[error("{0} of the checks failed")]
+    Unwell(usize),
     /// What was asked does not go together; the exit status is 2.
     #[error("{0}; see --help")]
     Usage(String),
@@ -203,6 +210,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Limit(limit) => limit::run(&admin, limit).await,
         Command::Drain(drain) => drain::run(&admin, drain).await,
         Command::Setup(setup) => setup::run(setup).await,
+        Command::Doctor(doctor) => doctor::run(&admin, doctor).await,
         Command::Demo(demo) => demo::run(demo).await,
     }
 }

@@ -13,6 +13,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod doctor;
 pub mod duration;
 mod progress;
 pub mod setup;

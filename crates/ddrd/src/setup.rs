@@ -14,6 +14,7 @@ pub mod machine;
 mod podman;
 pub mod record;
 pub mod seen;
+pub mod state;
 
 use std::collections::BTreeMap;
 use std::fmt;

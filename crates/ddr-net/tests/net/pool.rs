@@ -175,6 +175,20 @@ async fn another_node_at_a_known_address_gets_no_message() {
 }
 
 #[tokio::test]
+async fn a_knock_is_a_connection_of_its_own() {
+    let world = World::new(1, ClientLimits::default());
+    world.call(1).await.unwrap();
+    let (there, addr) = (world.nodes[0].home.identity.node_id(), memory_addr(1));
+    within(world.client.knock(addr, there)).await.unwrap();
+    assert_eq!((world.dials(), world.client.connections()), (2, (1, 0)));
+    let other = within(world.client.knock(addr, Home::new().identity.node_id())).await;
+    assert_eq!(other.unwrap_err().kind, io::ErrorKind::PermissionDenied);
+    world.network.kill(addr);
+    let gone = within(world.client.knock(addr, there)).await;
+    assert_eq!(gone.unwrap_err().kind, io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
 async fn a_body_left_unread_ends_its_connection() {
     let world = World::new(1, ClientLimits::default());
     for expected in 1..=3 {

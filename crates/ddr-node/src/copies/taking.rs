@@ -176,8 +176,7 @@ impl Copies {
         let store = self.parts.shared.store.clone();
         let space = blocking(move || store.space()).await.map_err(ReadError::store)?;
         let space = space.map_err(ReadError::store)?;
-        let spare = (space.total / SPARE_SHARE).min(MAX_SPARE_BYTES);
-        Ok(space.free.saturating_sub(spare))
+        Ok(space.free.saturating_sub(spare_bytes(space.total)))
     }
 
     /// Bytes of the blobs that are here, also of those on their way.
@@ -357,6 +356,11 @@ impl Copies {
         self.wake.notify_one();
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// What copies leave free of a file system with so many bytes.
+pub fn spare_bytes(total: u64) -> u64 {
+    (total / SPARE_SHARE).min(MAX_SPARE_BYTES)
 }
 
 /// Bytes of the blobs that are absent and not here for another reason.

@@ -33,7 +33,7 @@ use crate::peers::Peers;
 use crate::preheat::{self, Preheat};
 use crate::pull::{Locator, Pull, Shared};
 use crate::push::Push;
-use crate::seed::{MAX_SERVING, Relays, Seed};
+use crate::seed::{DialBacks, MAX_SERVING, Relays, Seed};
 use crate::swarm;
 use crate::throttle::Throttles;
 use crate::tokens::Tokens;
@@ -148,6 +148,7 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         closing: AtomicBool::new(false),
         stop,
         joined: Arc::new(watch::Sender::new(false)),
+        looking: tokio::sync::Mutex::default(),
         tasks: Tasks::default(),
     };
     run_tasks(&inner, config.carrier, parts, joins);
@@ -244,6 +245,8 @@ fn run_tasks(inner: &Inner, carrier: Arc<dyn Carrier>, parts: Arc<Parts>, joins:
         push: Arc::clone(&inner.push),
         names: Arc::clone(&inner.names),
         relays: Relays::default(),
+        dial_backs: DialBacks::new(inner.shared.client.clone(), inner.shared.own.clone()),
+        clock: inner.clock,
     });
     let (announcer, store) = (inner.shared.announcer.clone(), inner.shared.store.clone());
     let joining = join(Arc::clone(&parts), joins, Arc::clone(&inner.joined));

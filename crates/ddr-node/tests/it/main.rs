@@ -17,6 +17,7 @@ mod place;
 mod preheat;
 mod pull;
 mod push;
+mod reach;
 mod registry;
 mod stranger;
 mod swarm;

@@ -68,6 +68,8 @@ impl Kad {
             | Request::Resolve { .. }
             | Request::Paused { .. }
             | Request::Members
+            | Request::DialMe
+            | Request::Time
             | Request::GetSet { .. }
             | Request::PutEntry { .. }
             | Request::Revoked { .. }

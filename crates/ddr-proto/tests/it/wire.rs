@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use ddr_oci::platform::MAX_PLATFORM_BYTES;
 use ddr_oci::{Algorithm, Digest};
 use ddr_proto::wire::{
-    CELLS, Contact, ContentKind, Fact, FactRecord, KeepAnswer, Keeping, KeyRange, MAX_ADDRS,
-    MAX_ENTRIES_PER_PAGE, MAX_HISTORY, MAX_MARKS, MAX_MEMBER_BYTES, MAX_MEMBERS_TOLD,
-    MAX_MESSAGE_BYTES, MAX_NODES, MAX_PAGE_BYTES, MAX_PREHEAT_ERROR_BYTES, MAX_RECORDS_PER_ANSWER,
-    MAX_RECORDS_PER_PUT, MAX_REPLICA_HOLDERS, MAX_REVOKED, MAX_VALUE_BYTES, MAX_ZONE_BYTES, Mark,
-    Member, MemberSeen, NameRecord, NotSoon, PlacedPart, Placement, PreheatOrder, PreheatStage,
-    PreheatState, ProviderRecord, RecordError, RefuseReason, Request, RequestEnvelope,
-    ResolveAnswer, Response, SetEntry, UpstreamFailure, WireError,
+    CELLS, Contact, ContentKind, DialOutcome, DialTry, Fact, FactRecord, KeepAnswer, Keeping,
+    KeyRange, MAX_ADDRS, MAX_ENTRIES_PER_PAGE, MAX_HISTORY, MAX_MARKS, MAX_MEMBER_BYTES,
+    MAX_MEMBERS_TOLD, MAX_MESSAGE_BYTES, MAX_NODES, MAX_PAGE_BYTES, MAX_PREHEAT_ERROR_BYTES,
+    MAX_RECORDS_PER_ANSWER, MAX_RECORDS_PER_PUT, MAX_REPLICA_HOLDERS, MAX_REVOKED, MAX_VALUE_BYTES,
+    MAX_ZONE_BYTES, Mark, Member, MemberSeen, NameRecord, NotSoon, PlacedPart, Placement,
+    PreheatOrder, PreheatStage, PreheatState, ProviderRecord, RecordError, RefuseReason, Request,
+    RequestEnvelope, ResolveAnswer, Response, SetEntry, UpstreamFailure, WireError,
 };
 use ddr_proto::{Key, NodeId};
 use proptest::collection::vec;
@@ -160,6 +160,8 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
         }),
         names().prop_map(|name| Request::Resolve { repository: name.repository, tag: name.tag }),
         Just(Request::Members),
+        Just(Request::DialMe),
+        Just(Request::Time),
         any::<u32>().prop_map(|for_s| {
             let host = "registry.example:5000".parse().expect("a host");
             Request::Paused { host, for_s }
@@ -170,6 +172,17 @@ fn requests() -> impl Strategy<Value = RequestEnvelope> {
         puzzle,
         body,
     })
+}
+
+const fn dial_outcome(number: u8) -> DialOutcome {
+    match number {
+        0 => DialOutcome::Reached,
+        1 => DialOutcome::Refused,
+        2 => DialOutcome::Silent,
+        3 => DialOutcome::Stranger,
+        4 => DialOutcome::Failed,
+        _ => DialOutcome::NotDialled,
+    }
 }
 
 fn responses() -> impl Strategy<Value = Response> {
@@ -216,6 +229,7 @@ fn responses() -> impl Strategy<Value = Response> {
             Response::Keeping(KeepAnswer { manifest: Keeping::Coming, blobs, bytes, free })
         }),
         Just(Response::Refused { reason: RefuseReason::ClockAhead }),
+        any::<u64>().prop_map(|clock_ms| Response::Time { clock_ms }),
         (option::of(any::<u64>()), option::of(names()), any::<bool>())
             .prop_map(|(outbid_by, record, young)| Response::Promise { outbid_by, record, young }),
         vec(names(), 0..=MAX_HISTORY).prop_map(|records| Response::History { records }),
@@ -226,6 +240,13 @@ fn responses() -> impl Strategy<Value = Response> {
         vec((contacts(), any::<u32>()), 0..=MAX_MEMBERS_TOLD).prop_map(|members| {
             let seen = |(contact, ago_s)| MemberSeen { contact, ago_s };
             Response::Members { members: members.into_iter().map(seen).collect() }
+        }),
+        vec((0..6_u8, any::<u16>()), 0..=MAX_ADDRS).prop_map(|tries| {
+            let one = |(outcome, port)| DialTry {
+                addr: ([10, 0, 0, 1], port).into(),
+                outcome: dial_outcome(outcome),
+            };
+            Response::Dialled { tries: tries.into_iter().map(one).collect() }
         }),
         any::<u32>().prop_map(|for_s| {
             Response::Resolved(ResolveAnswer::Failed(UpstreamFailure::Paused { for_s }))
@@ -361,6 +382,9 @@ fn lists_over_their_limit_are_named() {
     assert!(Response::decode(&history(MAX_HISTORY).encode()).is_ok());
     let over = Response::decode(&history(MAX_HISTORY + 1).encode());
     assert_eq!(over, Err(WireError::OverLimit("MAX_HISTORY")));
+    let one = DialTry { addr: ([10, 0, 0, 1], 1).into(), outcome: DialOutcome::Reached };
+    let tries = Response::Dialled { tries: vec![one; MAX_ADDRS + 1] };
+    assert_eq!(Response::decode(&tries.encode()), Err(WireError::OverLimit("MAX_ADDRS")));
     let oversized = vec![0; MAX_MESSAGE_BYTES + 1];
     assert_eq!(Response::decode(&oversized), Err(WireError::TooLarge));
 }

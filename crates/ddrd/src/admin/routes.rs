@@ -9,7 +9,7 @@ use hyper::body::Body;
 use serde::Serialize;
 
 use super::answer::{self, Answer};
-use super::{Admin, beside, guard, images, jobs, pins};
+use super::{Admin, beside, doctor, guard, images, jobs, pins};
 use crate::config::bandwidth_limit;
 use crate::duration;
 
@@ -72,8 +72,17 @@ where
         return jobs::answer(admin, kind, request.method(), query).await;
     }
     match path {
-        "/" | "/healthz" | "/readyz" | "/metrics" | "/api/v1/status" | "/api/v1/peers"
-        | "/api/v1/history" | "/api/v1/find" | "/api/v1/swarms"
+        "/"
+        | "/healthz"
+        | "/readyz"
+        | "/metrics"
+        | "/api/v1/status"
+        | "/api/v1/peers"
+        | "/api/v1/history"
+        | "/api/v1/find"
+        | "/api/v1/swarms"
+        | "/api/v1/doctor"
+        | "/api/v1/doctor/peers"
             if !read =>
         {
             answer::not_allowed("GET, HEAD")
@@ -90,6 +99,8 @@ where
         "/api/v1/status" => answer::json(StatusCode::OK, &report(admin, admin.node.status().await)),
         "/api/v1/peers" => answer::json(StatusCode::OK, &admin.node.peers().await),
         "/api/v1/swarms" => answer::json(StatusCode::OK, &admin.node.swarms()),
+        "/api/v1/doctor" => answer::json(StatusCode::OK, &doctor::facts(admin).await),
+        "/api/v1/doctor/peers" => answer::json(StatusCode::OK, &admin.node.reach().await),
         "/api/v1/history" => images::history(admin, query).await,
         "/api/v1/find" => find(admin, query).await,
         _ => answer::error(StatusCode::NOT_FOUND, "there is nothing here; see /"),
@@ -223,7 +234,8 @@ async fn page(admin: &Admin) -> String {
     page.push_str(
         "\n/healthz  /readyz  /metrics\n/api/v1/status  /api/v1/peers  /api/v1/images  /api/v1/swarms\n\
          /api/v1/find?q=REF|DIGEST  /api/v1/tokens  /api/v1/gc  /api/v1/verify  /api/v1/pull\n\
-         /api/v1/limits  /api/v1/pins  /api/v1/history?ref=REF\n",
+         /api/v1/limits  /api/v1/pins  /api/v1/history?ref=REF\n\
+         /api/v1/doctor  /api/v1/doctor/peers\n",
     );
     page
 }

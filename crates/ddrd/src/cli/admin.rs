@@ -24,6 +24,11 @@ impl AdminClient {
         Self { address, json }
     }
 
+    /// Where the daemon is asked.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `GET path`, as JSON.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, CliError> {
         self.ask(Method::GET, path).await

@@ -189,6 +189,43 @@ impl Registry {
         Ok(self.expect(answer, StatusCode::OK, &step).await?.into_body())
     }
 
+    /// Deletes a manifest, with the tags that point to it, in the whole swarm. False: there was none.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegistryError`].
+    pub async fn delete_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        self.delete(format!("/v2/{name}/manifests/{digest}")).await
+    }
+
+    /// Deletes a blob from a repository, in the whole swarm. False: there was none.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegistryError`].
+    pub async fn delete_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        self.delete(format!("/v2/{name}/blobs/{digest}")).await
+    }
+
+    async fn delete(&self, path: String) -> Result<bool, RegistryError> {
+        let step = format!("DELETE {path}");
+        let request = built(Request::delete(path).body(Empty::<Bytes>::new()))?;
+        let answer = super::send(self.address, request).await?;
+        match self.expect(answer, StatusCode::ACCEPTED, &step).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn has(&self, path: String) -> Result<bool, RegistryError> {
         let step = format!("HEAD {path}");
         let request = Request::builder().method(Method::HEAD).uri(path);

@@ -64,6 +64,7 @@ impl Running {
             node: node.node.clone(),
             metrics,
             registry: registry_addr,
+            registry_tls: tls.is_some(),
             peers: node.peers,
             admin: admin_addr,
             data_dir: config.data_dir.clone(),

@@ -52,7 +52,7 @@ impl Config {
     }
 
     /// What has to be added to config.toml so that CRI looks into the directory.
-    fn missing(&self) -> Option<String> {
+    pub(super) fn missing(&self) -> Option<String> {
         let table = |version| format!("[plugins.{}]", header(&registry_keys(version)));
         let line = format!("config_path = \"{CERTS_D}\"");
         if let Some(path) = &self.config_path {

@@ -58,6 +58,11 @@ impl Seen {
         self.texts.get(path).map(String::as_str)
     }
 
+    /// The files that were read.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.texts.keys().map(String::as_str)
+    }
+
     /// True for a directory that is there.
     #[must_use]
     pub fn has_directory(&self, path: &str) -> bool {

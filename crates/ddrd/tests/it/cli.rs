@@ -94,13 +94,15 @@ fn failures_have_one_line_and_status_1() {
 #[test]
 fn wrong_usage_has_status_2() {
     let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 8] = [
         &[],
         &["no-such-command"],
         &["find"],
         &["token"],
         &["token", "create", "--ttl", "soon"],
         &["status", "--bogus"],
+        &["doctor", "--bogus"],
+        &["doctor", "--root", "/no/such/directory"],
     ];
     for args in wrong {
         assert_eq!(ddr(nobody, args).status.code(), Some(2), "{args:?}");
