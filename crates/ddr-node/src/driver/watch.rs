@@ -28,6 +28,8 @@ const BRIEFLY: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 /// Repositories that may fail in one look at everything before it ends.
 const MAX_FAILURES: usize = 8;
+/// From what a place tells to the moment when it surely is so there.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Repositories that wait for a look; when there are more, everything is looked at.
 const MAX_WAITING: usize = 1024;
 /// The longest that a client waits for a look.
@@ -83,6 +85,8 @@ pub(crate) struct Watch {
     /// One look at a time.
     looking: Turn<()>,
     looked: Mutex<BTreeMap<RepositoryName, Instant>>,
+    /// Those that are looked at again, and when.
+    again: Mutex<BTreeMap<RepositoryName, Instant>>,
     status: Mutex<DriverStatus>,
     last: Mutex<Option<Instant>>,
     checked: Mutex<Option<Digest>>,
@@ -108,6 +112,7 @@ impl Watch {
             told: Turn::new(told),
             looking: Turn::default(),
             looked: Mutex::default(),
+            again: Mutex::default(),
             status: Mutex::new(status),
             last: Mutex::default(),
             checked: Mutex::default(),
@@ -164,15 +169,44 @@ impl Watch {
                 next = ended + self.settings.every.min(AFTER_FAILURE);
             }
             while Instant::now() < next {
+                let due = self.again_at().map_or(next, |at| at.min(next));
                 tokio::select! {
-                    () = sleep_until(next) => {}
-                    Some(repository) = told.recv() => self.one(&repository).await,
+                    () = sleep_until(due) => self.again().await,
+                    Some(repository) = told.recv() => self.twice(repository).await,
                     change = self.settings.driver.changed() => match change {
-                        Change::Repository(repository) => self.one(&repository).await,
+                        Change::Repository(repository) => self.twice(repository).await,
                         Change::All => next = next.min(Instant::now().max(ended + BRIEFLY)),
                     },
                 }
             }
+        }
+    }
+
+    /// Looks at a repository that was told of, and soon again: docker-registry tells of a manifest before its
+    /// tag points to it.
+    async fn twice(&self, repository: RepositoryName) {
+        self.one(&repository).await;
+        let mut again = lock(&self.again);
+        if again.len() < MAX_WAITING {
+            again.insert(repository, Instant::now() + SETTLED);
+        }
+    }
+
+    fn again_at(&self) -> Option<Instant> {
+        lock(&self.again).values().min().copied()
+    }
+
+    /// Looks at those again for which it is time.
+    async fn again(&self) {
+        let due: Vec<RepositoryName> = {
+            let (mut again, now) = (lock(&self.again), Instant::now());
+            let due = again.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone());
+            let due: Vec<_> = due.collect();
+            again.retain(|_, at| *at > now);
+            due
+        };
+        for repository in due {
+            self.one(&repository).await;
         }
     }
 

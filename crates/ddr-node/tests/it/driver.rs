@@ -123,6 +123,19 @@ async fn a_client_finds_what_the_registry_did_not_tell_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_tells_too_early_is_looked_at_again() {
+    let place = Place::new(true);
+    let bed = Bed::new();
+    let nodes = two(&bed, &place).await;
+    let [(_, a), (_, b)] = &nodes[..] else { unreachable!() };
+    eventually("it has looked", async || beside(a).await.looked_s_ago.is_some()).await;
+    assert!(a.look_beside(app()));
+    eventually("it looks", async || place.asked() > 0).await;
+    let (manifest, _) = place.put_image(&app(), &tag("1"), (1, 300));
+    eventually("B knows it", async || resolve(b, &app(), "1").await == Some(manifest)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_look_undoes_neither_a_delete_nor_a_push_and_a_move_there_counts() {
     let place = Place::new(true);
     let bed = Bed::new();

@@ -23,6 +23,7 @@ struct Held {
     tags: BTreeMap<(RepositoryName, Tag), Digest>,
     is_dead: bool,
     looks: usize,
+    asked: usize,
 }
 
 /// See the module comment.
@@ -93,6 +94,11 @@ impl Place {
         self.held().looks
     }
 
+    /// Looks at one repository so far.
+    pub(crate) fn asked(&self) -> usize {
+        self.held().asked
+    }
+
     /// Says that something changed.
     pub(crate) fn tell(&self) {
         self.changed.notify_one();
@@ -133,6 +139,7 @@ impl Driver for Place {
     ) -> BoxFuture<'a, Result<Vec<Root>, DriverError>> {
         Box::pin(async move {
             let mut roots: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
+            self.alive()?.asked += 1;
             for ((_, tag), digest) in self.alive()?.tags.iter().filter(|((of, _), _)| of == name) {
                 let tags = if self.keeps { vec![tag.clone()] } else { Vec::new() };
                 roots.entry(*digest).or_default().extend(tags);
