@@ -115,6 +115,12 @@ pub(super) async fn delete_manifest(
             discard(answer).await;
             Ok(true)
         }
+        // One that deletes none may say so (distribution spec, "Deleting tags"): docker-registry of tags.
+        StatusCode::BAD_REQUEST => {
+            let text = format!("{} answers {}", wire::host(&answer), answer.status());
+            discard(answer).await;
+            Err(UpstreamError::Unsupported(text))
+        }
         _ => Err(refusal(answer).await),
     }
 }

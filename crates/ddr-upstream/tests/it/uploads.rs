@@ -144,6 +144,17 @@ async fn a_manifest_is_put_under_its_name_and_deleted() {
 }
 
 #[tokio::test]
+async fn one_that_deletes_nothing_says_so_in_three_ways() {
+    for status in [400, 405, 501] {
+        let server = Server::start(move |_| Reply::new(status)).await;
+        let tag = Reference::Tag("1.0".parse().expect("a tag"));
+        let error = upstream(&server).delete_manifest(&repository(), &tag).await;
+        let error = error.expect_err("not deleted");
+        assert!(matches!(error, UpstreamError::Unsupported(_)), "{status}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_asked_for_with_the_right_to_write() {
     let server = Server::start(|seen| {
         let base = &seen.base;
