@@ -13,7 +13,7 @@ use serde::Deserialize;
 pub const MAX_EVENTS_BYTES: usize = 1024 * 1024;
 /// Most events in one message.
 pub const MAX_EVENTS: usize = 1000;
-/// Media types of distribution's notifications, of its documentation and of 2.8: what is read of them is the same.
+/// Media types of distribution's notifications, of 2.8 and of later ones: what is read of them is the same.
 pub const NOTIFICATIONS: [&str; 2] = [
     "application/vnd.docker.distribution.events.v1+json",
     "application/vnd.docker.distribution.events.v2+json",

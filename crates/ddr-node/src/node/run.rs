@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ddr_net::{Carrier, Client, ClientLimits, ServeLimits, serve};
+use ddr_net::{Carrier, Client, ClientLimits, Identity, ServeLimits, serve};
 use ddr_proto::id::NodeId;
 use ddr_proto::kad::{Kad, KadConfig, MAX_BOOTSTRAP};
 use ddr_proto::wire::{
@@ -92,8 +92,7 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     let client = Client::new(Arc::clone(&config.carrier), ClientLimits::default());
     let peers = Arc::clone(&loaded.peers);
     let caller = Caller::new(client.clone(), own.clone(), NO_PUZZLE, peers);
-    let identity = Arc::clone(&config.identity);
-    let signer = Signer::new(identity.public_key(), move |bytes| identity.sign(bytes));
+    let signer = signer(Arc::clone(&config.identity));
     let kad = Kad::new(KadConfig::default(), own.clone(), signer.clone(), seed()?);
     let overlay = overlay::spawn(kad, caller.clone(), clock, Arc::clone(&loaded.peers));
     let (stop, stopped) = watch::channel(false);
@@ -153,6 +152,10 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     };
     run_tasks(&inner, config.carrier, parts, joins);
     Ok(inner)
+}
+
+fn signer(identity: Arc<Identity>) -> Signer {
+    Signer::new(identity.public_key(), move |bytes| identity.sign(bytes))
 }
 
 /// Addresses of others that the node is told.

@@ -74,6 +74,11 @@ impl Stranger {
         tokio::spawn(serve(carrier, service, ServeLimits::default(), stopped));
     }
 
+    /// Messages that it was sent so far, by whomever.
+    pub(crate) fn heard(&self) -> usize {
+        self.heard.lock().expect("a lock").len()
+    }
+
     /// Messages that `nodes` sent it so far.
     pub(crate) fn heard_from(&self, nodes: &[(Machine, Node)]) -> usize {
         let heard = self.heard.lock().expect("a lock");
