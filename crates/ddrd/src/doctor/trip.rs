@@ -40,6 +40,8 @@ pub enum NoTrip {
     Lone,
     /// The registry speaks TLS.
     Tls,
+    /// Pushes land in a registry beside the node, which may not delete.
+    Beside,
     /// A pull is under way, of which there is one at a time.
     Busy,
 }
@@ -55,6 +57,10 @@ pub fn judge(trip: Result<&Trip, NoTrip>) -> Finding {
         Err(NoTrip::Tls) => {
             Finding::skip(CHECK, "the registry speaks TLS, which this check does not")
         }
+        Err(NoTrip::Beside) => Finding::skip(
+            CHECK,
+            "pushes land in the registry beside this node, which may not delete them again",
+        ),
         Err(NoTrip::Busy) => {
             Finding::skip(CHECK, "a pull is under way here, and there is one at a time")
                 .hint("again when it has ended: ddr pull --stop ends it")
@@ -156,7 +162,7 @@ mod tests {
 
     #[test]
     fn without_a_second_node_there_is_none() {
-        for why in [NoTrip::NotReady, NoTrip::Lone, NoTrip::Tls, NoTrip::Busy] {
+        for why in [NoTrip::NotReady, NoTrip::Lone, NoTrip::Tls, NoTrip::Beside, NoTrip::Busy] {
             assert_eq!(judge(Err(why)).state, State::Skip);
         }
     }

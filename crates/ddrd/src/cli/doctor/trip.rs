@@ -65,6 +65,10 @@ pub(super) async fn run(
     if port.tls {
         return Err(NoTrip::Tls);
     }
+    let status = admin.get("/api/v1/status").await.unwrap_or_default();
+    if status["driver"]["driver"] == "registry" {
+        return Err(NoTrip::Beside);
+    }
     // One pull of an operator at a time: this check takes its turn, and nobody else's.
     if admin.get("/api/v1/pull").await.is_ok_and(|run| run["state"] == "running") {
         return Err(NoTrip::Busy);
