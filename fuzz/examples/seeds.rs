@@ -9,10 +9,10 @@ use ddr_oci::piece_chain::{ChainHasher, PieceChain};
 use ddr_oci::{Algorithm, Digest, RepositoryName, Tag};
 use ddr_proto::id::{Key, NodeId};
 use ddr_proto::wire::{
-    BusyAnswer, CELLS, Contact, DialOutcome, DialTry, Fact, FactRecord, HaveMap, Holder, KeyRange, Mark, Member,
-    MemberSeen, NameRecord, NotSoon, PreheatOrder, PreheatStage, PreheatState, ProviderRecord,
-    RefuseReason, Request, RequestEnvelope, ResolveAnswer, Response, SetEntry, SignedChain, Signer,
-    SwarmBody, SwarmMessage, SwarmPost, UpstreamFailure,
+    BusyAnswer, CELLS, Contact, DialOutcome, DialTry, Fact, FactRecord, HaveMap, Holder, KeyRange,
+    Mark, Member, MemberSeen, NameRecord, NotSoon, PreheatOrder, PreheatStage, PreheatState,
+    ProviderRecord, RefuseReason, Request, RequestEnvelope, ResolveAnswer, Response, SetEntry,
+    SignedChain, Signer, SwarmBody, SwarmMessage, SwarmPost, UpstreamFailure,
 };
 use ed25519_dalek::SigningKey;
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use ddr_oci::RepositoryName;
-use ddr_upstream::events::{EventsError, MAX_EVENTS, repositories};
+use ddr_upstream::events::{EventsError, MAX_EVENTS, Tagged, pushed};
 
 const NOTIFICATIONS: &str = "application/vnd.docker.distribution.events.v1+json";
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 const JSON: &str = "application/json";
 
-type Told = Result<BTreeSet<RepositoryName>, EventsError>;
+type Told = Result<BTreeSet<Tagged>, EventsError>;
 
 /// Bytes as a message of each kind, and their first line as its headers.
 pub(crate) fn events(data: &[u8]) {
@@ -19,7 +18,7 @@ pub(crate) fn events(data: &[u8]) {
     check(&notified, MAX_EVENTS);
     check(&told(Some(CLOUD_EVENT), None, data), 1);
     let updated = told(Some(JSON), Some("zotregistry.image.updated"), data);
-    assert_eq!(told(None, Some("zotregistry.image.deleted"), data), updated);
+    assert_eq!(told(None, Some("zotregistry.image.updated"), data), updated);
     check(&updated, 1);
     let created = told(Some(JSON), Some("zotregistry.repository.created"), data);
     assert!(created.is_ok_and(|names| names.is_empty()) == updated.is_ok());
@@ -36,11 +35,14 @@ fn told(content_type: Option<&str>, kind: Option<&str>, body: &[u8]) -> Told {
         "ce-type" => kind,
         _ => None,
     };
-    repositories(header, body)
+    pushed(header, body)
 }
 
 fn check(told: &Told, most: usize) {
-    let Ok(names) = told else { return };
-    assert!(names.len() <= most);
-    assert!(names.iter().all(|name| name.as_str().parse().as_ref() == Ok(name)));
+    let Ok(tags) = told else { return };
+    assert!(tags.len() <= most);
+    for (repository, tag) in tags {
+        assert_eq!(repository.as_str().parse().as_ref(), Ok(repository));
+        assert_eq!(tag.as_str().parse().as_ref(), Ok(tag));
+    }
 }

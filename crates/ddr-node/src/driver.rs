@@ -57,15 +57,6 @@ pub struct Root {
     pub tags: Vec<Tag>,
 }
 
-/// What may have changed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Change {
-    /// One repository.
-    Repository(RepositoryName),
-    /// Anything.
-    All,
-}
-
 /// Where content lives beside the own store.
 pub trait Driver: Debug + Send + Sync {
     /// `registry` or `containerd`.
@@ -84,6 +75,13 @@ pub trait Driver: Debug + Send + Sync {
         repository: &'a RepositoryName,
     ) -> BoxFuture<'a, Result<Vec<Root>, DriverError>>;
 
+    /// One image of a repository, with the tag by which it is asked for. `None`: it is not there.
+    fn root<'a>(
+        &'a self,
+        repository: &'a RepositoryName,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<Option<Root>, DriverError>>;
+
     /// A manifest. `None`: it is not there.
     fn manifest<'a>(
         &'a self,
@@ -92,7 +90,7 @@ pub trait Driver: Debug + Send + Sync {
     ) -> BoxFuture<'a, Result<Option<Given>, DriverError>>;
 
     /// Waits until something may have changed; forever where nothing tells.
-    fn changed(&self) -> BoxFuture<'_, Change>;
+    fn changed(&self) -> BoxFuture<'_, ()>;
 
     /// The bytes of a blob. Blocks. `None`: it is not there.
     ///

@@ -62,8 +62,8 @@ pub use copies::{
 };
 pub use ddr_store::{BlobReader, Committed, UploadError};
 pub use driver::{
-    Change, ContainerdDriver, DRIVER_EVERY, Driver, DriverError, DriverSettings, DriverStatus,
-    Given, RegistryDriver, Root,
+    ContainerdDriver, DRIVER_EVERY, Driver, DriverError, DriverSettings, DriverStatus, Given,
+    RegistryDriver, Root,
 };
 pub use job::{JobBusy, JobKind, JobState, JobStatus};
 pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};

@@ -167,7 +167,7 @@ impl Node {
         let Some(beside) = self.inner.beside.as_ref().filter(|_| found.is_none()) else {
             return Ok(found);
         };
-        if !beside.look_for(repository).await {
+        if !beside.look_for(repository, reference).await {
             return Ok(None);
         }
         by_reference(names, pull, repository, reference).await
@@ -328,10 +328,10 @@ impl Node {
         }
     }
 
-    /// The registry beside this node says that something changed in a repository. False: nothing lies beside, or too
-    /// much is to be looked at; it is found with the next look at everything.
-    pub fn look_beside(&self, repository: RepositoryName) -> bool {
-        self.inner.beside.as_ref().is_some_and(|beside| beside.told(repository))
+    /// The registry beside this node says that a tag was pushed to it. False: nothing lies beside, or too much is to be
+    /// looked at; it is found with the next look at everything.
+    pub fn look_beside(&self, repository: RepositoryName, tag: Tag) -> bool {
+        self.inner.beside.as_ref().is_some_and(|beside| beside.told(repository, tag))
     }
 
     /// The blobs on their way here now, as their fetches began.

@@ -1,12 +1,12 @@
 //! What registries tell when their content changes: CNCF distribution's notifications ("Work with notifications",
 //! one of [`NOTIFICATIONS`]) and zot's events, which are CloudEvents 1.0 over HTTP in binary or structured mode.
 //!
-//! Decides which repositories are meant, and nothing else: events are hints where to look, and anybody may have written
-//! them. Of those that change nothing, such as pulls, nothing is told.
+//! Decides which tags are meant, and nothing else: events are hints where to look, and anybody may have written them. Of
+//! what points no tag anywhere, such as pulls, blobs and deletes, nothing is told.
 
 use std::collections::BTreeSet;
 
-use ddr_oci::RepositoryName;
+use ddr_oci::{RepositoryName, Tag};
 use serde::Deserialize;
 
 /// Longest message, in bytes.
@@ -52,6 +52,8 @@ struct Notification {
 struct Target {
     #[serde(default)]
     repository: String,
+    #[serde(default)]
+    tag: String,
 }
 
 #[derive(Deserialize)]
@@ -65,17 +67,23 @@ struct Structured {
 struct Image {
     #[serde(default)]
     name: String,
+    /// A tag or a digest.
+    #[serde(default)]
+    reference: String,
 }
 
-/// The repositories in which something changed, by the headers and the body of a request. `header` gives the value of
+/// A tag of a repository.
+pub type Tagged = (RepositoryName, Tag);
+
+/// The tags that were pushed, by the headers and the body of a request. `header` gives the value of
 /// one by its name in lower case.
 ///
 /// # Errors
 /// [`EventsError`].
-pub fn repositories<'a>(
+pub fn pushed<'a>(
     header: impl Fn(&str) -> Option<&'a str>,
     body: &[u8],
-) -> Result<BTreeSet<RepositoryName>, EventsError> {
+) -> Result<BTreeSet<Tagged>, EventsError> {
     if body.len() > MAX_EVENTS_BYTES {
         return Err(EventsError::TooLong);
     }
@@ -92,19 +100,23 @@ pub fn repositories<'a>(
     Ok(changed(kind, &read(body)?))
 }
 
-fn notified(body: &[u8]) -> Result<BTreeSet<RepositoryName>, EventsError> {
+fn notified(body: &[u8]) -> Result<BTreeSet<Tagged>, EventsError> {
     let Notifications { events } = read(body)?;
     if events.len() > MAX_EVENTS {
         return Err(EventsError::TooLong);
     }
-    let changes = |event: &&Notification| matches!(event.action.as_str(), "push" | "delete");
-    let names = events.iter().filter(changes).map(|event| event.target.repository.parse());
-    Ok(names.filter_map(Result::ok).collect())
+    let pushes = events.iter().filter(|event| event.action == "push");
+    let tags = pushes.map(|event| tagged(&event.target.repository, &event.target.tag));
+    Ok(tags.flatten().collect())
 }
 
-fn changed(kind: &str, image: &Image) -> BTreeSet<RepositoryName> {
-    let is_change = matches!(kind, "zotregistry.image.updated" | "zotregistry.image.deleted");
-    image.name.parse().ok().filter(|_| is_change).into_iter().collect()
+fn changed(kind: &str, image: &Image) -> BTreeSet<Tagged> {
+    let is_push = kind == "zotregistry.image.updated";
+    tagged(&image.name, &image.reference).filter(|_| is_push).into_iter().collect()
+}
+
+fn tagged(repository: &str, tag: &str) -> Option<Tagged> {
+    Some((repository.parse().ok()?, tag.parse().ok()?))
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, EventsError> {
@@ -117,14 +129,14 @@ mod tests {
 
     fn told(headers: &[(&str, &'static str)], body: &str) -> Result<Vec<String>, EventsError> {
         let header = |name: &str| headers.iter().find(|(one, _)| *one == name).map(|one| one.1);
-        let names = repositories(header, body.as_bytes())?;
-        Ok(names.iter().map(ToString::to_string).collect())
+        let tags = pushed(header, body.as_bytes())?;
+        Ok(tags.iter().map(|(repository, tag)| format!("{repository}:{tag}")).collect())
     }
 
     const DISTRIBUTION: (&str, &str) = ("content-type", NOTIFICATIONS[1]);
 
     #[test]
-    fn distribution_tells_of_pushes_and_deletes() {
+    fn distribution_tells_of_pushes() {
         let event = |action: &str, repository: &str| {
             format!(
                 r#"{{"id":"x","timestamp":"2026-01-01T00:00:00Z","action":"{action}","target":{{"mediaType":"a/b",
@@ -141,7 +153,9 @@ mod tests {
             event("mount", "team/mounted"),
         ];
         let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
-        assert_eq!(told(&[DISTRIBUTION], &body), Ok(vec!["team/app".into(), "team/gone".into()]));
+        assert_eq!(told(&[DISTRIBUTION], &body), Ok(vec!["team/app:1".into()]));
+        let blob = r#"{"events":[{"action":"push","target":{"repository":"team/app"}}]}"#;
+        assert_eq!(told(&[DISTRIBUTION], blob), Ok(Vec::new()));
         assert_eq!(told(&[DISTRIBUTION], r#"{"events":[]}"#), Ok(Vec::new()));
     }
 
@@ -149,16 +163,17 @@ mod tests {
     fn zot_tells_in_both_modes() {
         let data = r#"{"name":"team/app","reference":"1.0","digest":"sha256:00","mediaType":"a/b","manifest":"{}"}"#;
         let json = ("content-type", "application/json");
-        for kind in ["zotregistry.image.updated", "zotregistry.image.deleted"] {
-            assert_eq!(told(&[json, ("ce-type", kind)], data), Ok(vec!["team/app".into()]));
-        }
-        let kinds = ["zotregistry.repository.created", "zotregistry.image.lint_failed", "other"];
+        let updated = ("ce-type", "zotregistry.image.updated");
+        assert_eq!(told(&[json, updated], data), Ok(vec!["team/app:1.0".into()]));
+        let by_digest = data.replace("1.0", "sha256:00");
+        assert_eq!(told(&[json, updated], &by_digest), Ok(Vec::new()));
+        let kinds = ["zotregistry.image.deleted", "zotregistry.repository.created", "other"];
         for kind in kinds {
             assert_eq!(told(&[json, ("ce-type", kind)], data), Ok(Vec::new()), "{kind}");
         }
         let structured = format!(r#"{{"type":"zotregistry.image.updated","data":{data}}}"#);
         let header = ("content-type", "application/cloudevents+json; charset=utf-8");
-        assert_eq!(told(&[header], &structured), Ok(vec!["team/app".into()]));
+        assert_eq!(told(&[header], &structured), Ok(vec!["team/app:1.0".into()]));
     }
 
     #[test]

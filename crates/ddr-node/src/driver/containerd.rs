@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use tokio::runtime::Handle;
 
 use super::remote::{Bodies, Remote};
-use super::{Change, Driver, DriverError, Given, ReadRange, Root};
+use super::{Driver, DriverError, Given, ReadRange, Root};
 use crate::Blob;
 
 /// How long a containerd that cannot be asked is left alone.
@@ -169,6 +169,15 @@ impl Driver for ContainerdDriver {
         })
     }
 
+    /// Nobody asks here for what is not known: a client of a mirrored registry asks that.
+    fn root<'a>(
+        &'a self,
+        _: &'a RepositoryName,
+        _: &'a Reference,
+    ) -> BoxFuture<'a, Result<Option<Root>, DriverError>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn manifest<'a>(
         &'a self,
         _: &'a RepositoryName,
@@ -180,13 +189,12 @@ impl Driver for ContainerdDriver {
         })
     }
 
-    fn changed(&self) -> BoxFuture<'_, Change> {
+    fn changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             while let Err(error) = self.next_change().await {
                 tracing::debug!(%error, "containerd does not tell what changes");
                 tokio::time::sleep(AGAIN).await;
             }
-            Change::All
         })
     }
 

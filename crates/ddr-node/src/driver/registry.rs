@@ -18,7 +18,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 
 use super::remote::{Bodies, Remote};
-use super::{Change, Driver, DriverError, Given, MAX_ROOTS, ReadRange, Root};
+use super::{Driver, DriverError, Given, MAX_ROOTS, ReadRange, Root};
 use crate::Blob;
 
 /// Repositories that are looked at; more are left out.
@@ -117,6 +117,25 @@ impl Driver for RegistryDriver {
         Box::pin(self.all_roots(repository))
     }
 
+    fn root<'a>(
+        &'a self,
+        repository: &'a RepositoryName,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<Option<Root>, DriverError>> {
+        Box::pin(async move {
+            Ok(match reference {
+                Reference::Tag(tag) => {
+                    let found = self.upstream.resolve(repository, tag).await.map_err(failed)?;
+                    found.map(|found| Root { digest: found.digest, tags: vec![tag.clone()] })
+                }
+                Reference::Digest(digest) => {
+                    let found = self.upstream.manifest(repository, digest).await.map_err(failed)?;
+                    found.map(|_| Root { digest: *digest, tags: Vec::new() })
+                }
+            })
+        })
+    }
+
     fn manifest<'a>(
         &'a self,
         repository: &'a RepositoryName,
@@ -129,7 +148,7 @@ impl Driver for RegistryDriver {
     }
 
     /// What is told of goes to [`crate::Node::look_beside`].
-    fn changed(&self) -> BoxFuture<'_, Change> {
+    fn changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
 

@@ -1,20 +1,20 @@
 //! When this node looks at what lies beside it.
 //!
-//! Decides: at the start and every [`DriverSettings::every`] everything, and a repository at once when the place tells of
-//! it or a client asks for what nobody has. One repository is looked at after another.
+//! Decides: at the start and every [`DriverSettings::every`] everything, and one image at once when the place tells of its
+//! tag or a client asks for what nobody has. One is looked at after another.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ddr_oci::{Digest, RepositoryName};
+use ddr_oci::{Digest, Mirrored, Reference, RepositoryName, Tag};
 use ddr_store::Store;
 use serde::Serialize;
 use tokio::sync::{Mutex as Turn, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::take::{Taken, Taker};
-use super::{Change, Driver, DriverError, Landing};
+use super::{Driver, DriverError, Landing};
 use crate::forget::withdraw_unless_held;
 use crate::pull::Shared;
 use crate::push::Push;
@@ -30,11 +30,11 @@ const AFTER_FAILURE: Duration = Duration::from_secs(15);
 const MAX_FAILURES: usize = 8;
 /// From what a place tells to the moment when it surely is so there.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Repositories that wait for a look; when there are more, everything is looked at.
+/// Tags that wait for a look; more are found with the next look at everything.
 const MAX_WAITING: usize = 1024;
 /// The longest that a client waits for a look.
 const CLIENT_WAIT: Duration = Duration::from_secs(10);
-/// Repositories whose last look for a client is remembered.
+/// Looks for clients that are remembered.
 const MAX_LOOKED: usize = 4096;
 /// Blobs outside of which one look at everything asks whether they are there still.
 const MAX_CHECKED: usize = 1024;
@@ -75,18 +75,21 @@ pub struct DriverStatus {
     pub error: Option<String>,
 }
 
+type Tagged = (RepositoryName, Tag);
+
 /// See the module comment.
 pub(crate) struct Watch {
     settings: DriverSettings,
     shared: Arc<Shared>,
     taker: Taker,
-    tell: mpsc::Sender<RepositoryName>,
-    told: Turn<mpsc::Receiver<RepositoryName>>,
+    tell: mpsc::Sender<Tagged>,
+    told: Turn<mpsc::Receiver<Tagged>>,
     /// One look at a time.
     looking: Turn<()>,
-    looked: Mutex<BTreeMap<RepositoryName, Instant>>,
-    /// Those that are looked at again, and when.
-    again: Mutex<BTreeMap<RepositoryName, Instant>>,
+    /// When clients were looked for last.
+    looked: Mutex<BTreeMap<(RepositoryName, Reference), Instant>>,
+    /// Tags that are looked at again, and when.
+    again: Mutex<BTreeMap<Tagged, Instant>>,
     status: Mutex<DriverStatus>,
     last: Mutex<Option<Instant>>,
     checked: Mutex<Option<Digest>>,
@@ -126,29 +129,28 @@ impl Watch {
         DriverStatus { blobs, bytes, looked_s_ago, ..lock(&self.status).clone() }
     }
 
-    /// The place tells that something changed in a repository. False: too many wait; it is found with the next look at
-    /// everything.
-    pub(crate) fn told(&self, repository: RepositoryName) -> bool {
-        self.tell.try_send(repository).is_ok()
+    /// The place tells of a tag. False: too many wait; it is found with the next look at everything.
+    pub(crate) fn told(&self, repository: RepositoryName, tag: Tag) -> bool {
+        self.tell.try_send((repository, tag)).is_ok()
     }
 
-    /// Looks at a repository for a client that found nothing, unless that was done a moment ago; whether it looked.
-    pub(crate) async fn look_for(&self, repository: &RepositoryName) -> bool {
-        if !self.settings.driver.keeps() || ddr_oci::Mirrored::of(repository).is_some() {
+    /// Looks for what a client did not find, unless that was done a moment ago; whether it found something.
+    pub(crate) async fn look_for(&self, repository: &RepositoryName, what: &Reference) -> bool {
+        if !self.settings.driver.keeps() || Mirrored::of(repository).is_some() {
             return false;
         }
         {
-            let mut looked = lock(&self.looked);
-            if looked.get(repository).is_some_and(|last| last.elapsed() < BRIEFLY) {
+            let (mut looked, key) = (lock(&self.looked), (repository.clone(), what.clone()));
+            if looked.get(&key).is_some_and(|last| last.elapsed() < BRIEFLY) {
                 return false;
             }
             if looked.len() >= MAX_LOOKED {
                 looked.clear();
             }
-            looked.insert(repository.clone(), Instant::now());
+            looked.insert(key, Instant::now());
         }
-        match timeout(CLIENT_WAIT, self.repository(repository)).await {
-            Ok(Ok(_)) => true,
+        match timeout(CLIENT_WAIT, self.image(repository, what)).await {
+            Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 self.failed(&error);
                 false
@@ -172,23 +174,22 @@ impl Watch {
                 let due = self.again_at().map_or(next, |at| at.min(next));
                 tokio::select! {
                     () = sleep_until(due) => self.again().await,
-                    Some(repository) = told.recv() => self.twice(repository).await,
-                    change = self.settings.driver.changed() => match change {
-                        Change::Repository(repository) => self.twice(repository).await,
-                        Change::All => next = next.min(Instant::now().max(ended + BRIEFLY)),
-                    },
+                    Some(tagged) = told.recv() => self.twice(tagged).await,
+                    () = self.settings.driver.changed() => {
+                        next = next.min(Instant::now().max(ended + BRIEFLY));
+                    }
                 }
             }
         }
     }
 
-    /// Looks at a repository that was told of, and soon again: docker-registry tells of a manifest before its
-    /// tag points to it.
-    async fn twice(&self, repository: RepositoryName) {
-        self.one(&repository).await;
+    /// Looks at a tag that was told of, and soon again: docker-registry tells of a manifest before its tag points
+    /// to it.
+    async fn twice(&self, tagged: Tagged) {
+        self.one(tagged.clone()).await;
         let mut again = lock(&self.again);
         if again.len() < MAX_WAITING {
-            again.insert(repository, Instant::now() + SETTLED);
+            again.insert(tagged, Instant::now() + SETTLED);
         }
     }
 
@@ -198,23 +199,44 @@ impl Watch {
 
     /// Looks at those again for which it is time.
     async fn again(&self) {
-        let due: Vec<RepositoryName> = {
+        let due: Vec<Tagged> = {
             let (mut again, now) = (lock(&self.again), Instant::now());
-            let due = again.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone());
+            let due = again.iter().filter(|(_, at)| **at <= now).map(|(tagged, _)| tagged.clone());
             let due: Vec<_> = due.collect();
             again.retain(|_, at| *at > now);
             due
         };
-        for repository in due {
-            self.one(&repository).await;
+        for tagged in due {
+            self.one(tagged).await;
         }
     }
 
-    async fn one(&self, repository: &RepositoryName) {
-        match self.repository(repository).await {
-            Ok(looked) => tracing::debug!(%repository, ?looked, "looked at what lies beside"),
+    async fn one(&self, (repository, tag): Tagged) {
+        match self.image(&repository, &Reference::Tag(tag.clone())).await {
+            Ok(found) => tracing::debug!(%repository, %tag, found, "looked at what lies beside"),
             Err(error) => self.failed(&error),
         }
+    }
+
+    /// Looks at one image; whether it is there and could be taken in.
+    async fn image(
+        &self,
+        repository: &RepositoryName,
+        what: &Reference,
+    ) -> Result<bool, DriverError> {
+        let _turn = self.looking.lock().await;
+        let moment = self.taker.seen.moment();
+        let Some(root) = self.settings.driver.root(repository, what).await? else {
+            return Ok(false);
+        };
+        Ok(match self.taker.image(repository, &root, moment).await? {
+            Taken::Known => true,
+            Taken::New => {
+                lock(&self.status).taken += 1;
+                true
+            }
+            Taken::Left => false,
+        })
     }
 
     async fn everything(&self) -> Result<(), DriverError> {

@@ -129,7 +129,7 @@ async fn a_place_that_tells_too_early_is_looked_at_again() {
     let nodes = two(&bed, &place).await;
     let [(_, a), (_, b)] = &nodes[..] else { unreachable!() };
     eventually("it has looked", async || beside(a).await.looked_s_ago.is_some()).await;
-    assert!(a.look_beside(app()));
+    assert!(a.look_beside(app(), tag("1")));
     eventually("it looks", async || place.asked() > 0).await;
     let (manifest, _) = place.put_image(&app(), &tag("1"), (1, 300));
     eventually("B knows it", async || resolve(b, &app(), "1").await == Some(manifest)).await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ddr_node::{Blob, Change, Driver, DriverError, DriverSettings, Given, Limits, Root};
+use ddr_node::{Blob, Driver, DriverError, DriverSettings, Given, Limits, Root};
 use ddr_oci::{Digest, Reference, RepositoryName, Tag};
 use ddr_store::OutsideBlob;
 use ddr_store::disk::DiskFile;
@@ -94,7 +94,7 @@ impl Place {
         self.held().looks
     }
 
-    /// Looks at one repository so far.
+    /// Looks at one image so far.
     pub(crate) fn asked(&self) -> usize {
         self.held().asked
     }
@@ -139,12 +139,32 @@ impl Driver for Place {
     ) -> BoxFuture<'a, Result<Vec<Root>, DriverError>> {
         Box::pin(async move {
             let mut roots: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
-            self.alive()?.asked += 1;
             for ((_, tag), digest) in self.alive()?.tags.iter().filter(|((of, _), _)| of == name) {
                 let tags = if self.keeps { vec![tag.clone()] } else { Vec::new() };
                 roots.entry(*digest).or_default().extend(tags);
             }
             Ok(roots.into_iter().map(|(digest, tags)| Root { digest, tags }).collect())
+        })
+    }
+
+    fn root<'a>(
+        &'a self,
+        name: &'a RepositoryName,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<Option<Root>, DriverError>> {
+        Box::pin(async move {
+            let mut held = self.alive()?;
+            held.asked += 1;
+            Ok(match reference {
+                Reference::Tag(tag) => {
+                    let digest = held.tags.get(&(name.clone(), tag.clone())).copied();
+                    digest.map(|digest| Root { digest, tags: vec![tag.clone()] })
+                }
+                Reference::Digest(digest) => {
+                    let is_there = held.manifests.contains_key(&(name.clone(), *digest));
+                    is_there.then(|| Root { digest: *digest, tags: Vec::new() })
+                }
+            })
         })
     }
 
@@ -159,11 +179,8 @@ impl Driver for Place {
         })
     }
 
-    fn changed(&self) -> BoxFuture<'_, Change> {
-        Box::pin(async move {
-            self.changed.notified().await;
-            Change::All
-        })
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.changed.notified())
     }
 
     fn open(&self, blob: &OutsideBlob) -> io::Result<Option<Arc<dyn DiskFile>>> {

@@ -1,6 +1,6 @@
 //! What the registry beside this node tells of itself: `POST /api/v1/driver/events`.
 //!
-//! Decides nothing: which repositories are to be looked at is in the message, and nothing else of it counts.
+//! Decides nothing: which tags are to be looked at is in the message, and nothing else of it counts.
 
 use ddr_upstream::events::{self, MAX_EVENTS_BYTES};
 use http::{Method, Request, StatusCode};
@@ -22,13 +22,13 @@ where
         return answer::error(StatusCode::PAYLOAD_TOO_LARGE, "1 MiB of events at most");
     };
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let repositories = match events::repositories(header, &body.to_bytes()) {
-        Ok(repositories) => repositories,
+    let pushed = match events::pushed(header, &body.to_bytes()) {
+        Ok(pushed) => pushed,
         Err(error) => return answer::error(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    for repository in repositories {
-        if !admin.node.look_beside(repository.clone()) {
-            tracing::debug!(%repository, "a registry tells of what is not looked at now");
+    for (repository, tag) in pushed {
+        if !admin.node.look_beside(repository.clone(), tag.clone()) {
+            tracing::debug!(%repository, %tag, "a registry tells of what is not looked at now");
         }
     }
     answer::text(StatusCode::ACCEPTED, "")
