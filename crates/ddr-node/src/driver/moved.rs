@@ -34,7 +34,7 @@ pub(super) struct Seen(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     tags: BTreeMap<(RepositoryName, Tag), Entry>,
-    /// Counts the ends of writes.
+    /// Counts what is new: ends of writes, and tags that were found elsewhere than before.
     moment: u64,
 }
 
@@ -43,8 +43,8 @@ struct Entry {
     digest: Option<Digest>,
     /// Writes of this node that go on.
     writes: usize,
-    /// When the last of them ended.
-    written: u64,
+    /// When the last of them ended, or when another digest was found.
+    changed: u64,
 }
 
 impl Seen {
@@ -53,8 +53,8 @@ impl Seen {
         self.lock().moment
     }
 
-    /// What a tag pointed to, for a look that began at `moment`. `None`: this node wrote it since, what the look found
-    /// may be older.
+    /// What a tag pointed to, for a look that began at `moment`. `None`: it changed since, by this node or for
+    /// another look, and what this look found may be older.
     pub(super) fn before(
         &self,
         repository: &RepositoryName,
@@ -65,7 +65,7 @@ impl Seen {
         let Some(entry) = state.tags.get(&(repository.clone(), tag.clone())) else {
             return Some(None);
         };
-        (entry.writes == 0 && entry.written <= moment).then_some(entry.digest)
+        (entry.writes == 0 && entry.changed <= moment).then_some(entry.digest)
     }
 
     /// A look that began at `moment` found a tag.
@@ -74,10 +74,13 @@ impl Seen {
         if state.tags.len() >= MAX_SEEN {
             state.tags.retain(|_, entry| entry.writes > 0);
         }
+        let next = state.moment + 1;
         let entry = state.tags.entry((repository.clone(), tag.clone())).or_default();
-        if entry.writes == 0 && entry.written <= moment {
-            entry.digest = Some(digest);
+        if entry.writes > 0 || entry.changed > moment || entry.digest == Some(digest) {
+            return;
         }
+        (entry.digest, entry.changed) = (Some(digest), next);
+        state.moment = next;
     }
 
     /// This node writes tags there until the answer is dropped.
@@ -119,7 +122,7 @@ impl Drop for Writing {
         for key in &self.keys {
             if let Some(entry) = state.tags.get_mut(key) {
                 entry.writes = entry.writes.saturating_sub(1);
-                entry.written = moment;
+                entry.changed = moment;
             }
         }
     }
@@ -167,7 +170,8 @@ mod tests {
         let first = seen.moment();
         assert_eq!(seen.before(&app, &tag, first), Some(None));
         seen.saw(&app, &tag, digest(1), first);
-        assert_eq!(seen.before(&app, &tag, first), Some(Some(digest(1))));
+        assert_eq!(seen.before(&app, &tag, first), None, "another look found more");
+        assert_eq!(seen.before(&app, &tag, seen.moment()), Some(Some(digest(1))));
         let writing = seen.write(&app, std::slice::from_ref(&tag));
         let during = seen.moment();
         assert_eq!(seen.before(&app, &tag, during), None);

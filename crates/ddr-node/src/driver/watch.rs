@@ -1,7 +1,7 @@
 //! When this node looks at what lies beside it.
 //!
 //! Decides: at the start and every [`DriverSettings::every`] everything, and one image at once when the place tells of its
-//! tag or a client asks for what nobody has. One is looked at after another.
+//! tag or a client asks for what nobody has. One image is taken in after another.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use tokio::sync::{Mutex as Turn, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::take::{Taken, Taker};
-use super::{Driver, DriverError, Landing};
+use super::{Driver, DriverError, Landing, Root};
 use crate::forget::withdraw_unless_held;
 use crate::pull::Shared;
 use crate::push::Push;
@@ -84,8 +84,8 @@ pub(crate) struct Watch {
     taker: Taker,
     tell: mpsc::Sender<Tagged>,
     told: Turn<mpsc::Receiver<Tagged>>,
-    /// One look at a time.
-    looking: Turn<()>,
+    /// One image at a time.
+    taking: Turn<()>,
     /// When clients were looked for last.
     looked: Mutex<BTreeMap<(RepositoryName, Reference), Instant>>,
     /// Tags that are looked at again, and when.
@@ -113,7 +113,7 @@ impl Watch {
             taker,
             tell,
             told: Turn::new(told),
-            looking: Turn::default(),
+            taking: Turn::default(),
             looked: Mutex::default(),
             again: Mutex::default(),
             status: Mutex::new(status),
@@ -161,7 +161,10 @@ impl Watch {
 
     /// Looks until it is dropped.
     pub(crate) async fn run(&self) {
-        let mut told = self.told.lock().await;
+        tokio::join!(self.look_regularly(), self.listen());
+    }
+
+    async fn look_regularly(&self) {
         loop {
             let looked = self.everything().await;
             let ended = Instant::now();
@@ -171,14 +174,30 @@ impl Watch {
                 next = ended + self.settings.every.min(AFTER_FAILURE);
             }
             while Instant::now() < next {
-                let due = self.again_at().map_or(next, |at| at.min(next));
                 tokio::select! {
-                    () = sleep_until(due) => self.again().await,
-                    Some(tagged) = told.recv() => self.twice(tagged).await,
+                    () = sleep_until(next) => {}
                     () = self.settings.driver.changed() => {
                         next = next.min(Instant::now().max(ended + BRIEFLY));
                     }
                 }
+            }
+        }
+    }
+
+    /// Looks at what the place tells of, also while everything is looked at.
+    async fn listen(&self) {
+        let mut told = self.told.lock().await;
+        loop {
+            let due = self.again_at();
+            let again = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = again => self.again().await,
+                Some(tagged) = told.recv() => self.twice(tagged).await,
             }
         }
     }
@@ -224,19 +243,23 @@ impl Watch {
         repository: &RepositoryName,
         what: &Reference,
     ) -> Result<bool, DriverError> {
-        let _turn = self.looking.lock().await;
         let moment = self.taker.seen.moment();
         let Some(root) = self.settings.driver.root(repository, what).await? else {
             return Ok(false);
         };
-        Ok(match self.taker.image(repository, &root, moment).await? {
-            Taken::Known => true,
-            Taken::New => {
-                lock(&self.status).taken += 1;
-                true
-            }
-            Taken::Left => false,
-        })
+        Ok(self.take(repository, &root, moment).await? != Taken::Left)
+    }
+
+    async fn take(
+        &self,
+        repository: &RepositoryName,
+        root: &Root,
+        moment: u64,
+    ) -> Result<Taken, DriverError> {
+        let _turn = self.taking.lock().await;
+        let taken = self.taker.image(repository, root, moment).await?;
+        lock(&self.status).taken += u64::from(taken == Taken::New);
+        Ok(taken)
     }
 
     async fn everything(&self) -> Result<(), DriverError> {
@@ -275,15 +298,11 @@ impl Watch {
     }
 
     async fn repository(&self, repository: &RepositoryName) -> Result<Looked, DriverError> {
-        let _turn = self.looking.lock().await;
         let (mut looked, moment) = (Looked::default(), self.taker.seen.moment());
         for root in self.settings.driver.roots(repository).await? {
             looked.images += 1;
-            match self.taker.image(repository, &root, moment).await? {
-                Taken::Known => {}
-                Taken::New => lock(&self.status).taken += 1,
-                Taken::Left => looked.left += 1,
-            }
+            let taken = self.take(repository, &root, moment).await?;
+            looked.left += usize::from(taken == Taken::Left);
         }
         Ok(looked)
     }
