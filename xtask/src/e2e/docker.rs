@@ -1,5 +1,6 @@
 //! docker: Debian's docker.io, with a daemon that belongs to the test.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,11 +42,16 @@ impl Dockerd {
     /// Starts it and waits until it answers. The last part of `dir` is its name, which no other that
     /// runs may have.
     pub(crate) fn start(dir: &Path, cgroup: &str) -> Result<Self> {
-        Self::start_with(dir, cgroup, "{}")
+        Self::start_with(dir, cgroup, "{}", &[])
     }
 
-    /// The same with a `daemon.json`.
-    pub(crate) fn start_with(dir: &Path, cgroup: &str, config: &str) -> Result<Self> {
+    /// The same with a `daemon.json` and more of an environment.
+    pub(crate) fn start_with(
+        dir: &Path,
+        cgroup: &str,
+        config: &str,
+        environment: &[(&str, &OsStr)],
+    ) -> Result<Self> {
         fs::create_dir_all(dir)?;
         fs::write(dir.join("daemon.json"), config)?;
         let log = File::create(dir.join("log"))?;
@@ -64,6 +70,7 @@ impl Dockerd {
             .args(["--host", &socket, "--storage-driver=overlay2"])
             .args(["--iptables=false", "--bridge=none", "--ip-forward=false", "--ip-masq=false"])
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", cgroup])
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -1,13 +1,14 @@
 //! Other registries behind three nodes: real registries, and clients that are told nothing but a mirror.
 //!
-//! The upstreams are three of Debian's docker-registry: one open, which also stands for Docker Hub, one with TLS and a
-//! password that only the nodes know, and one that wants tokens of a service. What is counted is what they say in
-//! their own logs.
+//! The upstreams are Debian's docker-registry: one open, which the nodes take for Docker Hub, too, one with TLS and a
+//! password that only the nodes know, one that wants tokens of a service, and one that docker finds under Docker Hub's
+//! name. What is counted is what they say in their own logs.
 
 mod drivers;
 mod tokens;
 mod upstream;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +28,7 @@ use crate::median::median;
 use crate::run;
 use crate::swarm::Node;
 use tokens::TokenService;
-use upstream::Registry;
+use upstream::{HUB, Registry};
 
 /// Names of the upstreams, which lead to loopback inside the run.
 const OPEN: &str = "open.ddr.test";
@@ -35,6 +36,8 @@ const CLOSED: &str = "closed.ddr.test";
 const TOKENS: &str = "tokens.ddr.test";
 /// Where the last one's tokens come from.
 const AUTH: &str = "auth.ddr.test";
+/// Docker Hub, as docker calls it; leads to a registry of this run, too.
+const HUB_NAME: &str = "registry-1.docker.io";
 /// How long an answer for a tag holds.
 const FRESH: &str = "2s";
 /// From the death of an upstream to the end of what holds for its tags.
@@ -51,6 +54,8 @@ struct Bed {
     closed: Registry,
     tokens: Registry,
     service: TokenService,
+    /// Has another image under the name of the open one's.
+    hub: Registry,
     nodes: Vec<Node>,
     dir: PathBuf,
 }
@@ -65,7 +70,7 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     })?;
     let podman = Podman::new(dir, setup).with_registries(&bed.registries_conf(Some(1))?);
     let mirrors = format!("{{\"registry-mirrors\": [\"http://{}\"]}}", bed.nodes[2].registry);
-    let docker = Dockerd::start_with(&dir.join("dockerd"), &setup.cgroup, &mirrors)?;
+    let docker = bed.dockerd(setup, "dockerd", &mirrors)?;
     checks.check("mirror: containerd pulls through A and runs, by ns", || {
         bed.explain(pull_and_run(&containerd, &bed.image(OPEN), PRINT, "one"))
     });
@@ -114,18 +119,34 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
         printed(&podman, &bed.image(OPEN))?;
         bed.explain(printed(&docker, "motd:1.0"))
     });
+    with_dead_nodes(setup, &mut bed, (&containerd, &podman, &docker), checks);
+    drop(containerd);
+    drivers::suite(setup, dir, checks)
+}
+
+/// What clients do when the node that they ask is dead.
+fn with_dead_nodes(
+    setup: &Setup,
+    bed: &mut Bed,
+    (containerd, podman, docker): (&Containerd, &Podman, &Dockerd),
+    checks: &mut Checks,
+) {
     checks.check("mirror: with dead nodes containerd and podman pull from the registry", || {
         bed.open.start()?;
         for node in &mut bed.nodes {
             node.kill()?;
         }
         let image = bed.image(OPEN);
-        pull_and_run(&containerd, &image, PRINT, "two")?;
-        pull_and_run(&podman, &image, PRINT, "two")?;
-        bed.time_past_dead_nodes(setup, &containerd, &podman)
+        pull_and_run(containerd, &image, PRINT, "two")?;
+        pull_and_run(podman, &image, PRINT, "two")?;
+        bed.time_past_dead_nodes(setup, containerd, podman)
     });
-    drop(containerd);
-    drivers::suite(setup, dir, checks)
+    checks.check("mirror: with dead nodes docker pulls a bare name from Docker Hub", || {
+        pull_and_run(docker, "motd:1.0", PRINT, "one")?;
+        let straight = bed.dockerd(setup, "straight-dockerd", "{}")?;
+        let pull = |docker: &Dockerd| docker.pull("motd:1.0").and_then(|()| docker.forget());
+        say_what_is_added(docker, || pull(docker), || pull(&straight))
+    });
 }
 
 impl Bed {
@@ -133,6 +154,7 @@ impl Bed {
         name_hosts(dir)?;
         let open = Registry::open(&dir.join("open"))?;
         let closed = Registry::with_password(&dir.join("closed"), CLOSED)?;
+        let hub = Registry::hub(&dir.join("hub"), HUB_NAME)?;
         let bundle = dir.join("tokens.pem");
         let service = TokenService::start(&bundle)?;
         let realm = format!("http://{}/token", service.address.replace("127.0.0.1", AUTH));
@@ -141,6 +163,7 @@ impl Bed {
         for repository in ["team/motd", "library/motd"] {
             skopeo::push(image, &format!("{}/{repository}:1.0", open.address))?;
         }
+        skopeo::push(image, &format!("{}/library/motd:1.0", hub.address))?;
         closed.push(image, "team/motd:1.0")?;
         tokens.push(image, "team/motd:1.0")?;
         let flags = vec![format!("--config={}", config(dir, &open, &closed, &tokens)?.display())];
@@ -150,7 +173,7 @@ impl Bed {
             nodes.push(Node::start_with(&setup.daemon, dir, name, Some(&token), &flags)?);
         }
         nodes.iter().try_for_each(Node::wait_ready)?;
-        Ok(Self { open, closed, tokens, service, nodes, dir: dir.to_path_buf() })
+        Ok(Self { open, closed, tokens, service, hub, nodes, dir: dir.to_path_buf() })
     }
 
     /// What an administrator writes for podman, so that it asks node `first` before the registry.
@@ -167,6 +190,17 @@ impl Bed {
         }
         fs::write(&file, text)?;
         Ok(file)
+    }
+
+    /// A docker that knows the Docker Hub of this run, and no proxy.
+    fn dockerd(&self, setup: &Setup, name: &str, config: &str) -> Result<Dockerd> {
+        let certificate = self.hub.certificate();
+        let environment = [
+            ("SSL_CERT_FILE", certificate.as_os_str()),
+            ("NO_PROXY", OsStr::new("*")),
+            ("no_proxy", OsStr::new("*")),
+        ];
+        Dockerd::start_with(&self.dir.join(name), &setup.cgroup, config, &environment)
     }
 
     fn explain<T>(&self, result: Result<T>) -> Result<T> {
@@ -375,6 +409,8 @@ fn mirror_of(hosts: &Path, named: &str, node: &Node) -> Result<()> {
 /// Has the names of the upstreams lead to loopback, inside the mounts of this run.
 fn name_hosts(dir: &Path) -> Result<()> {
     let file = dir.join("hosts");
-    fs::write(&file, format!("127.0.0.1 localhost {OPEN} {CLOSED} {TOKENS} {AUTH}\n"))?;
+    let hub = HUB.split(':').next().unwrap_or_default();
+    let names = format!("127.0.0.1 localhost {OPEN} {CLOSED} {TOKENS} {AUTH}\n{hub} {HUB_NAME}\n");
+    fs::write(&file, names)?;
     run::output(Command::new("mount").arg("--bind").arg(file).arg("/etc/hosts")).map(drop)
 }

@@ -171,7 +171,7 @@ mod tests {
             ("kind = 'containerd'\nendpoint = 'x'", "only"),
             ("kind = 'registry'\nendpoint = 'x'\nuser = 'u'", "go together"),
             ("kind = 'registry'\nendpoint = 'x'\nevery = 'soon'", "not a time"),
-            ("kind = 'registry'\nendpoint = 'x'\nevery = '1ms'", "one second"),
+            ("kind = 'registry'\nendpoint = 'x'\nevery = '0s'", "one second"),
             ("kind = 'harbor'", "unknown variant"),
             ("kid = 'registry'", "unknown field"),
         ] {

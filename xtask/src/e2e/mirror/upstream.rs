@@ -16,6 +16,9 @@ use crate::tools::{REGISTRY, SKOPEO};
 /// From start to an answer.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// Where a registry is that is known by its name alone: a loopback address that nobody else uses.
+pub(super) const HUB: &str = "127.77.0.1:443";
+
 /// The certificate of a registry with TLS, in its directory.
 pub(super) const CERTIFICATE: &str = "cert.pem";
 /// Who may read the closed registry.
@@ -44,16 +47,15 @@ impl Registry {
 
     /// One for [`USER`] only, over TLS with a certificate of its own for `host`, in [`CERTIFICATE`].
     pub(super) fn with_password(dir: &Path, host: &str) -> Result<Self> {
-        fs::create_dir_all(dir)?;
-        let (file, certificate, key) =
-            (dir.join("htpasswd"), dir.join(CERTIFICATE), dir.join("key.pem"));
+        let (tls, file) = (tls(dir, host)?, dir.join("htpasswd"));
         fs::write(&file, HTPASSWD)?;
-        let made = rcgen::generate_simple_self_signed([host.to_owned()])?;
-        fs::write(&certificate, made.cert.pem())?;
-        fs::write(&key, made.signing_key.serialize_pem())?;
-        let tls = format!("  tls:\n    certificate: {certificate:?}\n    key: {key:?}\n");
         let auth = format!("auth:\n  htpasswd:\n    realm: closed\n    path: {file:?}\n");
         Self::new(dir, &(tls + &auth))
+    }
+
+    /// One that stands for Docker Hub at [`HUB`], over TLS with a certificate of its own for `host`.
+    pub(super) fn hub(dir: &Path, host: &str) -> Result<Self> {
+        Self::at(dir, HUB.to_owned(), &tls(dir, host)?)
     }
 
     /// One that trusts the tokens of a service, which is at `realm`.
@@ -66,8 +68,11 @@ impl Registry {
     }
 
     fn new(dir: &Path, more: &str) -> Result<Self> {
+        Self::at(dir, free_address()?, more)
+    }
+
+    fn at(dir: &Path, address: String, more: &str) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        let address = free_address()?;
         let data = dir.join("data");
         let config = format!(
             "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {data:?}\n\
@@ -94,6 +99,11 @@ impl Registry {
         let file = self.dir.join("config.yml");
         fs::write(&file, fs::read_to_string(&file)? + &told)?;
         self.start()
+    }
+
+    /// The file with its certificate.
+    pub(super) fn certificate(&self) -> PathBuf {
+        self.dir.join(CERTIFICATE)
     }
 
     /// Its name under `host`.
@@ -134,6 +144,16 @@ impl Registry {
         let given = |line: &&str| line.contains("\"GET /v2/") && line.contains("/blobs/sha256:");
         Ok(log.lines().filter(given).count())
     }
+}
+
+/// Makes a certificate for `host`; the lines of the configuration that name it.
+fn tls(dir: &Path, host: &str) -> Result<String> {
+    fs::create_dir_all(dir)?;
+    let (certificate, key) = (dir.join(CERTIFICATE), dir.join("key.pem"));
+    let made = rcgen::generate_simple_self_signed([host.to_owned()])?;
+    fs::write(&certificate, made.cert.pem())?;
+    fs::write(&key, made.signing_key.serialize_pem())?;
+    Ok(format!("  tls:\n    certificate: {certificate:?}\n    key: {key:?}\n"))
 }
 
 impl Drop for Registry {
