@@ -66,7 +66,7 @@ pub use driver::{
     RegistryDriver, Root,
 };
 pub use job::{JobBusy, JobKind, JobState, JobStatus};
-pub use lists::{MAX_REFERRERS, MAX_REFERRERS_BYTES};
+pub use lists::{ListedBy, MAX_REFERRERS, MAX_REFERRERS_BYTES, Referrers};
 pub use mirror::{MIRROR_FRESH, MirrorSettings};
 pub use names::{TagList, TagReads, TagRules};
 pub use node::{Bandwidth, Limits, MAX_BLOB_BYTES, MAX_FETCHES, Node, NodeConfig};

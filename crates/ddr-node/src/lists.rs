@@ -1,12 +1,14 @@
 //! Lists of the whole swarm: tags, repositories, referrers.
 //!
-//! Decides how much of a list is read. What is on it says the set; see [`crate::names`].
+//! Decides how much of a list is read. What is on it says the set (see [`crate::names`]), of a mirrored repository its
+//! registry, and what is known here while that cannot be asked.
 
 use std::collections::BTreeMap;
 
 use ddr_oci::{Descriptor, Digest, Manifest, RepositoryName, Tag};
 use ddr_proto::wire::{Fact, FactRecord, Member, SetEntry, SetName};
 
+use crate::mirror::{Source, listed_tags};
 use crate::names::CUT;
 use crate::node::Inner;
 use crate::{ReadError, TagList, blocking};
@@ -16,6 +18,26 @@ pub const MAX_REFERRERS: usize = 4096;
 /// Bytes of their descriptors as JSON: past this no more are listed.
 pub const MAX_REFERRERS_BYTES: usize = 16 * 1024 * 1024;
 
+/// What refers to a manifest.
+#[derive(Debug)]
+pub struct Referrers {
+    /// In the order of their digests.
+    pub descriptors: Vec<Descriptor>,
+    /// Who says that these are they.
+    pub by: ListedBy,
+}
+
+/// Who says what is on a list.
+#[derive(Debug)]
+pub enum ListedBy {
+    /// The nodes that keep it.
+    Swarm,
+    /// The registry that the repository is mirrored from.
+    Registry,
+    /// This node remembers them: that registry could not be asked.
+    Memory(ReadError),
+}
+
 /// See [`crate::Node::tags`].
 pub(crate) async fn tags(
     node: &Inner,
@@ -23,10 +45,30 @@ pub(crate) async fn tags(
     last: Option<&str>,
     limit: usize,
 ) -> Result<Option<TagList>, ReadError> {
+    if let Some(source) = node.pull.mirror().source(repository) {
+        return mirrored_tags(node, repository, source, (last, limit)).await;
+    }
     match tags_of_swarm(node, repository, last, limit).await {
         Ok(tags) => Ok(tags.map(|tags| TagList { tags, is_stale: false })),
         Err(error) => node.names.stale_tags(repository, last, limit, error).await,
     }
+}
+
+/// Those that the swarm has seen stand in while the registry cannot be asked.
+async fn mirrored_tags(
+    node: &Inner,
+    repository: &RepositoryName,
+    source: Source,
+    (last, limit): (Option<&str>, usize),
+) -> Result<Option<TagList>, ReadError> {
+    let asked = listed_tags(&node.shared, repository, source.clone(), (last, limit)).await;
+    let error = match asked.map_err(|error| source.read_error(&error)) {
+        Ok(tags) => return Ok(tags.map(|tags| TagList { tags, is_stale: false })),
+        Err(error @ ReadError::Denied(_)) => return Err(error),
+        Err(error) => error,
+    };
+    let seen = tags_of_swarm(node, repository, last, limit).await?;
+    seen.map(|tags| Some(TagList { tags, is_stale: true })).ok_or(error)
 }
 
 async fn tags_of_swarm(
@@ -66,6 +108,31 @@ pub(crate) async fn repositories(
 
 /// See [`crate::Node::referrers`].
 pub(crate) async fn referrers(
+    node: &Inner,
+    repository: &RepositoryName,
+    subject: &Digest,
+) -> Result<Referrers, ReadError> {
+    let mut by = ListedBy::Swarm;
+    if let Some(source) = node.pull.mirror().source(repository) {
+        let (there, host) = (&source.repository, &source.upstream);
+        let asked = host.referrers(there, subject, MAX_REFERRERS).await;
+        match node.pull.mirror().heard(&source, asked) {
+            Ok(Some(descriptors)) => {
+                let by = ListedBy::Registry;
+                return Ok(Referrers { descriptors, by });
+            }
+            Ok(None) => {}
+            Err(error) => match source.read_error(&error) {
+                error @ ReadError::Denied(_) => return Err(error),
+                error => by = ListedBy::Memory(error),
+            },
+        }
+    }
+    let descriptors = referrers_of_swarm(node, repository, subject).await?;
+    Ok(Referrers { descriptors, by })
+}
+
+async fn referrers_of_swarm(
     node: &Inner,
     repository: &RepositoryName,
     subject: &Digest,

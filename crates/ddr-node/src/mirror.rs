@@ -4,6 +4,7 @@
 //! (docs/mirror.md). What they send is kept by `pull`, which proves it. It must never ask a registry that is not
 //! mirrored, and never let two nodes wait for each other.
 
+mod lists;
 mod tags;
 mod warden;
 
@@ -20,6 +21,7 @@ use crate::overlay::OverlayHandle;
 use crate::peers::Peers;
 use crate::{ReadError, spread};
 
+pub(crate) use lists::tags as listed_tags;
 pub(crate) use tags::{answer, resolve};
 pub(crate) use warden::Warden;
 
@@ -79,6 +81,7 @@ pub(crate) struct Mirror {
     caller: Caller,
     peers: Arc<Peers>,
     checks: tags::Checks,
+    lists: lists::Lists,
 }
 
 impl Mirror {
@@ -88,8 +91,9 @@ impl Mirror {
         caller: Caller,
         peers: Arc<Peers>,
     ) -> Self {
-        let checks = tags::Checks::new(settings.fresh);
-        Self { settings, named: Mutex::default(), overlay, caller, peers, checks }
+        let (checks, lists) =
+            (tags::Checks::new(settings.fresh), lists::Lists::new(settings.fresh));
+        Self { settings, named: Mutex::default(), overlay, caller, peers, checks, lists }
     }
 
     /// Where `repository` comes from; `None` for the swarm's own, and for those of registries that are not

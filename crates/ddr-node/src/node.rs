@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_net::Swarm;
-use ddr_oci::{Descriptor, Digest, ImageReference, Reference, RepositoryName, Tag};
+use ddr_oci::{Digest, ImageReference, Reference, RepositoryName, Tag};
 use ddr_proto::id::NodeId;
 use ddr_store::{Store, UploadError};
 use tokio::sync::watch;
@@ -36,9 +36,9 @@ use crate::tokens::Tokens;
 use crate::upkeep::{GcRequest, Upkeep, VerifyRequest};
 use crate::{
     Blob, Budget, DeleteError, DialReport, FindError, FindReport, ImageStatus, ManifestContent,
-    PeerStatus, PinError, PinStatus, PutManifest, PutManifestError, Reach, ReadError, RemovedImage,
-    StartError, Status, SwarmStatus, TagList, TagVersion, TokenError, TokenInfo, Upload, blocking,
-    images, lists, pins,
+    PeerStatus, PinError, PinStatus, PutManifest, PutManifestError, Reach, ReadError, Referrers,
+    RemovedImage, StartError, Status, SwarmStatus, TagList, TagVersion, TokenError, TokenInfo,
+    Upload, blocking, images, lists, pins,
 };
 
 /// A node that runs. Cheap to clone; all clones are the same node.
@@ -237,7 +237,7 @@ impl Node {
 
     /// Tags in byte order after `last`, at most `limit`; `None` when the repository is unknown.
     /// Those of the whole swarm: a tag whose push has been answered is there, unless the list is
-    /// stale.
+    /// stale. Of a mirrored repository those that its registry lists.
     pub async fn tags(
         &self,
         repository: &RepositoryName,
@@ -267,12 +267,13 @@ impl Node {
     }
 
     /// Descriptors of the manifests whose subject is `digest`, in the order of their digests:
-    /// those of the whole swarm, at most [`MAX_REFERRERS`](crate::MAX_REFERRERS).
+    /// those of the whole swarm, at most [`MAX_REFERRERS`](crate::MAX_REFERRERS). Of a mirrored repository those that
+    /// its registry lists.
     pub async fn referrers(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Vec<Descriptor>, ReadError> {
+    ) -> Result<Referrers, ReadError> {
         lists::referrers(&self.inner, repository, digest).await
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use ddr_node::{ListedBy, Referrers};
 use ddr_oci::Descriptor;
 use ddr_oci::digest::Digest;
 use ddr_oci::media_type::OCI_INDEX;
@@ -42,10 +43,21 @@ pub(crate) async fn list(
     asked: Asked<'_>,
 ) -> Result<Reply, ApiError> {
     let node = &call.shared.node;
-    let found = node.referrers(name, digest).await?;
+    let Referrers { descriptors, by } = node.referrers(name, digest).await?;
     let mut all: BTreeMap<Digest, Descriptor> =
-        found.into_iter().map(|descriptor| (descriptor.digest, descriptor)).collect();
-    let whole = fallback::fold(node, name, digest, &mut all).await?;
+        descriptors.into_iter().map(|descriptor| (descriptor.digest, descriptor)).collect();
+    // A registry that answers this question knows its tag itself.
+    let whole = match by {
+        ListedBy::Registry => fallback::Folded::Whole,
+        ListedBy::Swarm | ListedBy::Memory(_) => {
+            fallback::fold(node, name, digest, &mut all).await?
+        }
+    };
+    let is_stale = match by {
+        ListedBy::Memory(error) if all.is_empty() => return Err(error.into()),
+        ListedBy::Memory(_) => true,
+        ListedBy::Swarm | ListedBy::Registry => false,
+    };
 
     let wanted = |kind: Option<&str>| asked.artifact_type.is_none_or(|want| kind == Some(want));
     all.retain(|digest, descriptor| {
@@ -67,6 +79,9 @@ pub(crate) async fn list(
     }
     if let fallback::Folded::Partly = whole {
         warning::add(&mut reply, "the referrers tag could not be read as a whole");
+    }
+    if is_stale {
+        warning::add_stale(&mut reply);
     }
     Ok(page::linked(reply, next))
 }

@@ -3,13 +3,14 @@
 //! Decides what counts as an answer to each: a manifest fits its digest, a part of a blob begins where it
 //! was asked for. It keeps nothing but connections, tokens and the pause.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use bytes::Bytes;
-use ddr_oci::{Digest, Reference, RepositoryName, Tag, UpstreamHost};
+use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, Tag, UpstreamHost};
 use futures_util::stream::BoxStream;
 use tokio::time::timeout;
 
@@ -20,6 +21,8 @@ use crate::exchange::Exchange;
 mod blobs;
 mod catalog;
 mod manifests;
+mod pages;
+mod referrers;
 mod tags;
 mod uploads;
 
@@ -184,18 +187,31 @@ impl Upstream {
         Box::pin(catalog::catalog(&self.shared.exchange, last, n)).await
     }
 
-    /// One page of the repository's tags, in the registry's order: at most `n` after `last`, if it keeps to
-    /// that. Texts that are no tags are left out.
+    /// The repository's tags, at most `max`, page by page. Texts that are no tags are left out. `None`: it has no
+    /// such repository.
     ///
     /// # Errors
     /// As [`UpstreamError`] says.
     pub async fn tags(
         &self,
         repository: &RepositoryName,
-        n: Option<usize>,
-        last: Option<&str>,
-    ) -> Result<Option<Vec<Tag>>, UpstreamError> {
-        Box::pin(tags::tags(&self.shared.exchange, repository, n, last)).await
+        max: usize,
+    ) -> Result<Option<BTreeSet<Tag>>, UpstreamError> {
+        Box::pin(tags::tags(&self.shared.exchange, repository, max)).await
+    }
+
+    /// What refers to the manifest `subject`, at most `max`, page by page. `None`: the registry cannot be asked
+    /// that, or has no such repository.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        max: usize,
+    ) -> Result<Option<Vec<Descriptor>>, UpstreamError> {
+        Box::pin(referrers::referrers(&self.shared.exchange, repository, subject, max)).await
     }
 
     /// What is left of the pause after a 429; `None`: there is none.

@@ -3,7 +3,7 @@
 //! Decides which of its repositories are the swarm's: all but those whose names belong to mirrored registries. What
 //! lies there stays until somebody deletes it there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::Blob;
 
 /// Repositories that are looked at; more are left out.
 const MAX_REPOSITORIES: usize = 100_000;
-/// Repositories or tags asked for in one page.
+/// Repositories asked for in one page.
 const PAGE: usize = 1000;
 /// Tags that are asked for at once.
 const MAX_TAGS_AT_ONCE: usize = 8;
@@ -61,28 +61,9 @@ impl RegistryDriver {
         Ok(all)
     }
 
-    async fn all_tags(&self, repository: &RepositoryName) -> Result<BTreeSet<Tag>, DriverError> {
-        let (mut all, mut last) = (BTreeSet::new(), None::<Tag>);
-        loop {
-            let from = last.as_ref().map(Tag::as_str);
-            let page = self.upstream.tags(repository, Some(PAGE), from).await.map_err(failed)?;
-            let page = page.unwrap_or_default();
-            let (count, before) = (page.len(), all.len());
-            last = page.last().cloned();
-            all.extend(page);
-            // Some give all at once, whatever they are asked for.
-            if count != PAGE || all.len() == before || all.len() > MAX_ROOTS {
-                return Ok(all);
-            }
-        }
-    }
-
     async fn all_roots(&self, repository: &RepositoryName) -> Result<Vec<Root>, DriverError> {
-        let tags = self.all_tags(repository).await?;
-        if tags.len() > MAX_ROOTS {
-            tracing::warn!(%repository, "more than {MAX_ROOTS} tags in the registry beside");
-        }
-        let asked = tags.into_iter().take(MAX_ROOTS).map(|tag| async move {
+        let tags = self.upstream.tags(repository, MAX_ROOTS).await.map_err(failed)?;
+        let asked = tags.unwrap_or_default().into_iter().map(|tag| async move {
             let found = self.upstream.resolve(repository, &tag).await.map_err(failed)?;
             Ok::<_, DriverError>(found.map(|found| (found.digest, tag)))
         });

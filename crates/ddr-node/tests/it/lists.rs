@@ -72,7 +72,7 @@ async fn lists_follow_every_write_on_every_node_at_once() {
         referrers.push(refer(&nodes[number % 3].1, &name, &image.manifest, number).await);
         referrers.sort_unstable();
         for (_, node) in &nodes {
-            let listed = node.referrers(&name, &image.manifest).await.expect("listed");
+            let listed = node.referrers(&name, &image.manifest).await.expect("listed").descriptors;
             let listed: Vec<Digest> = listed.iter().map(|descriptor| descriptor.digest).collect();
             assert_eq!(listed, referrers, "complete, in the order of digests");
         }
@@ -80,7 +80,8 @@ async fn lists_follow_every_write_on_every_node_at_once() {
     let gone = Reference::Digest(referrers.remove(1));
     assert!(nodes[1].1.delete_manifest(&name, &gone).await.expect("deleted"));
     for (_, node) in &nodes {
-        assert_eq!(node.referrers(&name, &image.manifest).await.expect("listed").len(), 3);
+        let listed = node.referrers(&name, &image.manifest).await.expect("listed");
+        assert_eq!(listed.descriptors.len(), 3);
     }
 }
 
@@ -202,7 +203,8 @@ async fn a_lone_node_lists_what_it_was_told_and_still_does_after_a_restart() {
     drop(node);
     let node = bed.start(&machine, &[]).await;
     assert_eq!(tags(&node, &name).await, ["v1"]);
-    assert_eq!(node.referrers(&name, &image.manifest).await.expect("listed").len(), 1);
+    let listed = node.referrers(&name, &image.manifest).await.expect("listed");
+    assert_eq!(listed.descriptors.len(), 1);
     assert!(node.delete_manifest(&name, &by_tag("v1")).await.expect("deleted"));
     assert!(tags(&node, &name).await.is_empty());
     let again = push_image(&node, &name, "v1", (5, 100)).await;

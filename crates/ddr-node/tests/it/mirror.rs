@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ddr_node::{JobKind, JobState, Limits, Node, PullNodes, PullRequest, ReadError};
-use ddr_oci::{Digest, Reference, RepositoryName};
+use bytes::Bytes;
+use ddr_node::{JobKind, JobState, Limits, ListedBy, Node, PullNodes, PullRequest, ReadError};
+use ddr_oci::{Descriptor, Digest, Reference, RepositoryName, media_type};
 use futures_util::future::join_all;
 
 use crate::bed::{
@@ -24,7 +25,7 @@ fn app() -> RepositoryName {
 }
 
 /// Pulls `app:tag` as a client does: the manifest by tag, then what it names.
-async fn pull_image(node: &Node, tag: &str, blobs: &[(Digest, bytes::Bytes)]) -> Option<Digest> {
+async fn pull_image(node: &Node, tag: &str, blobs: &[(Digest, Bytes)]) -> Option<Digest> {
     let name = app();
     let digest = resolve(node, &name, tag).await?;
     for (blob, bytes) in blobs {
@@ -154,10 +155,10 @@ async fn what_is_known_is_served_while_the_registry_is_dead() {
     let nodes = swarm(3, &registry, Duration::ZERO).await;
     assert_eq!(pull_image(&nodes[0].1, "1", &blobs).await, Some(manifest));
     eventually("the swarm remembers the tag", async || {
-        let name = app();
-        let names = nodes.iter().map(|(_, node)| node.tags(&name, None, 9));
-        let listed = join_all(names).await;
-        listed.into_iter().all(|list| list.is_ok_and(|list| list.is_some()))
+        let (name, tag) = (app(), "1".parse().expect("a tag"));
+        let histories = nodes.iter().map(|(_, node)| node.tag_history(&name, &tag));
+        let histories = join_all(histories).await;
+        histories.into_iter().all(|history| history.is_ok_and(|history| !history.is_empty()))
     })
     .await;
     for mood in [Mood::Dead, Mood::Limited] {
@@ -173,6 +174,64 @@ async fn what_is_known_is_served_while_the_registry_is_dead() {
             assert!(matches!(unknown, Err(ReadError::Unavailable(_))), "{mood:?} {unknown:?}");
         }
     }
+}
+
+async fn listed(node: &Node, last: Option<&str>, limit: usize) -> (Vec<String>, bool) {
+    let list = within(node.tags(&app(), last, limit)).await.expect("listed").expect("known");
+    (list.tags.iter().map(ToString::to_string).collect(), list.is_stale)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_tags_is_the_registrys_and_what_is_known_while_it_is_dead() {
+    let registry = Registry::start().await;
+    let (manifest, blobs) = registry.image("1", (1, 1000));
+    let tags = Bytes::from(r#"{"name":"app","tags":["2","1","10"]}"#);
+    registry.put("/v2/app/tags/list", media_type::JSON, &tags);
+    let nodes = swarm(3, &registry, FRESH).await;
+    let node = &nodes[0].1;
+    assert_eq!(listed(node, None, 2).await, (vec!["1".into(), "10".into()], false));
+    assert_eq!(listed(node, Some("10"), 2).await, (vec!["2".into()], false));
+    assert_eq!(registry.asked("/v2/app/tags/list"), 1, "one list for both pages");
+    let unknown = within(node.tags(&repository("up.test/none"), None, 9)).await;
+    assert!(matches!(unknown, Ok(None)), "{unknown:?}");
+
+    assert_eq!(pull_image(node, "1", &blobs).await, Some(manifest));
+    registry.set(Mood::Dead);
+    eventually("what the swarm has seen is listed", async || {
+        let list = within(nodes[1].1.tags(&app(), None, 9)).await;
+        list.is_ok_and(|list| list.is_some_and(|list| list.is_stale && list.tags.len() == 1))
+    })
+    .await;
+    let unknown = within(nodes[1].1.tags(&repository("up.test/other"), None, 9)).await;
+    assert!(matches!(unknown, Err(ReadError::Unavailable(_))), "{unknown:?}");
+    registry.set(Mood::Closed);
+    let closed = within(nodes[2].1.tags(&app(), None, 9)).await;
+    assert!(matches!(closed, Err(ReadError::Denied(_))), "{closed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn referrers_are_those_that_the_registry_lists() {
+    let registry = Registry::start().await;
+    let (manifest, _) = registry.image("1", (1, 1000));
+    let signature = Descriptor::new(media_type::OCI_MANIFEST, Digest::sha256(b"signature"), 9);
+    let path = format!("/v2/app/referrers/{manifest}");
+    let index = Bytes::from(ddr_oci::referrers::index(std::slice::from_ref(&signature)));
+    registry.put(&path, media_type::OCI_INDEX, &index);
+    let nodes = swarm(3, &registry, FRESH).await;
+    for (_, node) in &nodes {
+        let found = within(node.referrers(&app(), &manifest)).await.expect("listed");
+        assert!(matches!(found.by, ListedBy::Registry), "{found:?}");
+        assert_eq!(found.descriptors, std::slice::from_ref(&signature));
+    }
+    registry.remove(&path);
+    let found = within(nodes[0].1.referrers(&app(), &manifest)).await.expect("listed");
+    assert!(matches!(found.by, ListedBy::Swarm), "it does not know that question: {found:?}");
+    registry.set(Mood::Dead);
+    let found = within(nodes[0].1.referrers(&app(), &manifest)).await.expect("listed");
+    assert!(matches!(found.by, ListedBy::Memory(ReadError::Unavailable(_))), "{found:?}");
+    registry.set(Mood::Closed);
+    let closed = within(nodes[0].1.referrers(&app(), &manifest)).await;
+    assert!(matches!(closed, Err(ReadError::Denied(_))), "{closed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,7 +108,7 @@ async fn several_tags_and_a_subject_come_with_one_put() {
         assert_eq!(resolve(&nodes[1].1, &name, tag).await, Some(put.digest));
     }
     for (_, node) in &nodes {
-        let referrers = node.referrers(&name, &subject.manifest).await.expect("listed");
+        let referrers = node.referrers(&name, &subject.manifest).await.expect("listed").descriptors;
         assert_eq!(referrers.len(), 1);
         assert_eq!(referrers[0].digest, put.digest);
         assert_eq!(referrers[0].artifact_type.as_deref(), Some("application/vnd.example.sbom"));
