@@ -1,5 +1,6 @@
 //! One blob: which pieces are here, and which the neighbours have.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::bits::Bits;
 use super::claims::Claims;
 use super::crossing::Crossing;
 use super::io::{Class, GroupId, Wanted};
-use super::limits::{LOOK_MS, MAX_CANDIDATES, MAX_RANGES, MAX_READERS};
+use super::limits::{LOOK_MS, LOST_MS, MAX_CANDIDATES, MAX_PARTED, MAX_RANGES, MAX_READERS};
 use super::peers::PeerIx;
 use super::source::Source;
 use crate::id::{Key, NodeId};
@@ -80,6 +81,8 @@ pub(super) struct Blob {
     pub(super) source: Option<Source>,
     pub(super) links: Vec<Link>,
     pub(super) candidates: Vec<Candidate>,
+    /// Who said goodbye, the first of them first, and until when it is not greeted again: at most [`MAX_PARTED`].
+    parted: VecDeque<(NodeId, Timestamp)>,
     pub(super) claims: Claims,
     /// Nodes that said to have the whole blob, of another size.
     pub(super) dissenters: Vec<NodeId>,
@@ -118,6 +121,7 @@ impl Blob {
             source: None,
             links: Vec::new(),
             candidates: Vec::new(),
+            parted: VecDeque::new(),
             claims: Claims::default(),
             dissenters: Vec::new(),
             rarity: vec![0; pieces],
@@ -189,6 +193,25 @@ impl Blob {
         self.uncount(at);
         self.links.swap_remove(at);
         true
+    }
+
+    /// A node said goodbye: it would only say so again for a while.
+    pub(super) fn note_parted(&mut self, node: NodeId, now: Timestamp) {
+        if self.parted.len() >= MAX_PARTED {
+            self.parted.pop_front();
+        }
+        self.parted.push_back((node, now.after_ms(LOST_MS)));
+    }
+
+    /// Forgets candidates that are not to be greeted now.
+    pub(super) fn pass_over(&mut self, now: Timestamp, is_avoided: impl Fn(&NodeId) -> bool) {
+        let parted = &self.parted;
+        let has_parted =
+            |id: &NodeId| parted.iter().any(|(node, until)| node == id && *until > now);
+        self.candidates.retain(|candidate| {
+            let id = &candidate.contact.id;
+            !is_avoided(id) && !has_parted(id)
+        });
     }
 
     /// A neighbour has exactly these pieces.

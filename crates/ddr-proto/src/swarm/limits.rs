@@ -75,8 +75,10 @@ pub const GREEDY_REFUSALS: u32 = 64;
 pub const STRIKE_MS: u64 = 30_000;
 /// No strike lasts longer.
 pub const MAX_STRIKE_MS: u64 = 60 * 60_000;
-/// A neighbour whose connection was lost is tried again after this.
+/// A neighbour whose connection was lost is tried again after this; who said goodbye about a blob, for that blob.
 pub const LOST_MS: u64 = 2_000;
+/// Nodes that said goodbye about one blob and are remembered for that.
+pub const MAX_PARTED: usize = 64;
 /// A full node parts from a neighbour for one that needs it more, at most once in this time.
 pub const EVICT_MS: u64 = 100;
 /// Neighbours without anything new from which a node parts that gets nothing, when it looks for others.

@@ -93,7 +93,7 @@ impl Swarm {
         if near_links >= degree || blob.candidates.is_empty() {
             return None;
         }
-        blob.candidates.retain(|candidate| !peers.is_avoided(&candidate.contact.id, now));
+        blob.pass_over(now, |node| peers.is_avoided(node, now));
         let near = blob.candidates.iter().filter(|candidate| candidate.near).count();
         if blob.candidates.is_empty() || enough && near == 0 {
             return None;
@@ -384,8 +384,8 @@ impl Swarm {
     fn on_goodbye(&mut self, ix: BlobIx, from: &NodeId, others: Vec<Holder>) {
         if let Some(peer) = self.linked(ix, from) {
             self.unlink(ix, peer);
-            // Nothing wrong with it, but it would only say the same again.
-            self.peers.lost(*from, self.now);
+            let now = self.now;
+            self.blob_mut(ix).note_parted(*from, now);
             self.hear_of(ix, others);
             self.stir(ix);
         }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ddr_proto::swarm::{
-    Blame, ClaimId, Class, DEGREE, Failure, GroupId, Input, MAX_CHAIN_ASKS, MAX_NEIGHBOURS,
-    MAX_SHRINKS, Output, STALL_MS, UploadId, WINDOW, Wanted,
+    Blame, ClaimId, Class, DEGREE, Failure, GroupId, Input, LOST_MS, MAX_CHAIN_ASKS,
+    MAX_NEIGHBOURS, MAX_SHRINKS, Output, STALL_MS, UploadId, WINDOW, Wanted,
 };
 use ddr_proto::wire::{BusyAnswer, HaveMap, Holder, SwarmBody};
 use ddr_proto::{Key, NodeId};
@@ -172,6 +172,27 @@ fn floods_stay_below_the_limits() {
     assert_eq!(bench.take_all(refused).len(), 1_999 - MAX_NEIGHBOURS);
     bench.settle();
     assert!(bench.asks().len() <= WINDOW);
+}
+
+#[test]
+fn who_says_goodbye_about_one_blob_is_greeted_about_another() {
+    let neighbour =
+        |blob| Input::Neighbour { blob, contact: contact(1), complete: true, rtt_us: 0 };
+    let mut bench = Bench::fetching(Wanted::All);
+    bench.hello(1, map([1]));
+    bench.say(1, SwarmBody::Goodbye { others: Vec::new() });
+    let other = Key([2; 32]);
+    bench.fetch(other, Wanted::All, Class::Pull, GroupId(1));
+    bench.outputs.clear();
+    bench.input(neighbour(BLOB));
+    assert!(bench.sent(1).is_empty(), "it would only say the same again");
+    bench.input(neighbour(other));
+    assert!(matches!(bench.sent(1)[..], [SwarmBody::Hello { .. }]));
+    bench.say_in(&contact(1), other, hello(map([1])));
+    bench.outputs.clear();
+    bench.wait_ms(LOST_MS);
+    bench.input(neighbour(BLOB));
+    assert!(matches!(bench.sent(1)[..], [SwarmBody::Hello { .. }]));
 }
 
 #[test]
