@@ -14,9 +14,13 @@ use crate::torture::shown_digest;
 use crate::wire::{Connection, Head};
 
 const REPOSITORIES: usize = 4;
-const MAX_LAYERS: usize = 4;
-/// Largest layer, bytes: some are large enough for a second copy while they are pushed.
-const MAX_LAYER_BYTES: usize = 3 << 20;
+const MAX_LAYERS: usize = 2;
+/// Largest layers, bytes. Most are small, as each round copies three parts in five of all that was ever pushed.
+const MAX_SMALL_BYTES: usize = 32 << 10;
+/// These come piece by piece, and some are large enough for a second copy while they are pushed.
+const MAX_LARGE_BYTES: usize = 3 << 20;
+/// One layer in so many is of these.
+const LARGE_ONE_IN: usize = 8;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -42,7 +46,9 @@ impl Image {
         let mut layout = Layout::new(dir)?;
         let layers: Vec<(String, u64)> = (0..=random.below(MAX_LAYERS))
             .map(|_| {
-                let len = 1 + random.below(MAX_LAYER_BYTES);
+                let is_large = random.below(LARGE_ONE_IN) == 0;
+                let most = if is_large { MAX_LARGE_BYTES } else { MAX_SMALL_BYTES };
+                let len = 1 + random.below(most);
                 layout.put(&random.bytes(len))
             })
             .collect::<Result<_>>()?;

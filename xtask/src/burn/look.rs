@@ -1,7 +1,7 @@
-//! Whether every node finds every image.
+//! Whether the nodes find the images.
 //!
-//! Decides only how that is asked fast: all nodes at the same time, each over a few connections that are kept.
-//! Every node is asked for every tag and every blob, and every one of them must be found.
+//! Decides how that is asked fast: all nodes at the same time, each over a few connections that are kept. Who is asked
+//! for an image is asked for its tag and every blob, and all of them must be found.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -20,7 +20,18 @@ const CONNECTIONS: usize = 2;
 /// Every node knows every image and finds a holder of each blob, each within `limit`.
 pub(super) fn everywhere(nodes: &[Node], images: &[Image], limit: Duration) -> Result<()> {
     let places: Vec<AtomicUsize> = nodes.iter().map(|_| AtomicUsize::new(0)).collect();
-    let places = &places;
+    let places: Vec<&AtomicUsize> = places.iter().collect();
+    all(nodes, &places, images, limit)
+}
+
+/// The same, with each image asked for at one of the nodes, whichever has time.
+pub(super) fn somewhere(nodes: &[Node], images: &[Image], limit: Duration) -> Result<()> {
+    let place = AtomicUsize::new(0);
+    all(nodes, &vec![&place; nodes.len()], images, limit)
+}
+
+/// Who share a place share the images, too.
+fn all(nodes: &[Node], places: &[&AtomicUsize], images: &[Image], limit: Duration) -> Result<()> {
     thread::scope(|scope| {
         let each = nodes.iter().zip(places).cycle().take(nodes.len() * CONNECTIONS);
         let lookers: Vec<_> = each
@@ -33,7 +44,7 @@ pub(super) fn everywhere(nodes: &[Node], images: &[Image], limit: Duration) -> R
     })
 }
 
-/// Looks for the images that nobody else looks for at this node.
+/// Looks for the images that nobody else looks for.
 fn look(node: &Node, images: &[Image], place: &AtomicUsize, limit: Duration) -> Result<()> {
     let mut kept = None;
     while let Some(image) = images.get(place.fetch_add(1, Ordering::Relaxed)) {
