@@ -46,6 +46,8 @@ const STALE_LIMIT: Duration = Duration::from_secs(20);
 const PULLS: usize = 100;
 /// Pulls past a dead node, and as many without one, that are timed.
 const TIMED_PULLS: usize = 5;
+/// A tag that nobody pulls.
+const UNSEEN: &str = "unseen";
 const STALE: &str = "110 - \"Response is Stale\"";
 
 /// Registries, nodes and what the nodes are told.
@@ -86,7 +88,9 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     checks.check("mirror: docker pulls a bare name through C and runs", || {
         bed.explain(pull_and_run(&docker, "motd:1.0", PRINT, "one"))
     });
-    checks.check("mirror: skopeo lists and copies through each node", || bed.explain(bed.copies()));
+    checks.check("mirror: skopeo lists and copies through each node", || {
+        bed.explain(bed.copies(setup))
+    });
     checks.check("mirror: with tokens of a service on another host", || {
         pull_and_run(&containerd, &bed.image(TOKENS), PRINT, "one")?;
         let (given, refused) = bed.service.counts();
@@ -230,17 +234,15 @@ impl Bed {
         Ok(())
     }
 
-    fn copies(&self) -> Result<()> {
+    fn copies(&self, setup: &Setup) -> Result<()> {
+        let unseen = format!("{}/team/motd:{UNSEEN}", self.open.address);
+        skopeo::push(&setup.images.one.archive, &unseen)?;
         for node in &self.nodes {
             let reference = format!("{}/{}:1.0", node.registry, self.by_path());
             let to = format!("dir:{}", self.dir.join(format!("copy-{}", node.name)).display());
             skopeo::pull(&reference, &to)?;
-            let listed = http::request(
-                &format!("http://{}/v2/{}/tags/list", node.registry, self.by_path()),
-                &[],
-            )?
-            .expect(200)?;
-            ensure!(listed.body.contains("\"1.0\""), "{}", listed.body);
+            let listed = skopeo::list_tags(&format!("{}/{}", node.registry, self.by_path()))?;
+            ensure!(listed.contains("\"1.0\"") && listed.contains(UNSEEN), "{listed}");
         }
         Ok(())
     }
@@ -309,6 +311,9 @@ impl Bed {
             let answer = http::request(&url(&self.nodes[0]), &["--header", http::ACCEPT])?;
             Ok((answer.header("warning") == Some(STALE)).then_some(()))
         })?;
+        let tags = format!("http://{}/v2/{}/tags/list", self.nodes[0].registry, self.by_path());
+        let tags = http::request(&tags, &[])?.expect(200)?;
+        ensure!(tags.header("warning") == Some(STALE) && tags.body.contains("\"1.0\""), "{tags:?}");
         for number in 0..PULLS {
             let node = &self.nodes[number % self.nodes.len()];
             let answer = http::request(&url(node), &["--header", http::ACCEPT])?;

@@ -10,7 +10,6 @@ use super::scenario::{self, Client};
 use super::{Setup, three_nodes};
 use crate::checks::Checks;
 use crate::run;
-use crate::swarm::Node;
 use crate::tools::SKOPEO;
 
 #[derive(Debug)]
@@ -23,7 +22,12 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     let nodes = three_nodes(setup, dir)?;
     let skopeo = Skopeo { out: dir.join("out") };
     scenario::all(&skopeo, &nodes, setup, checks);
-    checks.check("skopeo: lists tags on A", || scenario::explain(&nodes, list_tags(&nodes[0])));
+    checks.check("skopeo: lists tags on A", || {
+        let tags = list_tags(&format!("{}/team/skopeo", nodes[0].registry));
+        let tags = scenario::explain(&nodes, tags)?;
+        ensure!(tags.contains("\"1.0\""), "the tag is not listed: {tags}");
+        Ok(())
+    });
     Ok(())
 }
 
@@ -60,12 +64,11 @@ pub(super) fn raw(reference: &str) -> Result<String> {
     run::output(inspect.arg(format!("docker://{reference}")))
 }
 
-fn list_tags(node: &Node) -> Result<()> {
+/// The tags of a repository, as JSON.
+pub(super) fn list_tags(repository: &str) -> Result<String> {
     let mut list = run::client(SKOPEO);
     list.args(["list-tags", "--tls-verify=false"]);
-    let tags = run::output(list.arg(format!("docker://{}/team/skopeo", node.registry)))?;
-    ensure!(tags.contains("\"1.0\""), "the tag is not listed: {tags}");
-    Ok(())
+    run::output(list.arg(format!("docker://{repository}")))
 }
 
 impl Client for Skopeo {
