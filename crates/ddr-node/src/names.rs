@@ -106,6 +106,12 @@ pub(crate) struct Voters {
 }
 
 impl Voters {
+    /// Whether these are the same nodes, in whatever order, of whom the same answered.
+    fn are(&self, others: &Self) -> bool {
+        let ids = |voters: &Self| voters.all.iter().map(|one| one.id).collect::<BTreeSet<_>>();
+        self.silent == others.silent && ids(self) == ids(others)
+    }
+
     /// Those that are worth a question.
     fn asked(&self) -> impl Iterator<Item = &Contact> {
         self.all.iter().filter(|voter| !self.silent.contains(&voter.id))
@@ -240,10 +246,16 @@ impl Parts {
             let name = (repository.clone(), tag.clone());
             let record = NameRecord::sign(&self.signer, name.0, name.1, digest, stamp);
             let entry = SetEntry::Tag(record.clone());
-            let (superseded, listed) =
-                tokio::join!(self.write_to(&record, &voters), self.write_entry(&entry));
-            let superseded = superseded?;
-            listed?;
+            let listers = self.voters(&entry.set().key()).await?;
+            let superseded = if voters.are(&listers) {
+                // Who keeps the name keeps its entry in the same durable step.
+                self.write_to(&record, &voters).await?
+            } else {
+                let writes =
+                    tokio::join!(self.write_to(&record, &voters), self.write_to(&entry, &listers));
+                writes.1?;
+                writes.0?
+            };
             metrics::histogram!(crate::metrics::NAME_WRITE_SECONDS)
                 .record(started.elapsed().as_secs_f64());
             let holds = match superseded {
