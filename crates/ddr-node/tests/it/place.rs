@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_node::{Blob, Driver, DriverError, DriverSettings, Given, Limits, Root};
-use ddr_oci::{Digest, Reference, RepositoryName, Tag};
+use ddr_oci::{Digest, Reference, RepositoryName, Tag, media_type};
 use ddr_store::OutsideBlob;
 use ddr_store::disk::DiskFile;
 use futures_util::StreamExt;
@@ -63,6 +63,27 @@ impl Place {
         held.manifests.insert((name.clone(), digest), manifest);
         held.tags.insert((name.clone(), tag.clone()), digest);
         (digest, blobs.to_vec())
+    }
+
+    /// Puts a manifest without a tag there, which refers to `subject` and has one blob.
+    pub(crate) fn put_referrer(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        blob: &Digest,
+    ) -> Digest {
+        let json = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "artifactType": "application/vnd.example.signature",
+            "config": { "mediaType": media_type::OCTET_STREAM, "digest": blob, "size": 300 },
+            "layers": [],
+            "subject": { "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 },
+        });
+        let manifest = Bytes::from(json.to_string());
+        let digest = Digest::sha256(&manifest);
+        self.held().manifests.insert((name.clone(), digest), manifest);
+        digest
     }
 
     pub(crate) fn point(&self, name: &RepositoryName, tag: &Tag, digest: Digest) {
