@@ -111,6 +111,22 @@ async fn a_push_that_cannot_land_is_not_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_the_registry_never_takes_says_so() {
+    let place = Place::new(true);
+    let bed = Bed::new();
+    let nodes = two(&bed, &place).await;
+    let [(_, a), (_, b)] = &nodes[..] else { unreachable!() };
+    place.takes_nothing();
+    let bytes = content(1, 300);
+    let digest = push_blob(a, &app(), &bytes).await;
+    let manifest = image(&[(digest, 300)]);
+    let (name, reference, kind) = (app(), by_tag("1"), Some(media_type::OCI_MANIFEST));
+    let put = within(a.put_manifest(&name, &reference, &[], kind, manifest)).await;
+    assert!(matches!(put, Err(PutManifestError::Refused(_))), "{put:?}");
+    assert_eq!(resolve(b, &app(), "1").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_without_a_tag_is_noticed_when_it_is_told_of() {
     let place = Place::new(true);
     let (subject, blobs) = place.put_image(&app(), &tag("1"), (1, 300));

@@ -22,6 +22,7 @@ struct Held {
     manifests: BTreeMap<(RepositoryName, Digest), Bytes>,
     tags: BTreeMap<(RepositoryName, Tag), Digest>,
     is_dead: bool,
+    takes_nothing: bool,
     looks: usize,
     asked: usize,
 }
@@ -108,6 +109,11 @@ impl Place {
 
     pub(crate) fn is_dead(&self, is_dead: bool) {
         self.held().is_dead = is_dead;
+    }
+
+    /// From now on it takes no manifest.
+    pub(crate) fn takes_nothing(&self) {
+        self.held().takes_nothing = true;
     }
 
     /// Whole looks at it so far.
@@ -240,6 +246,9 @@ impl Driver for Place {
         Box::pin(async move {
             let digest = Digest::sha256(&bytes);
             let mut held = self.alive()?;
+            if held.takes_nothing {
+                return Err(DriverError::Unsupported("it takes no manifest".into()));
+            }
             held.manifests.insert((name.clone(), digest), bytes);
             if let Reference::Tag(tag) = reference {
                 held.tags.insert((name.clone(), tag.clone()), digest);
