@@ -81,7 +81,7 @@ pub(crate) enum Suite {
     Helm,
     /// curl: an artifact with a subject, and its referrers
     Artifact,
-    /// ddr import and export against the files of skopeo, docker and podman
+    /// ddr import and export against the files of skopeo, docker and podman; ddr pin
     Archive,
     /// cargo and ddr: the first commands of the README
     Readme,

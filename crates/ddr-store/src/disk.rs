@@ -104,7 +104,7 @@ pub trait Disk: Send + Sync + Debug {
 /// Bytes of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// All of it.
+    /// All of it that this process may use: what is used and what is left, as `df` reckons.
     pub total: u64,
     /// What is left for this process.
     pub free: u64,

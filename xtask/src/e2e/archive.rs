@@ -1,4 +1,4 @@
-//! ddr import and ddr export against the files of real programs: skopeo, docker, podman.
+//! ddr import, export and pin against real programs: skopeo, docker, podman.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -36,6 +36,7 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     check("podman save, import on A, podman runs it from C", run.podman_save(image, &podman));
     check("export on C is read by skopeo, podman and docker", run.export(&podman, &docker));
     check("an archive that is cut is refused and gives no name", run.cut(image));
+    check("what is pinned on C outlives its tag and a collection there", run.pin(image));
     Ok(())
 }
 
@@ -161,5 +162,23 @@ impl Run<'_> {
             ensure!(refused.is_err(), "{tenths} tenths of an archive were imported");
         }
         http::absent(&self.nodes[2].registry, "team/cut", "1.0")
+    }
+
+    fn pin(&self, image: &Image) -> Result<()> {
+        let [a, _, c] = self.nodes;
+        let on = |node: &Node, arguments: &[&str]| run::output(self.command(node).args(arguments));
+        let name = "team/pinned:1.0";
+        self.import(&image.archive, Some(name))?;
+        let digest = http::digest_of(&a.registry, "team/pinned", "1.0")?;
+        on(c, &["pin", name])?;
+        ensure!(on(c, &["--json", "pin", "--list"])?.contains(&digest), "the pin is not listed");
+        on(a, &["rm", name])?;
+        on(c, &["gc", "--untagged", "--grace", "0s"])?;
+        let to = format!("dir:{}", self.dir.join("pinned").display());
+        let by_digest = format!("team/pinned@{digest}");
+        skopeo::pull(&format!("{}/{by_digest}", c.registry), &to)?;
+        on(c, &["unpin", &by_digest])?;
+        ensure!(!on(c, &["--json", "pin", "--list"])?.contains(&digest), "the pin is still listed");
+        Ok(())
     }
 }

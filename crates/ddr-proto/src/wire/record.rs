@@ -156,6 +156,18 @@ impl ProviderRecord {
 }
 
 impl NameRecord {
+    /// The key under which this record is kept.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::of_name(&self.repository, &self.tag)
+    }
+
+    /// The name that this record speaks about.
+    #[must_use]
+    pub const fn name(&self) -> (&RepositoryName, &Tag) {
+        (&self.repository, &self.tag)
+    }
+
     /// A signed record; `digest` of `None` is a tombstone.
     #[must_use]
     pub fn sign(

@@ -129,9 +129,14 @@ impl Disk for RealDisk {
 
     fn space(&self, path: &Path) -> io::Result<Space> {
         let of = rustix::fs::statvfs(path)?;
-        let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
-        Ok(Space { total: bytes(of.f_blocks), free: bytes(of.f_bavail) })
+        Ok(space(of.f_frsize, (of.f_blocks, of.f_bfree, of.f_bavail)))
     }
+}
+
+/// Blocks that are kept for root are neither used nor left.
+const fn space(block_bytes: u64, (all, free, left): (u64, u64, u64)) -> Space {
+    let total = all.saturating_sub(free).saturating_add(left);
+    Space { total: total.saturating_mul(block_bytes), free: left.saturating_mul(block_bytes) }
 }
 
 impl DiskFile for RealFile {
@@ -184,6 +189,12 @@ impl DiskFile for RealFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_for_root_count_for_nothing() {
+        let found = space(4096, (1000, 300, 250));
+        assert_eq!(found, Space { total: 950 * 4096, free: 250 * 4096 });
+    }
 
     #[test]
     fn what_goes_past_the_cache_is_read_back_whatever_its_place_and_size() {
