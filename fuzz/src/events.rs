@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use ddr_upstream::events::{EventsError, MAX_EVENTS, Tagged, pushed};
+use ddr_upstream::events::{EventsError, MAX_EVENTS, Pushed, pushed};
 
 const NOTIFICATIONS: &str = "application/vnd.docker.distribution.events.v1+json";
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 const JSON: &str = "application/json";
 
-type Told = Result<BTreeSet<Tagged>, EventsError>;
+type Told = Result<BTreeSet<Pushed>, EventsError>;
 
 /// Bytes as a message of each kind, and their first line as its headers.
 pub(crate) fn events(data: &[u8]) {
@@ -39,10 +39,10 @@ fn told(content_type: Option<&str>, kind: Option<&str>, body: &[u8]) -> Told {
 }
 
 fn check(told: &Told, most: usize) {
-    let Ok(tags) = told else { return };
-    assert!(tags.len() <= most);
-    for (repository, tag) in tags {
+    let Ok(told) = told else { return };
+    assert!(told.len() <= most);
+    for (repository, reference) in told {
         assert_eq!(repository.as_str().parse().as_ref(), Ok(repository));
-        assert_eq!(tag.as_str().parse().as_ref(), Ok(tag));
+        assert_eq!(reference.to_string().parse().as_ref(), Ok(reference));
     }
 }

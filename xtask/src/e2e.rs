@@ -145,6 +145,8 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
     /// Ten times the work in the suite with 64 daemons, larger content in others.
     pub(crate) long: bool,
+    /// A zot binary, which is in no package.
+    pub(crate) zot: Option<PathBuf>,
 }
 
 /// Runs the suites. True when every check passed.
@@ -152,6 +154,9 @@ pub(crate) fn run(workspace: &Workspace, args: &E2eArgs) -> Result<bool> {
     match &args.inside {
         Some(dir) => inside(workspace, args, dir),
         None => {
+            if let Some(file) = &args.zot {
+                ensure!(file.is_file(), "{} is no file", file.display());
+            }
             tools::require_root()?;
             tools::ensure_clients()?;
             let wanted: Vec<GoTool> = chosen(args).filter_map(Suite::go_tool).collect();
@@ -182,6 +187,7 @@ fn inside(workspace: &Workspace, args: &E2eArgs, dir: &Path) -> Result<bool> {
         images: images::prepare(dir, rootfs)?,
         seed,
         long: args.long,
+        zot: args.zot.clone(),
     };
     let mut checks = Checks::default();
     for suite in chosen(args) {

@@ -71,6 +71,9 @@ pub(crate) struct E2eArgs {
     /// Only the suite of mirrored registries
     #[arg(long, conflicts_with = "only")]
     mirror: bool,
+    /// A zot binary of yours with its extensions sync and events; without it what needs zot is not run, and that is said
+    #[arg(long, value_name = "FILE")]
+    zot: Option<PathBuf>,
     /// Ten times the pulls in the suite with 64 daemons, larger content in the suites that say so
     #[arg(long)]
     long: bool,

@@ -139,6 +139,9 @@ pub enum PutManifestError {
         /// What it points to.
         digest: Box<Digest>,
     },
+    /// The registry beside this node takes no such manifest (400 `MANIFEST_INVALID`).
+    #[error("{0}")]
+    Refused(String),
     /// The manifest is stored, but its tags could not be written on a majority of the nodes
     /// that keep them (503); the push may be repeated as it is.
     #[error("{0}")]

@@ -329,10 +329,10 @@ impl Node {
         }
     }
 
-    /// The registry beside this node says that a tag was pushed to it. False: nothing lies beside, or too much is to be
-    /// looked at; it is found with the next look at everything.
-    pub fn look_beside(&self, repository: RepositoryName, tag: Tag) -> bool {
-        self.inner.beside.as_ref().is_some_and(|beside| beside.told(repository, tag))
+    /// The registry beside this node says that a manifest was pushed to it. False: nothing lies beside, or too much is to
+    /// be looked at; it is found with the next look at everything.
+    pub fn look_beside(&self, repository: RepositoryName, reference: Reference) -> bool {
+        self.inner.beside.as_ref().is_some_and(|beside| beside.told(repository, reference))
     }
 
     /// The blobs on their way here now, as their fetches began.

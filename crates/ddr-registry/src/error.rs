@@ -278,6 +278,9 @@ impl From<PutManifestError> for ApiError {
             PutManifestError::TagImmutable { tag, digest } => {
                 Self::tag_immutable(&tag, &digest, message)
             }
+            PutManifestError::Refused(message) => {
+                Self::oci(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, message)
+            }
             PutManifestError::Unavailable(message) => Self::unavailable(message),
             PutManifestError::NoSpace => Self::no_space(),
             PutManifestError::Store(_) => Self::internal(&message),
@@ -343,6 +346,7 @@ mod tests {
         let immutable = DeleteError::TagImmutable { tag: tag.clone(), digest: digest.clone() };
         expect(immutable, 403, "DENIED");
         expect(PutManifestError::TagImmutable { tag, digest }, 403, "DENIED");
+        expect(PutManifestError::Refused("it takes none".into()), 400, "MANIFEST_INVALID");
         expect(PutManifestError::NoSpace, 507, "UNAVAILABLE");
         expect(PutManifestError::Store(path()), 500, "UNKNOWN");
         let digest = Digest::sha256(b"");

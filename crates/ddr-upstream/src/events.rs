@@ -1,12 +1,12 @@
 //! What registries tell when their content changes: CNCF distribution's notifications ("Work with notifications",
 //! one of [`NOTIFICATIONS`]) and zot's events, which are CloudEvents 1.0 over HTTP in binary or structured mode.
 //!
-//! Decides which tags are meant, and nothing else: events are hints where to look, and anybody may have written them. Of
-//! what points no tag anywhere, such as pulls, blobs and deletes, nothing is told.
+//! Decides which manifests are meant, by tag or by digest, and nothing else: events are hints where to look, and anybody
+//! may have written them. Of what puts no manifest anywhere, such as pulls, blobs and deletes, nothing is told.
 
 use std::collections::BTreeSet;
 
-use ddr_oci::{RepositoryName, Tag};
+use ddr_oci::{Reference, RepositoryName, media_type};
 use serde::Deserialize;
 
 /// Longest message, in bytes.
@@ -49,11 +49,23 @@ struct Notification {
 }
 
 #[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
 struct Target {
-    #[serde(default)]
+    media_type: String,
+    digest: String,
     repository: String,
-    #[serde(default)]
     tag: String,
+}
+
+impl Target {
+    /// The tag, or the digest of a manifest that was put without one.
+    fn reference(&self) -> &str {
+        use media_type as M;
+        let manifests = [M::OCI_MANIFEST, M::OCI_INDEX, M::DOCKER_MANIFEST, M::DOCKER_LIST];
+        let is_manifest = manifests.contains(&self.media_type.as_str());
+        if self.tag.is_empty() && is_manifest { &self.digest } else { &self.tag }
+    }
 }
 
 #[derive(Deserialize)]
@@ -72,10 +84,10 @@ struct Image {
     reference: String,
 }
 
-/// A tag of a repository.
-pub type Tagged = (RepositoryName, Tag);
+/// A manifest of a repository.
+pub type Pushed = (RepositoryName, Reference);
 
-/// The tags that were pushed, by the headers and the body of a request. `header` gives the value of
+/// The manifests that were pushed, by the headers and the body of a request. `header` gives the value of
 /// one by its name in lower case.
 ///
 /// # Errors
@@ -83,7 +95,7 @@ pub type Tagged = (RepositoryName, Tag);
 pub fn pushed<'a>(
     header: impl Fn(&str) -> Option<&'a str>,
     body: &[u8],
-) -> Result<BTreeSet<Tagged>, EventsError> {
+) -> Result<BTreeSet<Pushed>, EventsError> {
     if body.len() > MAX_EVENTS_BYTES {
         return Err(EventsError::TooLong);
     }
@@ -100,23 +112,23 @@ pub fn pushed<'a>(
     Ok(changed(kind, &read(body)?))
 }
 
-fn notified(body: &[u8]) -> Result<BTreeSet<Tagged>, EventsError> {
+fn notified(body: &[u8]) -> Result<BTreeSet<Pushed>, EventsError> {
     let Notifications { events } = read(body)?;
     if events.len() > MAX_EVENTS {
         return Err(EventsError::TooLong);
     }
     let pushes = events.iter().filter(|event| event.action == "push");
-    let tags = pushes.map(|event| tagged(&event.target.repository, &event.target.tag));
-    Ok(tags.flatten().collect())
+    let told = pushes.map(|event| named(&event.target.repository, event.target.reference()));
+    Ok(told.flatten().collect())
 }
 
-fn changed(kind: &str, image: &Image) -> BTreeSet<Tagged> {
+fn changed(kind: &str, image: &Image) -> BTreeSet<Pushed> {
     let is_push = kind == "zotregistry.image.updated";
-    tagged(&image.name, &image.reference).filter(|_| is_push).into_iter().collect()
+    named(&image.name, &image.reference).filter(|_| is_push).into_iter().collect()
 }
 
-fn tagged(repository: &str, tag: &str) -> Option<Tagged> {
-    Some((repository.parse().ok()?, tag.parse().ok()?))
+fn named(repository: &str, reference: &str) -> Option<Pushed> {
+    Some((repository.parse().ok()?, reference.parse().ok()?))
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, EventsError> {
@@ -129,8 +141,8 @@ mod tests {
 
     fn told(headers: &[(&str, &'static str)], body: &str) -> Result<Vec<String>, EventsError> {
         let header = |name: &str| headers.iter().find(|(one, _)| *one == name).map(|one| one.1);
-        let tags = pushed(header, body.as_bytes())?;
-        Ok(tags.iter().map(|(repository, tag)| format!("{repository}:{tag}")).collect())
+        let told = pushed(header, body.as_bytes())?;
+        Ok(told.iter().map(|(repository, what)| format!("{repository}:{what}")).collect())
     }
 
     const DISTRIBUTION: (&str, &str) = ("content-type", NOTIFICATIONS[1]);
@@ -154,9 +166,28 @@ mod tests {
         ];
         let body = format!(r#"{{"events":[{}]}}"#, events.join(","));
         assert_eq!(told(&[DISTRIBUTION], &body), Ok(vec!["team/app:1".into()]));
-        let blob = r#"{"events":[{"action":"push","target":{"repository":"team/app"}}]}"#;
-        assert_eq!(told(&[DISTRIBUTION], blob), Ok(Vec::new()));
+        assert_eq!(
+            told(&[DISTRIBUTION], r#"{"events":[{"action":"push","target":{}}]}"#),
+            Ok(vec![])
+        );
         assert_eq!(told(&[DISTRIBUTION], r#"{"events":[]}"#), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_manifest_without_a_tag_is_told_of_by_its_digest() {
+        let digest = ddr_oci::Digest::sha256(b"").to_string();
+        let event = |kind: &str| {
+            let target =
+                format!(r#"{{"mediaType":"{kind}","digest":"{digest}","repository":"team/app"}}"#);
+            format!(r#"{{"events":[{{"action":"push","target":{target}}}]}}"#)
+        };
+        let named = vec![format!("team/app:{digest}")];
+        for kind in [media_type::OCI_MANIFEST, media_type::DOCKER_LIST] {
+            assert_eq!(told(&[DISTRIBUTION], &event(kind)), Ok(named.clone()));
+        }
+        assert_eq!(told(&[DISTRIBUTION], &event(media_type::OCTET_STREAM)), Ok(Vec::new()));
+        let data = format!(r#"{{"name":"team/app","reference":"{digest}"}}"#);
+        assert_eq!(told(&[("ce-type", "zotregistry.image.updated")], &data), Ok(named));
     }
 
     #[test]
@@ -165,8 +196,8 @@ mod tests {
         let json = ("content-type", "application/json");
         let updated = ("ce-type", "zotregistry.image.updated");
         assert_eq!(told(&[json, updated], data), Ok(vec!["team/app:1.0".into()]));
-        let by_digest = data.replace("1.0", "sha256:00");
-        assert_eq!(told(&[json, updated], &by_digest), Ok(Vec::new()));
+        let no_digest = data.replace("1.0", "sha256:00");
+        assert_eq!(told(&[json, updated], &no_digest), Ok(Vec::new()));
         let kinds = ["zotregistry.image.deleted", "zotregistry.repository.created", "other"];
         for kind in kinds {
             assert_eq!(told(&[json, ("ce-type", kind)], data), Ok(Vec::new()), "{kind}");

@@ -154,7 +154,7 @@ impl Upstream {
     /// Puts a manifest there whose parts are there.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
+    /// [`UpstreamError::Unsupported`] if it takes none such.
     pub async fn put_manifest(
         &self,
         repository: &RepositoryName,

@@ -14,7 +14,7 @@ use crate::swarm::Node;
 const REPOSITORY: &str = "team/artifact";
 const OTHER_REPOSITORY: &str = "team/other";
 const BLOBS: [(&str, &[u8]); 2] = [("config", b"{}"), ("signature", b"a signature\n")];
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const KIND: &str = "application/vnd.example.signature";
 
@@ -45,7 +45,8 @@ struct Pushed {
 
 fn artifact(nodes: &[Node; 3], dir: &Path, pushed: &mut Option<Pushed>) -> Result<()> {
     let [a, _, c] = nodes;
-    let [config, layer] = BLOBS.map(|(name, content)| blob(a, REPOSITORY, dir, name, content));
+    let [config, layer] =
+        BLOBS.map(|(name, content)| blob(&a.registry, REPOSITORY, dir, name, content));
     let (config, layer) = (config?, layer?);
     let subject = manifest(dir, "subject", &config, &layer, None)?;
     let subject_digest = http::digests(&[&subject])?.remove(0);
@@ -80,7 +81,7 @@ fn other_repository(nodes: &[Node; 3], pushed: &Pushed, dir: &Path) -> Result<()
     let [_, b, c] = nodes;
     by_digest(c, REPOSITORY, pushed, dir)?;
     for (name, content) in BLOBS {
-        blob(b, OTHER_REPOSITORY, dir, name, content)?;
+        blob(&b.registry, OTHER_REPOSITORY, dir, name, content)?;
     }
     for (digest, name) in [(&pushed.subject, "subject"), (&pushed.artifact, "artifact")] {
         let file = dir.join(format!("{name}.json"));
@@ -103,17 +104,23 @@ fn by_digest(node: &Node, repository: &str, pushed: &Pushed, dir: &Path) -> Resu
 }
 
 /// Pushes a blob; its descriptor.
-fn blob(node: &Node, repository: &str, dir: &Path, name: &str, content: &[u8]) -> Result<Value> {
+pub(super) fn blob(
+    registry: &str,
+    repository: &str,
+    dir: &Path,
+    name: &str,
+    content: &[u8],
+) -> Result<Value> {
     let file = dir.join(name);
     fs::write(&file, content)?;
     let digest = http::digests(&[&file])?.remove(0);
-    http::push_blob(&node.registry, repository, &file, &digest)?;
+    http::push_blob(registry, repository, &file, &digest)?;
     let kind = if name == "config" { EMPTY } else { "text/plain" };
     Ok(json!({ "mediaType": kind, "digest": digest, "size": content.len() }))
 }
 
 /// Writes a manifest to a file.
-fn manifest(
+pub(super) fn manifest(
     dir: &Path,
     name: &str,
     config: &Value,
@@ -133,7 +140,17 @@ fn manifest(
 }
 
 fn referrers(node: &Node, digest: &str, query: &str) -> Result<Vec<Value>> {
-    let url = format!("http://{}/v2/{REPOSITORY}/referrers/{digest}{query}", node.registry);
+    referrers_in(&node.registry, REPOSITORY, digest, query)
+}
+
+/// What refers to a manifest of a repository.
+pub(super) fn referrers_in(
+    registry: &str,
+    repository: &str,
+    digest: &str,
+    query: &str,
+) -> Result<Vec<Value>> {
+    let url = format!("http://{registry}/v2/{repository}/referrers/{digest}{query}");
     let answer = http::request(&url, &[])?.expect(200)?;
     let index: Value = serde_json::from_str(&answer.body)?;
     Ok(index["manifests"].as_array().context("no list of manifests")?.clone())

@@ -2,11 +2,12 @@
 //!
 //! The upstreams are Debian's docker-registry: one open, which the nodes take for Docker Hub, too, one with TLS and a
 //! password that only the nodes know, one that wants tokens of a service, and one that docker finds under Docker Hub's
-//! name. What is counted is what they say in their own logs.
+//! name. What is counted is what they say in their own logs. With `--zot` zot is beside nodes, behind and before them.
 
 mod drivers;
 mod tokens;
 mod upstream;
+mod zot;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -125,7 +126,8 @@ pub(super) fn suite(setup: &Setup, dir: &Path, checks: &mut Checks) -> Result<()
     });
     with_dead_nodes(setup, &mut bed, (&containerd, &podman, &docker), checks);
     drop(containerd);
-    drivers::suite(setup, dir, checks)
+    drivers::suite(setup, dir, checks)?;
+    zot::suite(setup, &dir.join("zot"), checks)
 }
 
 /// What clients do when the node that they ask is dead.

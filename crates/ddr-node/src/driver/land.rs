@@ -68,9 +68,14 @@ impl Landing {
         }
         landed.map_err(|error| {
             tracing::warn!(%repository, digest = %entry.digest, %error, "a push does not land beside");
-            PutManifestError::Unavailable(format!(
-                "the registry beside this node did not take it: {error}; try again"
-            ))
+            match error {
+                DriverError::Unsupported(why) => PutManifestError::Refused(format!(
+                    "the registry beside this node takes no such manifest: {why}"
+                )),
+                DriverError::Failed(why) => PutManifestError::Unavailable(format!(
+                    "the registry beside this node did not take it: {why}; try again"
+                )),
+            }
         })
     }
 

@@ -19,13 +19,13 @@ use tokio::runtime::Handle;
 
 use super::remote::{Bodies, Remote};
 use super::{Driver, DriverError, Given, MAX_ROOTS, ReadRange, Root};
-use crate::Blob;
+use crate::{Blob, MAX_REFERRERS};
 
 /// Repositories that are looked at; more are left out.
 const MAX_REPOSITORIES: usize = 100_000;
 /// Repositories asked for in one page.
 const PAGE: usize = 1000;
-/// Tags that are asked for at once.
+/// Tags that are asked for at once, and subjects.
 const MAX_TAGS_AT_ONCE: usize = 8;
 
 /// See the module comment.
@@ -74,7 +74,36 @@ impl RegistryDriver {
                 roots.entry(digest).or_default().push(tag);
             }
         }
+        self.add_referrers(repository, &mut roots).await?;
         Ok(roots.into_iter().map(|(digest, tags)| Root { digest, tags }).collect())
+    }
+
+    /// Adds what refers to `roots`, and to that in turn: it has no tags as a rule, and no list names it.
+    async fn add_referrers(
+        &self,
+        repository: &RepositoryName,
+        roots: &mut BTreeMap<Digest, Vec<Tag>>,
+    ) -> Result<(), DriverError> {
+        let mut subjects: Vec<Digest> = roots.keys().copied().collect();
+        while !subjects.is_empty() {
+            let asked = subjects.into_iter().map(|subject| async move {
+                self.upstream.referrers(repository, &subject, MAX_REFERRERS).await.map_err(failed)
+            });
+            let mut asked = stream::iter(asked).buffered(MAX_TAGS_AT_ONCE);
+            let mut found = Vec::new();
+            while let Some(referrers) = asked.try_next().await? {
+                // It does not know the question, also of the others.
+                let Some(referrers) = referrers else { return Ok(()) };
+                found.extend(referrers.into_iter().map(|referrer| referrer.digest));
+            }
+            drop(asked);
+            let room = MAX_ROOTS.saturating_sub(roots.len());
+            found.retain(|digest| !roots.contains_key(digest));
+            found.truncate(room);
+            roots.extend(found.iter().map(|digest| (*digest, Vec::new())));
+            subjects = found;
+        }
+        Ok(())
     }
 }
 

@@ -1,13 +1,13 @@
 //! When this node looks at what lies beside it.
 //!
-//! Decides: at the start and every [`DriverSettings::every`] everything, and one image at once when the place tells of its
-//! tag or a client asks for what nobody has. One image is taken in after another.
+//! Decides: at the start and every [`DriverSettings::every`] everything, and one image at once when the place tells of
+//! it or a client asks for what nobody has. One image is taken in after another.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ddr_oci::{Digest, Mirrored, Reference, RepositoryName, Tag};
+use ddr_oci::{Digest, Mirrored, Reference, RepositoryName};
 use ddr_store::Store;
 use serde::Serialize;
 use tokio::sync::{Mutex as Turn, mpsc};
@@ -30,7 +30,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(15);
 const MAX_FAILURES: usize = 8;
 /// From what a place tells to the moment when it surely is so there.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Tags that wait for a look; more are found with the next look at everything.
+/// Images that wait for a look; more are found with the next look at everything.
 const MAX_WAITING: usize = 1024;
 /// The longest that a client waits for a look.
 const CLIENT_WAIT: Duration = Duration::from_secs(10);
@@ -75,21 +75,21 @@ pub struct DriverStatus {
     pub error: Option<String>,
 }
 
-type Tagged = (RepositoryName, Tag);
+type Image = (RepositoryName, Reference);
 
 /// See the module comment.
 pub(crate) struct Watch {
     settings: DriverSettings,
     shared: Arc<Shared>,
     taker: Taker,
-    tell: mpsc::Sender<Tagged>,
-    told: Turn<mpsc::Receiver<Tagged>>,
+    tell: mpsc::Sender<Image>,
+    told: Turn<mpsc::Receiver<Image>>,
     /// One image at a time.
     taking: Turn<()>,
     /// When clients were looked for last.
-    looked: Mutex<BTreeMap<(RepositoryName, Reference), Instant>>,
-    /// Tags that are looked at again, and when.
-    again: Mutex<BTreeMap<Tagged, Instant>>,
+    looked: Mutex<BTreeMap<Image, Instant>>,
+    /// Images that are looked at again, and when.
+    again: Mutex<BTreeMap<Image, Instant>>,
     status: Mutex<DriverStatus>,
     last: Mutex<Option<Instant>>,
     checked: Mutex<Option<Digest>>,
@@ -129,9 +129,9 @@ impl Watch {
         DriverStatus { blobs, bytes, looked_s_ago, ..lock(&self.status).clone() }
     }
 
-    /// The place tells of a tag. False: too many wait; it is found with the next look at everything.
-    pub(crate) fn told(&self, repository: RepositoryName, tag: Tag) -> bool {
-        self.tell.try_send((repository, tag)).is_ok()
+    /// The place tells of an image. False: too many wait; it is found with the next look at everything.
+    pub(crate) fn told(&self, repository: RepositoryName, reference: Reference) -> bool {
+        self.tell.try_send((repository, reference)).is_ok()
     }
 
     /// Looks for what a client did not find, unless that was done a moment ago; whether it found something.
@@ -197,18 +197,18 @@ impl Watch {
             };
             tokio::select! {
                 () = again => self.again().await,
-                Some(tagged) = told.recv() => self.twice(tagged).await,
+                Some(image) = told.recv() => self.twice(image).await,
             }
         }
     }
 
-    /// Looks at a tag that was told of, and soon again: docker-registry tells of a manifest before its tag points
+    /// Looks at an image that was told of, and soon again: docker-registry tells of a manifest before its tag points
     /// to it.
-    async fn twice(&self, tagged: Tagged) {
-        self.one(tagged.clone()).await;
+    async fn twice(&self, image: Image) {
+        self.one(image.clone()).await;
         let mut again = lock(&self.again);
         if again.len() < MAX_WAITING {
-            again.insert(tagged, Instant::now() + SETTLED);
+            again.insert(image, Instant::now() + SETTLED);
         }
     }
 
@@ -218,21 +218,23 @@ impl Watch {
 
     /// Looks at those again for which it is time.
     async fn again(&self) {
-        let due: Vec<Tagged> = {
+        let due: Vec<Image> = {
             let (mut again, now) = (lock(&self.again), Instant::now());
-            let due = again.iter().filter(|(_, at)| **at <= now).map(|(tagged, _)| tagged.clone());
+            let due = again.iter().filter(|(_, at)| **at <= now).map(|(image, _)| image.clone());
             let due: Vec<_> = due.collect();
             again.retain(|_, at| *at > now);
             due
         };
-        for tagged in due {
-            self.one(tagged).await;
+        for image in due {
+            self.one(image).await;
         }
     }
 
-    async fn one(&self, (repository, tag): Tagged) {
-        match self.image(&repository, &Reference::Tag(tag.clone())).await {
-            Ok(found) => tracing::debug!(%repository, %tag, found, "looked at what lies beside"),
+    async fn one(&self, (repository, reference): Image) {
+        match self.image(&repository, &reference).await {
+            Ok(found) => {
+                tracing::debug!(%repository, %reference, found, "looked at what lies beside");
+            }
             Err(error) => self.failed(&error),
         }
     }

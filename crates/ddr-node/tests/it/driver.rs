@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ddr_node::{DriverStatus, Node, PutManifestError};
-use ddr_oci::{Digest, RepositoryName, media_type};
+use ddr_oci::{Digest, Reference, RepositoryName, media_type};
 
 use crate::bed::{
     Bed, Machine, announced, by_tag, content, drain, eventually, image, pull, push_blob,
@@ -111,6 +111,39 @@ async fn a_push_that_cannot_land_is_not_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_the_registry_never_takes_says_so() {
+    let place = Place::new(true);
+    let bed = Bed::new();
+    let nodes = two(&bed, &place).await;
+    let [(_, a), (_, b)] = &nodes[..] else { unreachable!() };
+    place.takes_nothing();
+    let bytes = content(1, 300);
+    let digest = push_blob(a, &app(), &bytes).await;
+    let manifest = image(&[(digest, 300)]);
+    let (name, reference, kind) = (app(), by_tag("1"), Some(media_type::OCI_MANIFEST));
+    let put = within(a.put_manifest(&name, &reference, &[], kind, manifest)).await;
+    assert!(matches!(put, Err(PutManifestError::Refused(_))), "{put:?}");
+    assert_eq!(resolve(b, &app(), "1").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_without_a_tag_is_noticed_when_it_is_told_of() {
+    let place = Place::new(true);
+    let (subject, blobs) = place.put_image(&app(), &tag("1"), (1, 300));
+    let bed = Bed::new();
+    let nodes = two(&bed, &place).await;
+    let [(_, a), (_, b)] = &nodes[..] else { unreachable!() };
+    eventually("it has looked", async || beside(a).await.looked_s_ago.is_some()).await;
+    let referrer = place.put_referrer(&app(), &subject, &blobs[0].0);
+    assert!(a.look_beside(app(), Reference::Digest(referrer)));
+    eventually("B lists it", async || {
+        let listed = b.referrers(&app(), &subject).await.expect("listed").descriptors;
+        listed.iter().any(|descriptor| descriptor.digest == referrer)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_finds_what_the_registry_did_not_tell_of() {
     let place = Place::new(true);
     let bed = Bed::new();
@@ -129,7 +162,7 @@ async fn a_place_that_tells_too_early_is_looked_at_again() {
     let nodes = two(&bed, &place).await;
     let [(_, a), (_, b)] = &nodes[..] else { unreachable!() };
     eventually("it has looked", async || beside(a).await.looked_s_ago.is_some()).await;
-    assert!(a.look_beside(app(), tag("1")));
+    assert!(a.look_beside(app(), by_tag("1")));
     eventually("it looks", async || place.asked() > 0).await;
     let (manifest, _) = place.put_image(&app(), &tag("1"), (1, 300));
     eventually("B knows it", async || resolve(b, &app(), "1").await == Some(manifest)).await;
@@ -215,7 +248,7 @@ async fn a_cache_beside_gives_content_of_other_registries_and_nothing_else() {
         .await;
         assert!(pull(b, &hub, digest).await == bytes[..]);
     }
-    let by_digest = ddr_oci::Reference::Digest(manifest);
+    let by_digest = Reference::Digest(manifest);
     assert!(b.manifest(&hub, &by_digest).await.expect("read").is_some());
     assert_eq!(a.status().await.blobs, 0);
     // A push needs its blobs here: what the cache has may go at any time.

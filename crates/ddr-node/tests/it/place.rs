@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ddr_node::{Blob, Driver, DriverError, DriverSettings, Given, Limits, Root};
-use ddr_oci::{Digest, Reference, RepositoryName, Tag};
+use ddr_oci::{Digest, Reference, RepositoryName, Tag, media_type};
 use ddr_store::OutsideBlob;
 use ddr_store::disk::DiskFile;
 use futures_util::StreamExt;
@@ -22,6 +22,7 @@ struct Held {
     manifests: BTreeMap<(RepositoryName, Digest), Bytes>,
     tags: BTreeMap<(RepositoryName, Tag), Digest>,
     is_dead: bool,
+    takes_nothing: bool,
     looks: usize,
     asked: usize,
 }
@@ -65,6 +66,27 @@ impl Place {
         (digest, blobs.to_vec())
     }
 
+    /// Puts a manifest without a tag there, which refers to `subject` and has one blob.
+    pub(crate) fn put_referrer(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        blob: &Digest,
+    ) -> Digest {
+        let json = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "artifactType": "application/vnd.example.signature",
+            "config": { "mediaType": media_type::OCTET_STREAM, "digest": blob, "size": 300 },
+            "layers": [],
+            "subject": { "mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 1 },
+        });
+        let manifest = Bytes::from(json.to_string());
+        let digest = Digest::sha256(&manifest);
+        self.held().manifests.insert((name.clone(), digest), manifest);
+        digest
+    }
+
     pub(crate) fn point(&self, name: &RepositoryName, tag: &Tag, digest: Digest) {
         self.held().tags.insert((name.clone(), tag.clone()), digest);
     }
@@ -87,6 +109,11 @@ impl Place {
 
     pub(crate) fn is_dead(&self, is_dead: bool) {
         self.held().is_dead = is_dead;
+    }
+
+    /// From now on it takes no manifest.
+    pub(crate) fn takes_nothing(&self) {
+        self.held().takes_nothing = true;
     }
 
     /// Whole looks at it so far.
@@ -219,6 +246,9 @@ impl Driver for Place {
         Box::pin(async move {
             let digest = Digest::sha256(&bytes);
             let mut held = self.alive()?;
+            if held.takes_nothing {
+                return Err(DriverError::Unsupported("it takes no manifest".into()));
+            }
             held.manifests.insert((name.clone(), digest), bytes);
             if let Reference::Tag(tag) = reference {
                 held.tags.insert((name.clone(), tag.clone()), digest);

@@ -95,7 +95,14 @@ pub(super) async fn put_manifest(
     let url = exchange.url(repository, &format!("manifests/{reference}"));
     let mut put = Ask::new(Method::PUT, Scope::Push(repository.clone()), url);
     put.payload = Some(Payload { media_type: media_type.to_owned(), bytes });
-    created(exchange.ask(&put).await?).await
+    let answer = exchange.ask(&put).await?;
+    match answer.status() {
+        // What it thinks no manifest: zot of docker's, and of an index whose manifests it does not have.
+        StatusCode::BAD_REQUEST
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        | StatusCode::UNPROCESSABLE_ENTITY => Err(never(answer).await),
+        _ => created(answer).await,
+    }
 }
 
 pub(super) async fn delete_manifest(
@@ -116,11 +123,7 @@ pub(super) async fn delete_manifest(
             Ok(true)
         }
         // One that deletes none may say so (distribution spec, "Deleting tags"): docker-registry of tags.
-        StatusCode::BAD_REQUEST => {
-            let text = format!("{} answers {}", wire::host(&answer), answer.status());
-            discard(answer).await;
-            Err(UpstreamError::Unsupported(text))
-        }
+        StatusCode::BAD_REQUEST => Err(never(answer).await),
         _ => Err(refusal(answer).await),
     }
 }
@@ -131,6 +134,12 @@ async fn created(answer: Response) -> Result<(), UpstreamError> {
     }
     discard(answer).await;
     Ok(())
+}
+
+async fn never(answer: Response) -> UpstreamError {
+    let text = format!("{} answers {}", wire::host(&answer), answer.status());
+    discard(answer).await;
+    UpstreamError::Unsupported(text)
 }
 
 /// Why a registry did not do what it was asked for.

@@ -125,6 +125,17 @@ async fn a_refusal_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_it_never_takes_is_told_apart() {
+    for status in [400, 405, 415, 422] {
+        let server = Server::start(move |_| Reply::new(status)).await;
+        let manifest = Reference::Digest(Digest::sha256(b"{}"));
+        let bytes = Bytes::from_static(b"{}");
+        let refused = upstream(&server).put_manifest(&repository(), &manifest, "a/b", bytes).await;
+        assert!(matches!(refused, Err(UpstreamError::Unsupported(_))), "{status}: {refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_manifest_is_put_under_its_name_and_deleted() {
     let server = Server::start(|seen| match seen.method.as_str() {
         "PUT" => Reply::new(201),

@@ -1,6 +1,6 @@
 //! What the registry beside this node tells of itself: `POST /api/v1/driver/events`.
 //!
-//! Decides nothing: which tags are to be looked at is in the message, and nothing else of it counts.
+//! Decides nothing: what is to be looked at is in the message, and nothing else of it counts.
 
 use ddr_upstream::events::{self, MAX_EVENTS_BYTES};
 use http::{Method, Request, StatusCode};
@@ -26,9 +26,9 @@ where
         Ok(pushed) => pushed,
         Err(error) => return answer::error(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    for (repository, tag) in pushed {
-        if !admin.node.look_beside(repository.clone(), tag.clone()) {
-            tracing::debug!(%repository, %tag, "a registry tells of what is not looked at now");
+    for (repository, reference) in pushed {
+        if !admin.node.look_beside(repository.clone(), reference.clone()) {
+            tracing::debug!(%repository, %reference, "a registry tells of what is not looked at now");
         }
     }
     answer::text(StatusCode::ACCEPTED, "")

@@ -19,7 +19,7 @@ use crate::run;
 use crate::swarm::Node;
 
 /// From a change beside a node to the moment when others see it.
-const NOTICE_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const NOTICE_LIMIT: Duration = Duration::from_secs(30);
 /// The registry that containerd has pulled from.
 const GONE: &str = "gone.ddr.test";
 
@@ -226,19 +226,19 @@ impl Bed {
     }
 }
 
-fn wait_for_digest(node: &Node, repository: &str, wanted: &str) -> Result<()> {
+pub(super) fn wait_for_digest(node: &Node, repository: &str, wanted: &str) -> Result<()> {
     run::wait_for(&format!("{} has {repository}", node.name), NOTICE_LIMIT, || {
         let digest = http::digest_of(&node.registry, repository, "1.0");
         Ok(digest.is_ok_and(|digest| digest == wanted).then_some(()))
     })
 }
 
-fn number(status: &Value, pointer: &str) -> u64 {
+pub(super) fn number(status: &Value, pointer: &str) -> u64 {
     status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// The flags of a node with a configuration file.
-fn flags(dir: &Path, name: &str, text: &str) -> Result<Vec<String>> {
+pub(super) fn flags(dir: &Path, name: &str, text: &str) -> Result<Vec<String>> {
     let file = dir.join(format!("{name}.toml"));
     fs::write(&file, text)?;
     Ok(vec![format!("--config={}", file.display())])

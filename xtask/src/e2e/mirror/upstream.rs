@@ -26,7 +26,8 @@ pub(super) const USER: &str = "ci";
 /// The password of [`USER`].
 pub(super) const PASSWORD: &str = "rosebud-9";
 /// The line of the password file for it (bcrypt).
-const HTPASSWD: &str = "ci:$2b$04$d1coj8faDO5HVKwjV6/UBemonQy.CpeBFS2OK00F7hEGx.vaeSfkC\n";
+pub(super) const HTPASSWD: &str =
+    "ci:$2b$04$d1coj8faDO5HVKwjV6/UBemonQy.CpeBFS2OK00F7hEGx.vaeSfkC\n";
 /// Both, as they are sent in `Authorization`.
 pub(super) const BASIC: &str = "Y2k6cm9zZWJ1ZC05";
 
@@ -132,10 +133,7 @@ impl Registry {
 
     /// Pushes an OCI archive as [`USER`].
     pub(super) fn push(&self, archive: &Path, reference: &str) -> Result<()> {
-        let mut copy = run::client(SKOPEO);
-        copy.args(["copy", "--dest-tls-verify=false", "--dest-creds"]);
-        copy.arg(format!("{USER}:{PASSWORD}")).arg(format!("oci-archive:{}", archive.display()));
-        run::output(copy.arg(format!("docker://{}/{reference}", self.address))).map(drop)
+        push(archive, &format!("{}/{reference}", self.address))
     }
 
     /// Blobs that it has given since it was started first, as its log says.
@@ -146,13 +144,27 @@ impl Registry {
     }
 }
 
-/// Makes a certificate for `host`; the lines of the configuration that name it.
-fn tls(dir: &Path, host: &str) -> Result<String> {
+/// Pushes an OCI archive as [`USER`].
+pub(super) fn push(archive: &Path, reference: &str) -> Result<()> {
+    let mut copy = run::client(SKOPEO);
+    copy.args(["copy", "--dest-tls-verify=false", "--dest-creds"]);
+    copy.arg(format!("{USER}:{PASSWORD}")).arg(format!("oci-archive:{}", archive.display()));
+    run::output(copy.arg(format!("docker://{reference}"))).map(drop)
+}
+
+/// Makes a certificate for `host`; its file, [`CERTIFICATE`], and that of its key.
+pub(super) fn certify(dir: &Path, host: &str) -> Result<(PathBuf, PathBuf)> {
     fs::create_dir_all(dir)?;
     let (certificate, key) = (dir.join(CERTIFICATE), dir.join("key.pem"));
     let made = rcgen::generate_simple_self_signed([host.to_owned()])?;
     fs::write(&certificate, made.cert.pem())?;
     fs::write(&key, made.signing_key.serialize_pem())?;
+    Ok((certificate, key))
+}
+
+/// The same as lines of the configuration.
+fn tls(dir: &Path, host: &str) -> Result<String> {
+    let (certificate, key) = certify(dir, host)?;
     Ok(format!("  tls:\n    certificate: {certificate:?}\n    key: {key:?}\n"))
 }
 
