@@ -29,6 +29,9 @@ mod uploads;
 /// Longest wait for what a tag points to: a client waits for it, and other nodes may know.
 const RESOLVE_TIME: Duration = Duration::from_secs(10);
 
+/// Longest wait for all pages of one list.
+const LIST_TIME: Duration = Duration::from_secs(60);
+
 /// One registry. Cheap to clone; clones share connections, tokens and the pause after 429.
 ///
 /// While it pauses, every question is answered with [`UpstreamError::RateLimited`] and not sent.
@@ -74,12 +77,19 @@ impl Upstream {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<Found>, UpstreamError> {
+        self.within(RESOLVE_TIME, manifests::resolve(&self.shared.exchange, repository, tag)).await
+    }
+
+    async fn within<T>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
         let slow = |_| {
-            let secs = RESOLVE_TIME.as_secs();
-            UpstreamError::Unreachable(format!("{} does not answer within {secs} s", self.host()))
+            let (host, secs) = (self.host(), time.as_secs());
+            UpstreamError::Unreachable(format!("{host} does not answer within {secs} s"))
         };
-        let resolve = manifests::resolve(&self.shared.exchange, repository, tag);
-        timeout(RESOLVE_TIME, Box::pin(resolve)).await.map_err(slow)?
+        timeout(time, Box::pin(work)).await.map_err(slow)?
     }
 
     /// The manifest with this digest; its bytes are checked.
@@ -191,27 +201,28 @@ impl Upstream {
     /// such repository.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
+    /// As [`UpstreamError`] says; at the latest after 60 s.
     pub async fn tags(
         &self,
         repository: &RepositoryName,
         max: usize,
     ) -> Result<Option<BTreeSet<Tag>>, UpstreamError> {
-        Box::pin(tags::tags(&self.shared.exchange, repository, max)).await
+        self.within(LIST_TIME, tags::tags(&self.shared.exchange, repository, max)).await
     }
 
-    /// What refers to the manifest `subject`, at most `max`, page by page. `None`: the registry cannot be asked
-    /// that, or has no such repository.
+    /// What refers to the manifest `subject`, at most `max` and about 16 MiB, page by page. `None`: the registry cannot
+    /// be asked that, or has no such repository.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
+    /// As [`UpstreamError`] says; at the latest after 60 s.
     pub async fn referrers(
         &self,
         repository: &RepositoryName,
         subject: &Digest,
         max: usize,
     ) -> Result<Option<Vec<Descriptor>>, UpstreamError> {
-        Box::pin(referrers::referrers(&self.shared.exchange, repository, subject, max)).await
+        let list = referrers::referrers(&self.shared.exchange, repository, subject, max);
+        self.within(LIST_TIME, list).await
     }
 
     /// What is left of the pause after a 429; `None`: there is none.

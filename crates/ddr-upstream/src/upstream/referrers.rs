@@ -13,6 +13,8 @@ use crate::wire::{self, discard};
 
 /// Longest page, in bytes: the most that a manifest may have.
 const MAX_PAGE_BYTES: usize = ddr_oci::MAX_MANIFEST_BYTES;
+/// Bytes of all pages together after which no more are read.
+const MAX_LIST_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) async fn referrers(
     exchange: &Exchange,
@@ -21,7 +23,7 @@ pub(super) async fn referrers(
     max: usize,
 ) -> Result<Option<Vec<Descriptor>>, UpstreamError> {
     let mut url = exchange.url(repository, &format!("referrers/{subject}"));
-    let mut all = Vec::new();
+    let (mut all, mut bytes) = (Vec::new(), 0);
     for _ in 0..pages::MAX_PAGES {
         let mut ask = Ask::new(Method::GET, Scope::Pull(repository.clone()), url);
         ask.accept = media_type::OCI_INDEX;
@@ -38,8 +40,10 @@ pub(super) async fn referrers(
             .filter(|index| index.kind == ManifestKind::Index)
             .ok_or_else(|| UpstreamError::Failed(format!("{host} sends no list of referrers")))?;
         let has_news = !page.manifests.is_empty();
+        bytes += body.len();
         all.extend(page.manifests);
-        let Some(next) = next.filter(|_| has_news && all.len() <= max) else { break };
+        let goes_on = has_news && all.len() <= max && bytes <= MAX_LIST_BYTES;
+        let Some(next) = next.filter(|_| goes_on) else { break };
         url = next;
     }
     if all.len() > max {

@@ -96,6 +96,17 @@ async fn referrers_come_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_list_of_referrers_that_never_ends_is_cut() {
+    let mut one = Descriptor::new(media_type::OCI_MANIFEST, Digest::sha256(b"x"), 1);
+    one.annotations.insert("k".to_owned(), "v".repeat(3 * 1024 * 1024));
+    let reply = Reply::ok(ddr_oci::referrers::index(&[one])).header("Link", "<?more>; rel=next");
+    let server = Server::start(move |_| reply.clone()).await;
+    let subject = Digest::sha256(b"subject");
+    let found = upstream(&server).referrers(&repository(), &subject, MANY).await;
+    assert_eq!(found.expect("an answer").expect("a list").len(), 6);
+}
+
+#[tokio::test]
 async fn referrers_that_are_no_list() {
     type Is = fn(&Result<Option<Vec<Descriptor>>, UpstreamError>) -> bool;
     let unknown: Is = |answer| matches!(answer, Ok(None));
