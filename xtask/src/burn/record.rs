@@ -55,7 +55,7 @@ impl Seen {
         format!(
             "{} rounds; {} images acknowledged ({} pushes said again), {} machines burnt; \
              median of a push {push:.2} s, from the new node's start to all copies {mend:.2} s, {mend_max:.1} s at most; \
-             all was found on every node after {find:.1} s at most",
+             all was found after {find:.1} s at most",
             self.rounds,
             self.images,
             self.again,

@@ -225,7 +225,10 @@ impl Keeper {
             return Ok(Response::NameStored { stored: true, newest: None });
         }
         let key = record.key();
-        if self.kept_count() >= MAX_NAMES && self.record(key)?.is_none() {
+        // A name brings its entry in the list along.
+        let is_full =
+            self.kept_count() >= MAX_NAMES || self.entries.load(Ordering::Relaxed) >= MAX_ENTRIES;
+        if is_full && self.record(key)?.is_none() {
             return Ok(refused(RefuseReason::Busy));
         }
         let outcomes = self.keep(Keeping { names: vec![record], ..Keeping::default() })?;

@@ -197,6 +197,7 @@ impl Blob {
 
     /// A node said goodbye: it would only say so again for a while.
     pub(super) fn note_parted(&mut self, node: NodeId, now: Timestamp) {
+        self.parted.retain(|(parted, _)| *parted != node);
         if self.parted.len() >= MAX_PARTED {
             self.parted.pop_front();
         }

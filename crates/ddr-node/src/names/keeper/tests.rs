@@ -124,3 +124,15 @@ impl Keeper {
         Self::count(&self.store).expect("readable").names
     }
 }
+
+#[tokio::test]
+async fn a_name_that_is_known_is_moved_when_there_is_no_room_for_entries_and_a_new_one_is_not() {
+    let (bench, other) = (bench(false), bench(false));
+    let (old, new) = (bench.record("old", 5 << 16), bench.record("new", 6 << 16));
+    assert_eq!(bench.put(&old).await, stored());
+    for one in [&bench, &other] {
+        one.keeper.entries.store(MAX_ENTRIES, Ordering::Relaxed);
+    }
+    assert_eq!(bench.put(&new).await, stored());
+    assert_eq!(other.put(&new).await, refused(RefuseReason::Busy));
+}
