@@ -13,6 +13,7 @@ mod raise;
 mod report;
 mod second;
 mod taking;
+mod turn;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +45,7 @@ pub(crate) use second::SecondCopy;
 use second::Seconds;
 use taking::Taking;
 pub use taking::spare_bytes;
+use turn::Turns;
 use watch::Watch;
 
 /// Copies of pushed content unless configured otherwise: the R of design.md, section 7.
@@ -52,7 +54,7 @@ pub const COPIES: usize = 3;
 pub const MAX_COPIES: usize = 7;
 /// How long a silent holder is waited for unless configured otherwise.
 pub const COPIES_GRACE: Duration = Duration::from_secs(10 * 60);
-/// Parts that are mended at once.
+/// Images of which parts are mended at once.
 const MENDED_AT_ONCE: usize = 4;
 
 /// Nodes at once that are told who else keeps what they asked about; more hear of it when they ask again.
@@ -145,6 +147,8 @@ struct Parts {
 
 /// A part of a manifest of a repository: (repository, manifest, part).
 type PartKey = (RepositoryName, Digest, Digest);
+/// A manifest of a repository, with its parts: (repository, manifest).
+type ImageKey = (RepositoryName, Digest);
 
 /// See the module comment.
 pub(crate) struct Copies {
@@ -152,7 +156,8 @@ pub(crate) struct Copies {
     ledger: Ledger,
     watch: Watch,
     /// What waits to be mended.
-    line: Mutex<Pace<PartKey>>,
+    line: Mutex<Pace<ImageKey>>,
+    turns: Turns,
     taking: Taking,
     surplus: Surplus,
     seconds: Seconds,
@@ -183,6 +188,7 @@ impl Copies {
             ledger: Ledger::new(parts.shared.store.clone(), parts.shared.own.id),
             watch: Watch::new(parts.clock, grace_ms),
             line: Mutex::new(Pace::new(parts.settings.rate, MENDED_AT_ONCE)),
+            turns: Turns::default(),
             taking: Taking::default(),
             surplus: Surplus::default(),
             seconds: Seconds::default(),
@@ -204,7 +210,7 @@ impl Copies {
         self.leaving.load(Ordering::Acquire)
     }
 
-    fn line(&self) -> MutexGuard<'_, Pace<PartKey>> {
+    fn line(&self) -> MutexGuard<'_, Pace<ImageKey>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -16,6 +16,7 @@ mod bucket;
 mod calls;
 mod config;
 mod doubt;
+mod gone;
 mod handover;
 mod io;
 mod known;
@@ -44,6 +45,7 @@ use self::admission::may_be_dialled;
 use self::answers::Answers;
 use self::calls::{Call, Calls, DeadMemory, Purpose};
 pub use self::config::KadConfig;
+use self::gone::GoneMemory;
 use self::handover::HandOvers;
 pub use self::io::{CallId, Effort, Input, LookupKind, OpId, Output, PeerView, Reason, RequestId};
 pub use self::known::EVERYBODY_MS;
@@ -85,6 +87,7 @@ pub struct Kad {
     now: Timestamp,
     table: Table,
     dead: DeadMemory,
+    gone: GoneMemory,
     calls: Calls,
     /// Nodes that are being pinged before they are admitted, or to see whether they still live.
     verifying: BTreeSet<NodeId>,
@@ -117,6 +120,7 @@ impl Kad {
             now: Timestamp::default(),
             table: Table::new(own.id, &cfg),
             dead: DeadMemory::default(),
+            gone: GoneMemory::default(),
             calls: Calls::default(),
             verifying: BTreeSet::new(),
             rtt: Rtt::default(),
@@ -316,6 +320,7 @@ impl Kad {
             Purpose::Lookup(lookup) => self.on_lookup_failure(lookup, &call.to.id),
             Purpose::Verify => {
                 self.verifying.remove(&call.to.id);
+                self.on_silent(&call.to);
             }
             Purpose::Publish(job) => self.on_published(job, &call.to.id, 0, &[]),
             Purpose::HandOver => self.on_handed_over(),
@@ -355,6 +360,7 @@ impl Kad {
     /// A node answered at this contact: it may enter its bucket.
     fn admit(&mut self, contact: &Arc<Contact>) {
         self.dead.forgive(&contact.id);
+        self.gone.forgive(&contact.id);
         if !static_puzzle_holds(&contact.id, self.cfg.static_puzzle_bits) {
             return;
         }
@@ -406,13 +412,6 @@ impl Kad {
             return;
         }
         self.call(contact, Purpose::Verify, Request::Ping);
-    }
-
-    fn on_gone(&mut self, node: &NodeId) {
-        let alive = self.table.get(node).filter(|peer| peer.alive());
-        if let Some(contact) = alive.map(|peer| Arc::clone(&peer.contact)) {
-            self.verify(contact);
-        }
     }
 
     /// Leaves a node alone for a while, and sees after it when it was in the table.

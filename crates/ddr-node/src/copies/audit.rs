@@ -78,7 +78,10 @@ impl Copies {
                 let_go.insert(part.digest);
             }
         }
-        let absent = said.absent;
+        let mut absent = said.absent;
+        for (digest, node) in self.forgotten(row, copies) {
+            absent.entry(digest).or_default().insert(node);
+        }
         if absent.is_empty() && let_go.is_empty() {
             return Ok(());
         }
@@ -95,6 +98,21 @@ impl Copies {
         let manifest = (row.manifest.digest, row.manifest.size);
         self.ledger.change(&row.repository, manifest, change).await?;
         Ok(())
+    }
+
+    /// Lost holders of parts that have enough others: nobody waits for them.
+    fn forgotten<'r>(
+        &self,
+        row: &'r Placement,
+        copies: usize,
+    ) -> impl Iterator<Item = (Digest, NodeId)> + 'r {
+        let lost = self.watch.lost();
+        row.parts().flat_map(move |part| {
+            let gone: Vec<NodeId> =
+                part.holders.iter().copied().filter(|node| lost.contains(node)).collect();
+            let has_enough = part.holders.len() - gone.len() >= copies;
+            gone.into_iter().filter(move |_| has_enough).map(|node| (part.digest, node))
+        })
     }
 
     /// Brings parts back that this node should have; those that did not come.

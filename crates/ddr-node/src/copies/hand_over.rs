@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ddr_oci::Digest;
 use ddr_proto::id::Key;
-use ddr_proto::wire::Placement;
+use ddr_proto::wire::{PlacedPart, Placement};
 use serde::Serialize;
 
 use super::Copies;
@@ -102,7 +101,7 @@ impl Copies {
                 let shall = || self.parts.settings.copies_of(&row.repository);
                 let want = want.unwrap_or_else(shall);
                 for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
-                    self.hand_over_part(row, &part.digest, want, &mut progress).await?;
+                    self.hand_over_part(row, part, want, &mut progress).await?;
                     progress.looked_at = progress.looked_at.saturating_add(part.size);
                     tell(progress);
                 }
@@ -117,32 +116,31 @@ impl Copies {
     async fn hand_over_part(
         &self,
         row: &Placement,
-        digest: &Digest,
+        part: &PlacedPart,
         want: usize,
         progress: &mut HandedOver,
     ) -> Result<(), ReadError> {
-        let Some(part) = row.parts().find(|part| part.digest == *digest) else { return Ok(()) };
         let lost = self.watch.lost();
         let mut alive = self.watch.alive(&part.holders, &lost);
         alive.retain(|node| *node != self.own());
         if alive.len() >= want {
             return Ok(());
         }
-        let others = self.candidates(Key::of_content(digest)).await.len();
-        let mut order = self.order_of(row, digest, &alive);
+        let digest = part.digest;
+        let others = self.candidates(Key::of_content(&digest)).await.len();
+        let mut order = self.order_of(row, &[PlacedPart { holders: alive, ..part.clone() }]);
         // This node does not count.
         order.here.clear();
-        let raised = self.raise(&order, want.min(others)).await;
+        let mut raised = self.raise(&order, want.min(others)).await;
         if raised.fewest() < want.min(others) {
             progress.left += 1;
             tracing::warn!(%digest, why = ?raised.why, "nobody took over what only this node holds");
             return Ok(());
         }
-        let mut held = raised.held;
-        held.iter_mut().for_each(|held| {
+        raised.held.iter_mut().for_each(|held| {
             held.insert(self.own());
         });
-        self.note_raised(row, &order, &held).await?;
+        self.note_raised(row, &order, &raised).await?;
         progress.parts += 1;
         progress.bytes += part.size;
         Ok(())

@@ -3,13 +3,13 @@
 //! Decides that a row is changed by one at a time. It must never name this node for a part that is not here:
 //! the store refuses that.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ddr_oci::{Digest, RepositoryName};
 use ddr_proto::id::NodeId;
 use ddr_proto::wire::{PlacedPart, Placement};
 use ddr_store::{IndexError, ReplicaRecord, Store};
-use std::sync::Arc;
 
 use crate::{ReadError, blocking};
 
@@ -130,7 +130,8 @@ impl Ledger {
         .await
     }
 
-    fn read(
+    /// The row of a manifest. Blocks.
+    pub(super) fn read(
         &self,
         repository: &RepositoryName,
         manifest: &Digest,
@@ -143,14 +144,19 @@ impl Ledger {
     }
 }
 
-/// Names more holders of a part. However many these are, this node stays named where it was.
+/// Names more holders of a part, and no more those of before who are `lost`: so the dead never push out the
+/// living. However many these are, this node stays named where it was.
 pub(super) fn add_holders(
     part: &mut PlacedPart,
     holders: impl IntoIterator<Item = NodeId>,
-    own: NodeId,
+    (own, lost): (NodeId, &BTreeSet<NodeId>),
 ) {
-    let is_mine = part.is_held_by(&own);
-    holders.into_iter().for_each(|node| part.add_holder(node));
+    let mut is_mine = part.is_held_by(&own);
+    part.holders.retain(|node| *node != own && !lost.contains(node));
+    for node in holders {
+        is_mine |= node == own;
+        part.add_holder(node);
+    }
     if is_mine {
         part.add_holder(own);
     }
@@ -186,12 +192,28 @@ mod tests {
         let others = |count: u8| (1..=count).map(|number| NodeId([number; 32]));
         let digest = Digest::sha256(b"part");
         let mut part = PlacedPart { digest, size: 4, holders: vec![own] };
-        add_holders(&mut part, others(20), own);
+        let nobody = BTreeSet::new();
+        add_holders(&mut part, others(20), (own, &nobody));
         assert!(part.is_held_by(&own), "{part:?}");
         assert_eq!(part.holders.len(), MAX_REPLICA_HOLDERS);
 
         part.holders.clear();
-        add_holders(&mut part, others(2), own);
+        add_holders(&mut part, others(2), (own, &nobody));
         assert!(!part.is_held_by(&own), "it never names itself where it was not");
+    }
+
+    #[test]
+    fn the_dead_make_room_for_the_living() {
+        let node = |number: u8| NodeId([number; 32]);
+        let (own, living, newcomer) = (node(1), node(2), node(3));
+        let dead: BTreeSet<NodeId> = (4..10).map(node).collect();
+        let mut holders = vec![own, living];
+        holders.extend(&dead);
+        let mut part = PlacedPart { digest: Digest::sha256(b"part"), size: 4, holders };
+        add_holders(&mut part, [newcomer], (own, &dead));
+        assert_eq!(part.holders, [living, newcomer, own]);
+        // One that was lost and is heard again is named again.
+        add_holders(&mut part, [node(4)], (own, &dead));
+        assert!(part.is_held_by(&node(4)) && part.is_held_by(&own));
     }
 }

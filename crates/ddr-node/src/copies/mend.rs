@@ -1,38 +1,37 @@
 //! Lost copies are made again.
 //!
 //! Decides when the rows are gone through, which of the holders of a part mends it, and what follows from
-//! what the survey finds. The order and the pace are those of [`ddr_proto::replica::Pace`].
+//! what the survey finds. The parts of an image are mended together. The order and the pace are those of [`ddr_proto::replica::Pace`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ddr_oci::Digest;
 use ddr_proto::id::{Key, NodeId};
-use ddr_proto::replica::{MAX_MENDING, Task, place_in_line};
+use ddr_proto::replica::{Task, place_in_line};
 use ddr_proto::time::Timestamp;
-use ddr_proto::wire::{PlacedPart, Placement, Request};
+use ddr_proto::wire::{MAX_PARTS_PER_KEEP, PlacedPart, Placement, Request};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
 use super::ledger::add_holders;
-use super::raise::Order;
+use super::raise::{Order, Raised};
 use super::report::Survey;
-use super::{Copies, PartKey};
+use super::turn::Turn;
+use super::{Copies, ImageKey, PartKey};
 use crate::ReadError;
 
 /// Rows that are read at once.
 pub(super) const PAGE: usize = 256;
-/// How long the next in line waits for the mender before it.
-const STEP_IN_MS: u64 = 30_000;
-/// After this long it asks the mender who else keeps the part: it may have missed that it was mended.
-const ASK_MENDER_MS: u64 = 2_000;
-/// Such questions that one walk over the rows brings up, and how many of them are asked at once. The others come up
-/// when these are answered.
+/// Questions to menders that one walk over the rows brings up, and how many of them are asked at once. The others
+/// come up when these are answered.
 const MAX_QUESTIONS: usize = 256;
 const QUESTIONS_AT_ONCE: usize = 8;
+/// Parts of an image are copied together as far as they come to so many bytes, and noted then.
+const BATCH_BYTES: u64 = 64 << 20;
 /// The longest that nothing is looked at.
 const MAX_TICK: Duration = Duration::from_secs(1);
 /// Of the time, one in so many parts goes into that.
@@ -55,21 +54,31 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 struct Memory {
     lost: BTreeSet<NodeId>,
     nodes: usize,
-    /// Parts that are short and that another node should mend; at most [`MAX_MENDING`].
-    short: BTreeMap<PartKey, Short>,
-    /// When something is to be done about the first of them.
+    /// When something is to be done about the first part that another node should mend.
     next_step: Option<Timestamp>,
-}
-
-/// A part that another node should mend.
-struct Short {
-    since: Timestamp,
-    /// The mender was asked who else keeps it.
-    was_asked: bool,
 }
 
 /// The mender of a part, and what this node knows of who keeps it.
 type Question = (NodeId, Placement);
+
+/// What a walk over the rows finds.
+#[derive(Default)]
+struct Walk {
+    survey: Survey,
+    watched: BTreeSet<NodeId>,
+    /// Parts that are short.
+    short: BTreeSet<PartKey>,
+    questions: Vec<Question>,
+    /// The most questions.
+    room: usize,
+}
+
+/// Copies that were made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Made {
+    parts: u64,
+    bytes: u64,
+}
 
 /// When the rows are gone through: when that is wanted, and in between for so long that it costs
 /// little.
@@ -107,12 +116,12 @@ impl Rhythm {
 #[derive(Default)]
 struct Mending {
     tasks: JoinSet<()>,
-    items: HashMap<task::Id, PartKey>,
+    items: HashMap<task::Id, ImageKey>,
 }
 
 impl Mending {
     /// Waits for the end of one, be it a panic. `None`: none runs.
-    async fn next_ended(&mut self) -> Option<PartKey> {
+    async fn next_ended(&mut self) -> Option<ImageKey> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
         self.items.remove(&id)
@@ -230,31 +239,17 @@ impl Copies {
         news: u64,
         room: usize,
     ) -> Result<Vec<Question>, ReadError> {
-        let (mut survey, mut watched) = (Survey::default(), BTreeSet::new());
-        let (mut short, mut questions) = (BTreeSet::new(), Vec::new());
+        let mut walk = Walk { room, ..Walk::default() };
         let mut after = None;
         memory.next_step = None;
         loop {
             let page = self.ledger.page(after.take(), PAGE).await?;
-            for row in &page {
-                survey.images += 1;
-                let want = self.parts.settings.copies_of(&row.repository).min(memory.nodes + 1);
-                for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
-                    watched.extend(part.holders.iter().filter(|node| **node != self.own()));
-                    let alive = self.watch.alive(&part.holders, &memory.lost);
-                    survey.count(part.size, alive.len(), want);
-                    if alive.len() < want {
-                        let key = (row.repository.clone(), row.manifest.digest, part.digest);
-                        let may_ask = questions.len() < room;
-                        questions.extend(self.see_to(row, (part, &alive), memory, may_ask));
-                        short.insert(key);
-                    }
-                }
-            }
+            page.iter().for_each(|row| self.walk_over(row, memory, &mut walk));
             let Some(last) = page.last().filter(|_| page.len() == PAGE) else { break };
             after = Some((last.repository.clone(), last.manifest.digest));
         }
-        memory.short.retain(|key, _| short.contains(key));
+        let Walk { mut survey, watched, short, questions, .. } = walk;
+        self.turns.keep_only(&short);
         self.watch.watch(&watched);
         survey.lost_nodes = memory.lost.len();
         let (parts, missing) = (survey.parts, survey.short_parts);
@@ -266,44 +261,30 @@ impl Copies {
         Ok(questions)
     }
 
-    /// Sees to a part that is short: it is mended here, if it is this node's turn, else its mender may be asked.
-    fn see_to(
-        &self,
-        row: &Placement,
-        (part, alive): (&PlacedPart, &[NodeId]),
-        memory: &mut Memory,
-        may_ask: bool,
-    ) -> Option<Question> {
-        let key = (row.repository.clone(), row.manifest.digest, part.digest);
-        let (content, now) = (Key::of_content(&part.digest), self.parts.clock.now());
-        let place = place_in_line(&content, &self.own(), alive);
-        tracing::trace!(part = %part.digest, place, holders = ?part.holders, ?alive, "a part is short");
-        if place > 0 {
-            if memory.short.len() >= MAX_MENDING && !memory.short.contains_key(&key) {
-                return None;
+    fn walk_over(&self, row: &Placement, memory: &mut Memory, walk: &mut Walk) {
+        walk.survey.images += 1;
+        let want = self.parts.settings.copies_of(&row.repository).min(memory.nodes + 1);
+        let mut task: Option<Task<ImageKey>> = None;
+        for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
+            walk.watched.extend(part.holders.iter().filter(|node| **node != self.own()));
+            let alive = self.watch.alive(&part.holders, &memory.lost);
+            walk.survey.count(part.size, alive.len(), want);
+            if alive.len() >= want {
+                continue;
             }
-            let short = memory.short.entry(key.clone());
-            let short = short.or_insert(Short { since: now, was_asked: false });
-            let (ask_at, step_in) = (
-                short.since.after_ms(ASK_MENDER_MS),
-                short.since.after_ms(place as u64 * STEP_IN_MS),
-            );
-            if now < step_in {
-                let ask = may_ask && !short.was_asked && now >= ask_at;
-                short.was_asked |= ask;
-                let next = match short.was_asked {
-                    true => step_in,
-                    false if now < ask_at => ask_at,
-                    // It waits for room among the questions.
-                    false => step_in.min(now.after_ms(ASK_MENDER_MS)),
-                };
-                memory.next_step = Some(memory.next_step.map_or(next, |first| first.min(next)));
-                let mender = alive.iter().find(|node| place_in_line(&content, node, alive) == 0);
-                return mender.filter(|_| ask).map(|mender| (*mender, placement_of(row, part)));
+            let (key, own_place) = (key_of(row, part), place(row, &self.own(), &alive));
+            let may_ask = walk.questions.len() < walk.room;
+            match self.turns.turn(&key, own_place, may_ask, self.parts.clock.now()) {
+                Turn::Mend => add_part(&mut task, row, part, alive.len()),
+                Turn::Wait { until, ask } => {
+                    memory.look_again(until);
+                    let mender = alive.iter().find(|node| ask && place(row, node, &alive) == 0);
+                    walk.questions.extend(mender.map(|node| (*node, placement_of(row, part))));
+                }
             }
+            walk.short.insert(key);
         }
-        self.line().add(Task { item: key, left: alive.len(), bytes: part.size });
-        None
+        task.into_iter().for_each(|task| self.line().add(task));
     }
 
     /// Asks menders about parts that are still short here; they tell back whom they know.
@@ -324,9 +305,9 @@ impl Copies {
             let begun = mending.tasks.spawn(async move {
                 let started = Instant::now();
                 match copies.mend(&task.item).await {
-                    Ok(made) => copies.mended(made, task.bytes, started.elapsed()),
+                    Ok(made) => copies.mended(made, started.elapsed()),
                     Err(error) => {
-                        tracing::warn!(%error, part = %task.item.2, "copies were not mended");
+                        tracing::warn!(%error, manifest = %task.item.1, "copies were not mended");
                     }
                 }
             });
@@ -334,76 +315,72 @@ impl Copies {
         }
     }
 
-    fn mended(&self, made: u64, bytes: u64, took: Duration) {
-        let bytes = bytes.saturating_mul(made);
+    fn mended(&self, made: Made, took: Duration) {
         let mut tally = self.tally();
-        tally.mended_parts += made;
-        tally.mended_bytes = tally.mended_bytes.saturating_add(bytes);
+        tally.mended_parts += made.parts;
+        tally.mended_bytes = tally.mended_bytes.saturating_add(made.bytes);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
-        let rate = bytes.saturating_mul(1_000) / millis;
+        let rate = made.bytes.saturating_mul(1_000) / millis;
         let smoothed = tally.pace.map_or(rate, |pace| pace / 8 * 7 + rate / 8);
-        tally.pace = Some(smoothed).filter(|_| made > 0).or(tally.pace);
-        metrics::counter!(crate::metrics::COPIES_MENDED).increment(made);
-        metrics::counter!(crate::metrics::COPIES_MENDED_BYTES).increment(bytes);
+        tally.pace = Some(smoothed).filter(|_| made.parts > 0).or(tally.pace);
+        metrics::counter!(crate::metrics::COPIES_MENDED).increment(made.parts);
+        metrics::counter!(crate::metrics::COPIES_MENDED_BYTES).increment(made.bytes);
     }
 
-    /// Has a part copied to as many nodes as are missing; how many copies were made.
-    async fn mend(&self, (repository, manifest, digest): &PartKey) -> Result<u64, ReadError> {
-        let Some(row) = self.ledger.get(repository, manifest).await? else { return Ok(0) };
-        let Some(part) = row.parts().find(|part| part.digest == *digest) else { return Ok(0) };
-        if !part.is_held_by(&self.own()) {
-            return Ok(0);
-        }
-        let lost = self.watch.lost();
-        let alive = self.watch.alive(&part.holders, &lost);
-        let others = self.candidates(Key::of_content(digest)).await.len();
+    /// Has the parts of an image that are short, and that this node mends, copied to as many nodes as are missing.
+    async fn mend(&self, (repository, manifest): &ImageKey) -> Result<Made, ReadError> {
+        let mut made = Made::default();
+        let Some(row) = self.ledger.get(repository, manifest).await? else { return Ok(made) };
+        let others = self.candidates(Key::of_content(manifest)).await.len();
         let want = self.parts.settings.copies_of(repository).min(others + 1);
-        if alive.len() >= want {
-            return Ok(0);
+        let (lost, now) = (self.watch.lost(), self.parts.clock.now());
+        let mut short = Vec::new();
+        for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
+            let alive = self.watch.alive(&part.holders, &lost);
+            let place = place(&row, &self.own(), &alive);
+            if alive.len() < want && self.turns.is_own(&key_of(&row, part), place, now) {
+                short.push(PlacedPart { holders: alive, ..part.clone() });
+            }
         }
-        let order = self.order_of(&row, digest, &alive);
-        let raised = self.raise(&order, want).await;
-        let made = self.note_raised(&row, &order, &raised.held).await?;
-        let copies = raised.fewest();
-        tracing::debug!(part = %digest, made, copies, want, why = ?raised.why, "a part was mended");
+        short.sort_by_key(|part| (part.holders.len(), part.size));
+        for parts in batches(&short) {
+            let order = self.order_of(&row, parts);
+            let raised = self.raise(&order, want).await;
+            made.add(self.note_raised(&row, &order, &raised).await?);
+            let copies = raised.fewest();
+            tracing::debug!(%manifest, parts = parts.len(), ?made, copies, want, why = ?raised.why, "parts were mended");
+        }
         Ok(made)
     }
 
-    /// Writes down new holders, and tells the others of them. How many there are.
+    /// Writes down who holds what was raised, and tells the others. What came new.
     pub(super) async fn note_raised(
         &self,
         row: &Placement,
         order: &Order,
-        held: &[BTreeSet<NodeId>],
-    ) -> Result<u64, ReadError> {
-        let last = order.parts.len() - 1;
-        let before: BTreeSet<NodeId> = order.parts[last].holders.iter().copied().collect();
-        let made =
-            held[last].difference(&before).filter(|node| **node != self.own()).count() as u64;
-        held.iter()
-            .flatten()
-            .filter(|node| **node != self.own())
-            .for_each(|node| self.watch.add(*node));
+        raised: &Raised,
+    ) -> Result<Made, ReadError> {
         let (own, lost) = (self.own(), self.watch.lost());
-        // Each of them was asked just now. Who was lost may be named again when it is back.
-        let refused: BTreeSet<NodeId> = before.difference(&held[last]).copied().collect();
-        let known: Vec<(Digest, BTreeSet<NodeId>)> =
-            order.parts.iter().map(|part| part.digest).zip(held.iter().cloned()).collect();
-        let raised = order.parts[last].digest;
+        let mut made = Made::default();
+        let mut known: Vec<(Digest, BTreeSet<NodeId>, BTreeSet<NodeId>)> = Vec::new();
+        for ((part, held), refused) in order.parts.iter().zip(&raised.held).zip(&raised.refused) {
+            let others = held.iter().filter(|node| **node != own);
+            others.clone().for_each(|node| self.watch.add(*node));
+            let copies = others.filter(|node| !part.is_held_by(node)).count() as u64;
+            made.add(Made { parts: copies, bytes: part.size.saturating_mul(copies) });
+            known.push((part.digest, held.clone(), refused.clone()));
+        }
         let change = move |row: &mut Placement| {
-            for (digest, held) in known {
+            for (digest, held, refused) in known {
                 if let Some(part) = row.parts_mut().find(|part| part.digest == digest) {
-                    let is_raised = digest == raised;
-                    part.holders.retain(|node| {
-                        !(lost.contains(node) || is_raised && refused.contains(node))
-                    });
-                    add_holders(part, held, own);
+                    part.holders.retain(|node| !refused.contains(node));
+                    add_holders(part, held, (own, &lost));
                 }
             }
         };
         let manifest = (row.manifest.digest, row.manifest.size);
         self.ledger.change(&row.repository, manifest, change).await?;
-        self.tell(order, held).await;
+        self.tell(order, &raised.held).await;
         Ok(made)
     }
 
@@ -428,18 +405,62 @@ impl Copies {
         futures_util::future::join_all(tells).await;
     }
 
-    /// One part of a row with its manifest before it. `alive` are the holders of the part; of the manifest those
-    /// who are not lost are presumed to hold it.
-    pub(super) fn order_of(&self, row: &Placement, digest: &Digest, alive: &[NodeId]) -> Order {
-        let mut parts = vec![row.manifest.clone()];
-        parts[0].holders = self.watch.alive(&row.manifest.holders, &self.watch.lost());
-        parts.extend(row.blobs.iter().filter(|part| part.digest == *digest).cloned());
-        if let Some(part) = parts.last_mut() {
-            part.holders = alive.to_vec();
-        }
+    /// Parts of a row with their holders that are alive, the manifest before them; of it those who are not lost are
+    /// presumed to hold it.
+    pub(super) fn order_of(&self, row: &Placement, alive: &[PlacedPart]) -> Order {
+        let holders = self.watch.alive(&row.manifest.holders, &self.watch.lost());
+        let mut parts = vec![PlacedPart { holders, ..row.manifest.clone() }];
+        parts.extend(alive.iter().filter(|part| part.digest != row.manifest.digest).cloned());
         let here = parts.iter().map(|part| part.digest).collect();
         Order { repository: row.repository.clone(), parts, here }
     }
+}
+
+impl Memory {
+    fn look_again(&mut self, at: Timestamp) {
+        self.next_step = Some(self.next_step.map_or(at, |first| first.min(at)));
+    }
+}
+
+impl Made {
+    fn add(&mut self, more: Self) {
+        self.parts += more.parts;
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
+/// One more part of an image that is to be mended.
+fn add_part(task: &mut Option<Task<ImageKey>>, row: &Placement, part: &PlacedPart, left: usize) {
+    let image = || (row.repository.clone(), row.manifest.digest);
+    let task = task.get_or_insert_with(|| Task { item: image(), left, bytes: 0 });
+    task.left = task.left.min(left);
+    task.bytes = task.bytes.saturating_add(part.size);
+}
+
+/// So many parts that they come to [`BATCH_BYTES`] at most, or a single one.
+fn batches(parts: &[PlacedPart]) -> impl Iterator<Item = &[PlacedPart]> {
+    let mut rest = parts;
+    std::iter::from_fn(move || {
+        let mut bytes = 0_u64;
+        let fits = |part: &PlacedPart| {
+            bytes = bytes.saturating_add(part.size);
+            bytes <= BATCH_BYTES
+        };
+        let count = rest.iter().take(MAX_PARTS_PER_KEEP).map(fits).take_while(|fits| *fits).count();
+        let (batch, later) = rest.split_at(count.max(1).min(rest.len()));
+        rest = later;
+        Some(batch).filter(|batch| !batch.is_empty())
+    })
+}
+
+/// How many of the holders that are alive come before `node` when a part of the image is to be mended. The line is by
+/// the manifest for all its parts, so that few nodes mend one image.
+fn place(row: &Placement, node: &NodeId, alive: &[NodeId]) -> usize {
+    place_in_line(&Key::of_content(&row.manifest.digest), node, alive)
+}
+
+fn key_of(row: &Placement, part: &PlacedPart) -> PartKey {
+    (row.repository.clone(), row.manifest.digest, part.digest)
 }
 
 /// What a row says of one part, with the manifest.
@@ -447,4 +468,35 @@ fn placement_of(row: &Placement, part: &PlacedPart) -> Placement {
     let is_blob = part.digest != row.manifest.digest;
     let blobs = if is_blob { vec![part.clone()] } else { Vec::new() };
     Placement { blobs, repository: row.repository.clone(), manifest: row.manifest.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(batches: &[&[u64]]) -> Vec<PlacedPart> {
+        let part = |size: &u64| PlacedPart {
+            digest: Digest::sha256(&size.to_be_bytes()),
+            size: *size,
+            holders: Vec::new(),
+        };
+        batches.iter().flat_map(|batch| batch.iter()).map(part).collect()
+    }
+
+    #[test]
+    fn small_parts_are_copied_together_and_large_ones_alone() {
+        const MIB: u64 = 1 << 20;
+        let small = vec![1; MAX_PARTS_PER_KEEP];
+        for expected in [
+            &[&[1, MIB, 63 * MIB - 1][..], &[2 * MIB], &[64 * MIB], &[u64::MAX], &[9 * MIB, 9]][..],
+            &[&small, &[1, 2, 3]],
+            &[&[100 * MIB]],
+            &[],
+        ] {
+            let parts = sizes(expected);
+            let batches: Vec<Vec<u64>> =
+                batches(&parts).map(|batch| batch.iter().map(|part| part.size).collect()).collect();
+            assert_eq!(batches, expected);
+        }
+    }
 }

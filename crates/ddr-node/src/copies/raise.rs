@@ -45,6 +45,8 @@ pub(super) struct Order {
 pub(super) struct Raised {
     /// Who holds each part, as they said themselves, with this node where it counts.
     pub(super) held: Vec<BTreeSet<NodeId>>,
+    /// Who of those that were asked does not, or did not answer.
+    pub(super) refused: Vec<BTreeSet<NodeId>>,
     /// Why a copy is missing.
     pub(super) why: Option<String>,
     /// A node has heard that some of it was deleted.
@@ -104,7 +106,8 @@ impl Copies {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        Raised { held: lines.into_iter().map(|line| line.held).collect(), why, was_deleted }
+        let (held, refused) = lines.into_iter().map(|line| (line.held, line.passed_over)).unzip();
+        Raised { held, refused, why, was_deleted }
     }
 
     async fn lines(&self, order: &Order) -> Vec<Line> {
@@ -121,7 +124,7 @@ impl Copies {
                 key,
                 held: held.into_iter().collect(),
                 asked: BTreeSet::new(),
-                passed_over: BTreeSet::from([self.own()]),
+                passed_over: BTreeSet::new(),
                 candidates: self.watch.candidates(&ids),
             }
         });

@@ -17,8 +17,8 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Copies;
 use super::ledger::{Change, add_holders};
+use super::{Copies, ImageKey};
 use crate::{ReadError, blocking};
 
 /// Images that are taken in at once; more are told busy.
@@ -33,9 +33,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(1);
 const SPARE_SHARE: u64 = 20;
 const MAX_SPARE_BYTES: u64 = 1 << 30;
 
-/// (repository, manifest)
-type ImageKey = (RepositoryName, Digest);
-
 /// What is on its way here.
 #[derive(Default)]
 pub(super) struct Taking(Mutex<BTreeMap<ImageKey, Arc<Run>>>);
@@ -44,6 +41,18 @@ struct Run {
     /// What the run brings.
     parts: BTreeSet<Digest>,
     ended: watch::Receiver<bool>,
+}
+
+/// What stands here of parts that another node asks about: of the manifest, then of the blobs.
+struct Look {
+    /// The row of the manifest.
+    row: Option<Placement>,
+    /// Whether it can be read here, under its repository.
+    here: Vec<bool>,
+    /// Whether this node was told that it was deleted there.
+    marked: Vec<bool>,
+    /// Bytes that are left for copies.
+    room: u64,
 }
 
 impl Taking {
@@ -77,13 +86,13 @@ impl Copies {
         take: bool,
         placement: Placement,
     ) -> Result<Option<KeepAnswer>, ReadError> {
-        let mut here = self.here(&placement).await?;
-        let mut keeping = self.keeping(&placement, &here).await?;
+        let mut look = self.look(&placement).await?;
+        let mut keeping = self.keeping(&placement, &look).await?;
         if take && keeping.contains(&Keeping::Absent) {
-            let missing = missing_bytes(&placement, &keeping, &here);
+            let missing = missing_bytes(&placement, &keeping, &look.here);
             let refusal = match () {
                 () if self.is_leaving() => Some(Keeping::Leaving),
-                () if missing > self.room().await? => Some(Keeping::Full),
+                () if missing > look.room => Some(Keeping::Full),
                 () => None,
             };
             if let Some(refusal) = refusal {
@@ -96,8 +105,8 @@ impl Copies {
                 let mut ended = run.ended.clone();
                 let wait = ended.wait_for(|ended| *ended);
                 let is_running = tokio::time::timeout(ANSWER_WAIT, wait).await.is_err();
-                here = self.here(&placement).await?;
-                keeping = self.keeping(&placement, &here).await?;
+                look = self.look(&placement).await?;
+                keeping = self.keeping(&placement, &look).await?;
                 // What this run does not bring waits for the next.
                 let parts = placement.parts().map(|part| part.digest);
                 for (one, part) in keeping.iter_mut().zip(parts) {
@@ -109,51 +118,47 @@ impl Copies {
         }
         let named = placement.clone();
         let placement = self.with_proven(from, placement).await;
-        self.learn(&placement, &keeping).await?;
+        self.learn(&placement, &keeping, &look).await?;
         if !take {
-            self.tell_back(from, &named, &keeping).await?;
+            self.tell_back(from, &named, &keeping, &look);
         }
-        let bytes = self.bytes_here(&placement, &here);
-        let free = self.room().await?;
+        let bytes = self.bytes_here(&placement, &look.here);
         let manifest = keeping.remove(0);
-        Ok(Some(KeepAnswer { manifest, blobs: keeping, bytes, free }))
+        Ok(Some(KeepAnswer { manifest, blobs: keeping, bytes, free: look.room }))
     }
 
-    /// What this node says about the manifest, then about the blobs; `here` is [`Self::here`] of them.
-    async fn keeping(
-        &self,
-        placement: &Placement,
-        here: &[bool],
-    ) -> Result<Vec<Keeping>, ReadError> {
-        let repository = &placement.repository;
-        let row = self.ledger.get(repository, &placement.manifest.digest).await?;
-        let own = self.own();
-        let kept = row.iter().flat_map(Placement::parts).filter(|part| part.is_held_by(&own));
-        let kept: BTreeSet<Digest> = kept.map(|part| part.digest).collect();
-        let mut keeping = Vec::with_capacity(here.len());
-        for (at, (part, is_here)) in placement.parts().zip(here).enumerate() {
-            let kind = if at == 0 { ContentKind::Manifest } else { ContentKind::Blob };
-            let content = (repository, &part.digest, kind);
-            let is_kept = *is_here && kept.contains(&part.digest);
-            keeping.push(match self.parts.shared.deleted.contains(content).await? {
-                true => Keeping::Deleted,
-                false if is_kept => Keeping::Kept,
-                false => Keeping::Absent,
+    /// What this node says about the manifest, then about the blobs.
+    async fn keeping(&self, placement: &Placement, look: &Look) -> Result<Vec<Keeping>, ReadError> {
+        let mut keeping = Vec::with_capacity(look.here.len());
+        for (at, (part, kind)) in kinds(placement).enumerate() {
+            let content = (&placement.repository, &part.digest, kind);
+            let is_deleted = look.marked[at] && self.parts.shared.deleted.contains(content).await?;
+            keeping.push(match look.kept(&part.digest, self.own()) {
+                _ if is_deleted => Keeping::Deleted,
+                true if look.here[at] => Keeping::Kept,
+                _ => Keeping::Absent,
             });
         }
         Ok(keeping)
     }
 
-    /// Of the manifest, then of the blobs: whether it can be read here, under its repository.
-    async fn here(&self, placement: &Placement) -> Result<Vec<bool>, ReadError> {
-        let (store, placement) = (self.parts.shared.store.clone(), placement.clone());
+    /// What stands here of these parts.
+    async fn look(&self, placement: &Placement) -> Result<Look, ReadError> {
+        let (shared, ledger) = (Arc::clone(&self.parts.shared), self.ledger.clone());
+        let placement = placement.clone();
         let look = blocking(move || {
             let repository = &placement.repository;
-            let blobs = placement.blobs.iter().map(|part| (part.digest, ContentKind::Blob));
-            std::iter::once((placement.manifest.digest, ContentKind::Manifest))
-                .chain(blobs)
-                .map(|(digest, kind)| is_readable(&store, repository, &digest, kind))
-                .collect::<std::io::Result<Vec<bool>>>()
+            let mut look = Look {
+                row: ledger.read(repository, &placement.manifest.digest)?,
+                here: Vec::with_capacity(placement.blobs.len() + 1),
+                marked: Vec::with_capacity(placement.blobs.len() + 1),
+                room: room(&shared.store)?,
+            };
+            for (part, kind) in kinds(&placement) {
+                look.here.push(is_readable(&shared.store, repository, &part.digest, kind)?);
+                look.marked.push(shared.deleted.is_marked((repository, &part.digest, kind))?);
+            }
+            Ok::<_, std::io::Error>(look)
         });
         look.await.map_err(ReadError::store)?.map_err(ReadError::store)
     }
@@ -174,9 +179,7 @@ impl Copies {
     /// Bytes that are left for copies.
     pub(super) async fn room(&self) -> Result<u64, ReadError> {
         let store = self.parts.shared.store.clone();
-        let space = blocking(move || store.space()).await.map_err(ReadError::store)?;
-        let space = space.map_err(ReadError::store)?;
-        Ok(space.free.saturating_sub(spare_bytes(space.total)))
+        blocking(move || room(&store)).await.map_err(ReadError::store)?.map_err(ReadError::store)
     }
 
     /// Bytes of the blobs that are here, also of those on their way.
@@ -223,18 +226,28 @@ impl Copies {
     }
 
     /// Notes holders of kept parts that this node did not know.
-    async fn learn(&self, placement: &Placement, keeping: &[Keeping]) -> Result<(), ReadError> {
+    async fn learn(
+        &self,
+        placement: &Placement,
+        keeping: &[Keeping],
+        look: &Look,
+    ) -> Result<(), ReadError> {
         let kept = placement.parts().zip(keeping).filter(|(_, keeping)| **keeping == Keeping::Kept);
-        let kept: Vec<PlacedPart> = kept.map(|(part, _)| part.clone()).collect();
+        let is_news = |part: &PlacedPart| {
+            let known = look.part(&part.digest);
+            part.holders.iter().any(|node| known.is_none_or(|known| !known.is_held_by(node)))
+        };
+        let kept: Vec<PlacedPart> =
+            kept.map(|(part, _)| part).filter(|part| is_news(part)).cloned().collect();
         if kept.is_empty() {
             return Ok(());
         }
         let manifest = (placement.manifest.digest, placement.manifest.size);
-        let own = self.own();
+        let (own, lost) = (self.own(), self.watch.lost());
         let change = move |row: &mut Placement| {
             for heard in kept {
                 if let Some(part) = row.parts_mut().find(|part| part.digest == heard.digest) {
-                    add_holders(part, heard.holders, own);
+                    add_holders(part, heard.holders, (own, &lost));
                 }
             }
         };
@@ -245,38 +258,37 @@ impl Copies {
     }
 
     /// Tells a node that asked who else keeps what it asked about, where it does not know all of them.
-    async fn tell_back(
+    fn tell_back(
         self: &Arc<Self>,
         from: &Contact,
         named: &Placement,
         keeping: &[Keeping],
-    ) -> Result<(), ReadError> {
-        let row = self.ledger.get(&named.repository, &named.manifest.digest).await?;
-        let Some(row) = row else { return Ok(()) };
+        look: &Look,
+    ) {
         let lost = self.watch.lost();
         let (mut told, mut has_news) = (named.clone(), false);
         for ((part, before), keeping) in told.parts_mut().zip(named.parts()).zip(keeping) {
             part.holders.clear();
-            let known = row.parts().find(|one| one.digest == part.digest);
-            let Some(known) = known.filter(|_| *keeping == Keeping::Kept) else { continue };
+            let known = look.part(&part.digest).filter(|_| *keeping == Keeping::Kept);
+            let Some(known) = known else { continue };
             part.holders = self.watch.alive(&known.holders, &lost);
             let is_news =
                 |node: &NodeId| *node != self.own() && *node != from.id && !before.is_held_by(node);
             has_news |= part.holders.iter().any(is_news);
         }
-        let Ok(turn) = Arc::clone(&self.telling).try_acquire_owned() else { return Ok(()) };
-        if has_news {
-            let (copies, to) = (Arc::clone(self), from.id);
-            tokio::spawn(async move {
-                let mut stopped = copies.parts.shared.stopped.clone();
-                tokio::select! {
-                    _ = stopped.wait_for(|stopped| *stopped) => {}
-                    _ = copies.ask(to, false, &told) => {}
-                }
-                drop(turn);
-            });
+        if !has_news {
+            return;
         }
-        Ok(())
+        let Ok(turn) = Arc::clone(&self.telling).try_acquire_owned() else { return };
+        let (copies, to) = (Arc::clone(self), from.id);
+        tokio::spawn(async move {
+            let mut stopped = copies.parts.shared.stopped.clone();
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+                _ = copies.ask(to, false, &told) => {}
+            }
+            drop(turn);
+        });
     }
 
     /// Begins to bring the parts here, unless that runs. `None`: too many run.
@@ -343,10 +355,10 @@ impl Copies {
                 Err(error) => failed = Some(error),
             }
         }
-        let own = self.own();
+        let (own, lost) = (self.own(), self.watch.lost());
         let change = move |row: &mut Placement| {
             for part in here {
-                hold(row, &part, own);
+                hold(row, part, (own, &lost));
             }
         };
         let changed = self.ledger.change(repository, (manifest.digest, size), change).await?;
@@ -356,6 +368,29 @@ impl Copies {
         self.wake.notify_one();
         failed.map_or(Ok(()), Err)
     }
+}
+
+impl Look {
+    fn part(&self, digest: &Digest) -> Option<&PlacedPart> {
+        self.row.iter().flat_map(Placement::parts).find(|part| part.digest == *digest)
+    }
+
+    /// Whether the row names this node for a part.
+    fn kept(&self, digest: &Digest, own: NodeId) -> bool {
+        self.part(digest).is_some_and(|part| part.is_held_by(&own))
+    }
+}
+
+/// The parts with what each is.
+fn kinds(placement: &Placement) -> impl Iterator<Item = (&PlacedPart, ContentKind)> {
+    let blobs = placement.blobs.iter().map(|part| (part, ContentKind::Blob));
+    std::iter::once((&placement.manifest, ContentKind::Manifest)).chain(blobs)
+}
+
+/// Bytes that are left for copies. Blocks.
+fn room(store: &Store) -> std::io::Result<u64> {
+    let space = store.space()?;
+    Ok(space.free.saturating_sub(spare_bytes(space.total)))
 }
 
 /// What copies leave free of a file system with so many bytes.
@@ -383,14 +418,13 @@ fn is_readable(
 }
 
 /// Notes in a row that `own` holds a part, with the others that are named for it.
-pub(super) fn hold(row: &mut Placement, part: &PlacedPart, own: NodeId) {
+fn hold(row: &mut Placement, part: PlacedPart, (own, lost): (NodeId, &BTreeSet<NodeId>)) {
     let known = row.parts().position(|one| one.digest == part.digest);
     let at = known.unwrap_or_else(|| {
-        row.blobs.push(PlacedPart { holders: Vec::new(), ..part.clone() });
+        row.blobs.push(PlacedPart { holders: Vec::new(), ..part });
         row.blobs.len()
     });
     if let Some(one) = row.parts_mut().nth(at) {
-        part.holders.iter().for_each(|node| one.add_holder(*node));
-        one.add_holder(own);
+        add_holders(one, part.holders.into_iter().chain([own]), (own, lost));
     }
 }

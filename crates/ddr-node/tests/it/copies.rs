@@ -6,7 +6,9 @@ use bytes::Bytes;
 use ddr_node::{CopySettings, Durability, JobKind, Node, PutManifestError};
 use ddr_oci::{Digest, Reference, media_type};
 use ddr_proto::id::NodeId;
-use ddr_proto::wire::{Contact, PlacedPart, Placement, Request, RequestEnvelope};
+use ddr_proto::wire::{
+    Contact, MAX_REPLICA_HOLDERS, PlacedPart, Placement, Request, RequestEnvelope,
+};
 
 use crate::bed::{
     Bed, Image, Machine, by_tag, content, ended, eventually, image, pull, push_blob, push_image,
@@ -286,6 +288,17 @@ async fn a_push_that_cannot_have_its_copies_is_refused_and_can_be_said_again() {
 /// A node that does not know all who keep what it keeps hears of the others, and makes no copy for want of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_else_keeps_a_part_is_told_to_a_node_that_missed_it() {
+    one_misses_another(0).await;
+}
+
+/// The same where its rows have no room for more names: those of the dead make room.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_the_dead_do_not_push_out_those_of_the_living() {
+    one_misses_another(MAX_REPLICA_HOLDERS - 2).await;
+}
+
+/// Of three that keep six images one does not know another, but so many that are dead.
+async fn one_misses_another(dead: usize) {
     let bed = Bed::new();
     let mut nodes = swarm(&bed, 3, THREE).await;
     let mut parts = 0;
@@ -296,14 +309,14 @@ async fn who_else_keeps_a_part_is_told_to_a_node_that_missed_it() {
     }
     eventually("all three keep all", async || kept(&nodes).await == 3 * parts).await;
     let (machine, node) = nodes.remove(1);
-    let missed = nodes[1].0.node_id();
     within(node.shutdown()).await;
     drop(node);
     let store = machine.store();
     for mut row in store.replicas(None, 100).expect("read") {
         let mut placement = Placement::decode(&row.record).expect("a row");
         for part in placement.parts_mut() {
-            part.holders.retain(|holder| *holder != missed);
+            part.holders = vec![machine.node_id(), nodes[0].0.node_id()];
+            part.holders.extend((0..dead).map(|number| NodeId([number as u8; 32])));
         }
         let kept: Vec<Digest> = placement.parts().map(|part| part.digest).collect();
         row.record = placement.encode();
@@ -311,9 +324,14 @@ async fn who_else_keeps_a_part_is_told_to_a_node_that_missed_it() {
     }
     drop(store);
     let node = bed.start(&machine, &[&nodes[0].0]).await;
-    eventually("it knows all three again", async || {
+    eventually("the dead are missed", async || {
+        dead == 0 || node.status().await.copies.lost_nodes > 0
+    })
+    .await;
+    eventually("it knows all three again, and nobody else", async || {
         let copies = node.status().await.copies;
-        copies.surveyed && copies.parts == parts && copies.short_parts == 0
+        let is_whole = copies.parts == parts && copies.short_parts == 0;
+        copies.surveyed && is_whole && copies.lost_nodes == 0
     })
     .await;
 }

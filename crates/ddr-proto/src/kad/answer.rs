@@ -102,7 +102,7 @@ impl Kad {
                 continue;
             }
             let key = record.key;
-            match self.records.offer(record, self.now) {
+            match self.keep(record) {
                 Ok(Kept::Yes) => {
                     self.answers.forget(&key);
                     accepted += 1;

@@ -113,6 +113,34 @@ impl Records {
         Ok(Kept::Yes)
     }
 
+    /// Whether some record is of this node.
+    pub(super) fn has_of(&self, node: &NodeId) -> bool {
+        self.per_signer.contains_key(node)
+    }
+
+    /// A node as one of its records names it.
+    pub(super) fn provider(&self, node: &NodeId) -> Option<Contact> {
+        let mut all = self.has_of(node).then(|| self.keys.values().flatten())?;
+        all.find(|record| record.provider.id == *node).map(|record| record.provider.clone())
+    }
+
+    /// Drops all records of a node. Their keys, and when the newest was issued.
+    pub(super) fn void(&mut self, node: &NodeId) -> (Vec<Key>, u64) {
+        let (mut keys, mut newest) = (Vec::new(), 0);
+        if !self.has_of(node) {
+            return (keys, newest);
+        }
+        self.keys.retain(|key, holders| {
+            if let Some(place) = holders.iter().position(|kept| kept.provider.id == *node) {
+                newest = newest.max(holders.remove(place).issued_ms);
+                keys.push(*key);
+            }
+            !holders.is_empty()
+        });
+        keys.iter().for_each(|_| self.count_removed(node));
+        (keys, newest)
+    }
+
     /// How long a holder of `key` need not publish again, when there are plenty: the key is full,
     /// and all of its records came within half a republish interval, so it fills up twice as fast
     /// as it has to.

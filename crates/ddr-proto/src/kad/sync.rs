@@ -222,7 +222,7 @@ impl Kad {
             {
                 return self.report(from, Reason::ForeignRecord);
             }
-            match self.records.offer(record, self.now) {
+            match self.keep(record) {
                 Ok(_) => self.answers.forget(&key),
                 Err(error) => return self.report(from, Reason::BadRecord(error)),
             }

@@ -110,6 +110,16 @@ impl Solo {
         }
     }
 
+    /// Lets so many pings fail, one after the other.
+    pub(crate) fn fail_pings(&mut self, count: usize) {
+        for _ in 0..count {
+            let call =
+                self.take_calls().into_iter().find(|(.., request)| *request == Request::Ping);
+            let (call, ..) = call.expect("a ping");
+            self.input(Input::Failed { call });
+        }
+    }
+
     pub(crate) fn advance_ms(&mut self, ms: u64) {
         let end = self.now.after_ms(ms);
         while let Some(at) = self.kad.next_deadline().filter(|at| *at <= end) {
