@@ -10,7 +10,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use ddr_net::{Carrier, Client, ClientLimits, Identity, Swarm, TlsCarrier};
@@ -161,6 +161,7 @@ impl Nodes {
             advertise: vec![addr],
             zone: String::new(),
             bootstrap: Vec::new(),
+            now: SystemTime::now(),
             limits: Limits::default(),
         });
         let node = node.await.unwrap();

@@ -1,6 +1,6 @@
 //! The one clock of a node: Unix milliseconds that never go back.
 //!
-//! The wall clock is read once, at start; from then on time passes as the runtime's clock says,
+//! The wall clock is told once, at start; from then on time passes as the runtime's clock says,
 //! so a test that pauses the runtime pauses the node.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,9 +16,15 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Reads the wall clock. Before 1970 it is 0.
+    /// Reads the wall clock.
+    #[cfg(test)]
     pub(crate) fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::start_at(SystemTime::now())
+    }
+
+    /// A clock that shows `now`; before 1970, 0.
+    pub(crate) fn start_at(now: SystemTime) -> Self {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let base_unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX / 2);
         Self { base_unix_ms, start: Instant::now() }
     }

@@ -76,10 +76,17 @@ pub fn next_stamp(seen: Option<u64>, now: Timestamp) -> u64 {
 /// the record. Else a node that is far ahead leaves a record with those that are as far ahead, which the
 /// others refuse: nobody has a majority for that name then. `clocks` are those of the voters that answered.
 #[must_use]
-pub fn common_time(own: Timestamp, mut clocks: Vec<Timestamp>, voters: usize) -> Timestamp {
+pub fn common_time(own: Timestamp, clocks: Vec<Timestamp>, voters: usize) -> Timestamp {
+    reached_time(clocks, voters).map_or(own, |reached| own.min(reached))
+}
+
+/// The time that as many of the voters have come to as must keep a record, or all that answered if these are
+/// fewer; `None` where nobody did.
+#[must_use]
+pub fn reached_time(mut clocks: Vec<Timestamp>, voters: usize) -> Option<Timestamp> {
     clocks.sort_unstable_by(|a, b| b.cmp(a));
     let last = write_quorum(voters).min(clocks.len()).saturating_sub(1);
-    clocks.get(last).map_or(own, |reached| own.min(*reached))
+    clocks.get(last).copied()
 }
 
 /// The milliseconds of a stamp.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ddr_oci::{Digest, RepositoryName, Tag};
 use ddr_proto::id::Key;
 use ddr_proto::names::{self, Ballot, Read, Write};
+use ddr_proto::time::Timestamp;
 use ddr_proto::wire::{NameRecord, SetEntry};
 
 use super::read::hear;
@@ -25,7 +26,7 @@ const BACK_OFF_MS: u64 = 40;
 /// What voters said to a ballot.
 struct Prepared {
     read: Read,
-    /// The highest stamp that kept a voter from a promise.
+    /// The highest stamp that kept a voter from a promise, of those that others would take.
     outbid_by: Option<u64>,
 }
 
@@ -61,10 +62,11 @@ impl Parts {
         let mut seen = None;
         let mut failed = self.lost("the tag is written all the time; try again".into());
         for attempt in 1..=MAX_BALLOTS {
-            let stamp = names::next_stamp(seen, self.clock.now());
-            let ballot = Ballot { stamp, writer: *self.signer.public_key() };
             let voters = self.voters(&key).await?;
-            let prepared = self.prepare(key, ballot, &voters).await;
+            let now = self.common_time(key, &voters).await;
+            let stamp = names::next_stamp(seen, now);
+            let ballot = Ballot { stamp, writer: *self.signer.public_key() };
+            let prepared = self.prepare((key, ballot), &voters, now).await;
             let newest = match self.conclude(&prepared.read, &voters).await {
                 Ok(newest) => newest,
                 Err(error) if prepared.outbid_by.is_none() => return Err(error.into()),
@@ -79,17 +81,19 @@ impl Parts {
             {
                 return Err(TagWriteError::Immutable { tag: tag.clone(), digest: other });
             }
-            seen = seen.max(newest.map(|newest| newest.stamp)).max(prepared.outbid_by);
+            seen = seen.max(newest.map(|newest| newest.stamp));
             if seen.is_some_and(|seen| seen >= stamp) {
+                seen = seen.max(prepared.outbid_by);
                 continue;
             }
+            // Enough have promised, whatever the others did.
             let name = (repository.clone(), tag.clone());
             let record = NameRecord::sign(&self.signer, name.0, name.1, Some(*digest), stamp);
             match self.accept(&record, &voters).await {
                 Ok(()) => return Ok(self.list_immutable(record).await?),
                 Err(error) => failed = error,
             }
-            seen = seen.max(Some(stamp));
+            seen = seen.max(Some(stamp)).max(prepared.outbid_by);
             self.back_off(attempt).await;
         }
         Err(failed.into())
@@ -100,13 +104,20 @@ impl Parts {
         self.list_tag(&record.repository, &record.tag, record.digest).await
     }
 
-    /// Asks for promises; what is kept counts only from those that promised.
-    async fn prepare(&self, key: Key, ballot: Ballot, voters: &Voters) -> Prepared {
+    /// Asks for promises; what is kept counts only from those that promised. A stamp of the future outbids nobody: the
+    /// others would refuse a higher one.
+    async fn prepare(
+        &self,
+        (key, ballot): (Key, Ballot),
+        voters: &Voters,
+        now: Timestamp,
+    ) -> Prepared {
         let mut outbid_by = None;
         let promised = |said| match said {
             Ok(record) => Some(record),
             Err(higher) => {
-                outbid_by = outbid_by.max(Some(higher));
+                let higher = Some(higher).filter(|stamp| names::stamp_is_acceptable(*stamp, now));
+                outbid_by = outbid_by.max(higher);
                 None
             }
         };

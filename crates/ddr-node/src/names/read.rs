@@ -48,6 +48,18 @@ impl Parts {
         Ok(names::next_stamp(seen, now))
     }
 
+    /// The time by which the voters of a key would take a stamp.
+    pub(super) async fn common_time(&self, key: Key, voters: &Voters) -> Timestamp {
+        let (_, clocks) = self.ask(key, voters).await;
+        names::common_time(self.clock.now(), clocks, voters.all.len())
+    }
+
+    /// The same, however far behind this node's own clock is.
+    pub(super) async fn reached_time(&self, key: Key, voters: &Voters) -> Option<Timestamp> {
+        let (_, clocks) = self.ask(key, voters).await;
+        names::reached_time(clocks, voters.all.len())
+    }
+
     /// What the voters say, and their clocks.
     async fn ask(&self, key: Key, voters: &Voters) -> (Read, Vec<Timestamp>) {
         let mut clocks = Vec::new();

@@ -135,10 +135,12 @@ impl Parts {
                 Err(ReadError::Unavailable(_)) if blind => None,
                 Err(error) => return Err(error),
             };
-            let stamp = names::next_stamp(kept.as_ref().map(SetEntry::stamp), self.clock.now());
+            let voters = self.voters(&set.key()).await?;
+            let now = self.common_time(set.key(), &voters).await;
+            let stamp = names::next_stamp(kept.as_ref().map(SetEntry::stamp), now);
             let fact = FactRecord::sign(&self.signer, fact.clone(), value.cloned(), stamp);
             let entry = SetEntry::Fact(fact);
-            match self.write_entry(&entry).await? {
+            match self.write_to(&entry, &voters).await? {
                 None => return Ok(Settled { entry: Some(entry), is_certain: true }),
                 Some(newer) if newer.value() == value => {
                     return Ok(Settled { entry: Some(newer), is_certain: true });
@@ -193,7 +195,7 @@ impl Parts {
             else {
                 break;
             };
-            match self.verified(voter, answer, &mut verified).await {
+            match self.verified(question.0, voters, (voter, answer), &mut verified).await {
                 Some((page, false)) => read.answered(voter, page),
                 Some((page, true)) => read.answered_young(voter, page),
                 None => read.failed(voter),
@@ -225,7 +227,8 @@ impl Parts {
             if unfit.contains(&voter) {
                 continue;
             }
-            if let Some((page, _)) = self.verified(voter, answer, &mut verified).await {
+            let page = self.verified(question.0, voters, (voter, answer), &mut verified).await;
+            if let Some((page, _)) = page {
                 said.push((voter, page));
             }
         }
@@ -276,8 +279,9 @@ impl Parts {
     /// verified, and what two voters say alike is verified once.
     async fn verified(
         &self,
-        voter: NodeId,
-        answer: Answer<PageAnswer>,
+        set: &SetName,
+        voters: &Voters,
+        (voter, answer): (NodeId, Answer<PageAnswer>),
         known: &mut Verified,
     ) -> Option<PageAnswer> {
         let Answer::Said((page, young)) = answer else { return None };
@@ -289,12 +293,9 @@ impl Parts {
             .collect();
         if voter != self.caller.own().id && !unknown.is_empty() {
             let entries = unknown.clone();
-            let now = self.clock.now();
-            let sound = move || {
-                let acceptable = |entry: &SetEntry| names::stamp_is_acceptable(entry.stamp(), now);
-                entries.iter().all(|entry| acceptable(entry) && entry.verify().is_ok())
-            };
-            if !blocking(sound).await.unwrap_or(false) {
+            let sound = move || entries.iter().all(|entry| entry.verify().is_ok());
+            let is_timely = self.is_timely(set, voters, &unknown).await;
+            if !is_timely || !blocking(sound).await.unwrap_or(false) {
                 tracing::debug!(peer = %voter, "a list held an entry that is forged or of the future");
                 return None;
             }
@@ -303,6 +304,16 @@ impl Parts {
             known.entry(entry.member()).or_default().push(entry);
         }
         Some((page, young))
+    }
+
+    /// Whether most voters would take the stamps of these entries now, be this node's own clock behind.
+    async fn is_timely(&self, set: &SetName, voters: &Voters, entries: &[SetEntry]) -> bool {
+        let Some(latest) = entries.iter().map(SetEntry::stamp).max() else { return true };
+        if names::stamp_is_acceptable(latest, self.clock.now()) {
+            return true;
+        }
+        let reached = self.reached_time(set.key(), voters).await;
+        reached.is_some_and(|reached| names::stamp_is_acceptable(latest, reached))
     }
 
     /// Tells the voters that were behind. Waits where fewer than a majority keep an entry.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ddr_net::{Carrier, Identity, Swarm};
 use ddr_store::Store;
@@ -32,6 +33,8 @@ pub struct NodeConfig {
     /// Addresses of the token that this node joined by; may be empty. With one, or with peers that
     /// an earlier run knew, the node is not ready before it has met another.
     pub bootstrap: Vec<SocketAddr>,
+    /// The wall clock as it is now; from then on time passes as the runtime's clock says.
+    pub now: SystemTime,
     /// Bounds that an operator may change.
     pub limits: Limits,
 }

@@ -87,7 +87,7 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
     let own = own_contact(&config)?;
     let beside = config.limits.driver.clone();
     driver::use_outside(&config.store, beside.as_ref()).await?;
-    let clock = Clock::start();
+    let clock = Clock::start_at(config.now);
     let loaded = load(&config, sources.book.clone(), clock).await?;
     let client = Client::new(Arc::clone(&config.carrier), ClientLimits::default());
     let peers = Arc::clone(&loaded.peers);

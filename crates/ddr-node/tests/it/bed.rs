@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ddr_net::{Carrier, Client, ClientLimits, Identity, MemoryNetwork, Swarm};
@@ -42,6 +42,8 @@ pub(crate) struct Machine {
     pub(crate) gate: Arc<Gate>,
     pub(crate) zone: String,
     pub(crate) limits: Limits,
+    /// Its wall clock at a start.
+    pub(crate) now: fn() -> SystemTime,
     identity: Arc<Identity>,
     swarm: Swarm,
 }
@@ -60,7 +62,8 @@ impl Bed {
         // No copies beyond the node that takes content in, unless a test says so.
         let limits = Limits { copies: LONE, ..Limits::default() };
         let (gate, zone) = (Arc::default(), String::new());
-        Machine { dir, addr, gate, zone, limits, identity, swarm }
+        let now = SystemTime::now;
+        Machine { dir, addr, gate, zone, limits, now, identity, swarm }
     }
 
     /// The client of a member that runs no node.
@@ -103,6 +106,7 @@ impl Bed {
             advertise: vec![machine.addr],
             zone: machine.zone.clone(),
             bootstrap: others.iter().map(|other| other.addr).collect(),
+            now: (machine.now)(),
             limits: machine.limits.clone(),
         };
         Node::start_with(config, sources).await.expect("the node starts")

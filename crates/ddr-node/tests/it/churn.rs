@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ddr_net::{Identity, MemoryNetwork, Swarm};
@@ -60,6 +60,7 @@ impl Crowd {
             advertise: vec![addr],
             zone: String::new(),
             bootstrap,
+            now: SystemTime::now(),
             limits: Limits::default(),
         };
         let node = Node::start(config).await.expect("the node starts");

@@ -377,6 +377,7 @@ async fn start_on(bed: &Bed, disk: &FaultyDisk, other: &Machine) -> Node {
         advertise: vec![addr],
         zone: String::new(),
         bootstrap: vec![other.addr],
+        now: std::time::SystemTime::now(),
         limits: Limits::default(),
     };
     let node = Node::start(config).await.expect("the node starts");

@@ -1,13 +1,20 @@
 //! Rules of tags: what is read without a majority, what may not move, what was before.
 
+use std::time::{Duration, SystemTime};
+
 use ddr_node::{
     DeleteError, Limits, Node, PutManifestError, ReadError, TagReads, TagRules, TagVersion,
 };
 use ddr_oci::{Digest, Reference, RepositoryName, media_type};
+use ddr_proto::names::STAMP_COUNTER_BITS;
+use ddr_proto::wire::{Request, Response};
 
 use crate::bed::{
     Bed, by_tag, eventually, image, push_blob, push_image, repository, resolve, tag, within,
 };
+use crate::stranger::{Stranger, now_ms};
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn with(rules: TagRules) -> Limits {
     Limits { tags: rules, ..Limits::default() }
@@ -156,6 +163,75 @@ async fn of_two_first_pushes_at_once_one_has_the_tag_and_keeps_it() {
         if let Some(winner) = taken.first() {
             assert_eq!(seen[0], Some(*winner), "round {round}: what was acknowledged stands");
         }
+    }
+}
+
+/// Whoever writes, stamps are such that most others take them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_a_year_off_writes_tags_and_new_repositories() {
+    let bed = Bed::new();
+    let mut nodes = bed.swarm(2).await;
+    for (number, now) in
+        [(3, (|| SystemTime::now() + YEAR) as fn() -> SystemTime), (4, || SystemTime::now() - YEAR)]
+    {
+        let mut machine = bed.machine(number);
+        machine.now = now;
+        let node = bed.start(&machine, &[&nodes[0].0, &nodes[1].0]).await;
+        nodes.push((machine, node));
+    }
+    // What the tag points to; content is not found by a clock that takes all records for old or of the future.
+    let newest = async |node: &Node, name: &RepositoryName| {
+        history(node, name, "latest").await.remove(0).digest
+    };
+    for (number, (_, writer)) in nodes.iter().enumerate() {
+        let name = repository(&format!("team/app{number}"));
+        let pushed = push(writer, &name, "latest", 1).await.expect("taken");
+        for (_, node) in &nodes {
+            assert_eq!(newest(node, &name).await, Some(pushed.to_string()), "{number}");
+        }
+        // The next one moves what the other wrote.
+        let (_, other) = &nodes[(number + 1) % nodes.len()];
+        let moved = push(other, &name, "latest", 2).await.expect("moved");
+        assert_eq!(newest(writer, &name).await, Some(moved.to_string()), "{number}");
+        assert!(within(writer.delete_manifest(&name, &by_tag("latest"))).await.expect("deleted"));
+        for (_, node) in &nodes {
+            let listed = within(node.tags(&name, None, 9)).await.expect("listed");
+            assert!(listed.is_none_or(|listed| listed.tags.is_empty()), "{number}");
+        }
+    }
+}
+
+/// A voter whose clock is a year ahead has promised what no other may accept: the others go on without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_outbids_with_stamps_of_the_future_holds_up_no_immutable_tag() {
+    let bed = Bed::new();
+    let nodes = bed.swarm_with(2, immutable("v*")).await;
+    let name = repository("team/app");
+    // One without the pattern leaves tombstones: of a tag that nobody knows young voters say nothing.
+    let machine = bed.machine(3);
+    let mover = bed.start(&machine, &[&nodes[0].0]).await;
+    for label in ["v0", "v1"] {
+        push(&mover, &name, label, 9).await.expect("taken");
+        assert!(within(mover.delete_manifest(&name, &by_tag(label))).await.expect("deleted"));
+    }
+    let stranger = Stranger::new(&bed, 100);
+    stranger.listen(|request| match request {
+        Request::PrepareName { .. } => {
+            let later_ms = now_ms() + YEAR.as_millis() as u64;
+            let outbid_by = Some(later_ms << STAMP_COUNTER_BITS);
+            Some(Response::Promise { outbid_by, record: None, young: false })
+        }
+        Request::AcceptName { .. } => Some(Response::NameStored { stored: false, newest: None }),
+        _ => None,
+    });
+    for (machine, node) in &nodes {
+        stranger.say(machine, Request::Ping).await.expect("answered");
+        eventually("it is known", async || node.peers().await.len() == 3).await;
+    }
+    for (number, (_, node)) in nodes.iter().enumerate() {
+        let label = format!("v{number}");
+        let pushed = push(node, &name, &label, 1).await.expect("taken by a majority");
+        assert_eq!(resolve(&nodes[0].1, &name, &label).await, Some(pushed));
     }
 }
 

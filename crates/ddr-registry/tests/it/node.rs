@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ddr_net::{Identity, MemoryNetwork, Swarm};
 use ddr_node::{Limits, Node, NodeConfig};
@@ -76,6 +77,7 @@ impl TestNode {
             advertise: vec![own],
             zone: String::new(),
             bootstrap,
+            now: SystemTime::now(),
             limits,
         };
         let node = Node::start(config).await.unwrap();

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ddr_net::{Carrier, Identity, JoinToken, RevocationCheck, Swarm, TlsCarrier};
 use ddr_node::{DriverSettings, MirrorSettings, Node, NodeConfig};
@@ -155,6 +155,7 @@ async fn start_node(
         advertise: vec![advertise],
         zone: config.zone.clone(),
         bootstrap,
+        now: SystemTime::now(),
         limits: ddr_node::Limits {
             require_blobs: config.require_blobs,
             tags: config.tags.clone(),
