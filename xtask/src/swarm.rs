@@ -290,7 +290,7 @@ pub(crate) fn wait_whole(nodes: &[Node], limit: Duration) -> Result<()> {
         for node in nodes {
             let status = node.status()?;
             let copies = &status["copies"];
-            let is_whole = copies["short_parts"] == 0 && copies["waiting_parts"] == 0;
+            let is_whole = copies["short_parts"] == 0 && copies["waiting_images"] == 0;
             let peers = status["peers"].as_u64().unwrap_or_default();
             let knows_all = peers as usize + 1 >= nodes.len();
             if !is_whole || !knows_all || copies["surveyed"] != true {

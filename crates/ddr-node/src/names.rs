@@ -28,6 +28,7 @@ mod told;
 mod vote;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -86,8 +87,16 @@ pub(crate) struct Parts {
     pub(crate) rules: TagRules,
     /// Who was told by readers.
     pub(crate) recent: Recent,
-    /// Held while a node that is alone looks whether an immutable tag is there and writes it.
-    pub(crate) deciding: Mutex<()>,
+    pub(crate) deciding: Deciding,
+}
+
+/// What writers of immutable tags on this node share.
+#[derive(Default)]
+pub(crate) struct Deciding {
+    /// Held while a node that is alone looks whether such a tag is there and writes it.
+    alone: Mutex<()>,
+    /// The stamp of the newest ballot.
+    last_ballot: AtomicU64,
 }
 
 /// See the module comment.

@@ -383,6 +383,7 @@ impl Kad {
         if !self.is_usable(&contact) {
             return;
         }
+        self.gone.forgive(&contact.id);
         let known = self.table.get(&contact.id);
         if known.is_some_and(|peer| peer.alive() && *peer.contact == contact) {
             return self.table.touch(&contact.id, self.now);

@@ -1,7 +1,8 @@
 //! Lost copies are made again.
 //!
 //! Decides when the rows are gone through, which of the holders of a part mends it, and what follows from
-//! what the survey finds. The parts of an image are mended together. The order and the pace are those of [`ddr_proto::replica::Pace`].
+//! what the survey finds. The parts of an image are mended together. The order and the pace are those of
+//! [`ddr_proto::replica::Pace`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ const MAX_QUESTIONS: usize = 256;
 const QUESTIONS_AT_ONCE: usize = 8;
 /// Parts of an image are copied together as far as they come to so many bytes, and noted then.
 const BATCH_BYTES: u64 = 64 << 20;
+/// However slow they are, a batch of an image waits for those before it no longer than this.
+const MAX_SPACING: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest that nothing is looked at.
 const MAX_TICK: Duration = Duration::from_secs(1);
 /// Of the time, one in so many parts goes into that.
@@ -329,28 +332,51 @@ impl Copies {
 
     /// Has the parts of an image that are short, and that this node mends, copied to as many nodes as are missing.
     async fn mend(&self, (repository, manifest): &ImageKey) -> Result<Made, ReadError> {
-        let mut made = Made::default();
-        let Some(row) = self.ledger.get(repository, manifest).await? else { return Ok(made) };
-        let others = self.candidates(Key::of_content(manifest)).await.len();
-        let want = self.parts.settings.copies_of(repository).min(others + 1);
-        let (lost, now) = (self.watch.lost(), self.parts.clock.now());
-        let mut short = Vec::new();
-        for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
-            let alive = self.watch.alive(&part.holders, &lost);
-            let place = place(&row, &self.own(), &alive);
-            if alive.len() < want && self.turns.is_own(&key_of(&row, part), place, now) {
-                short.push(PlacedPart { holders: alive, ..part.clone() });
+        let (mut made, mut tried) = (Made::default(), BTreeSet::new());
+        let (started, mut bytes) = (Instant::now(), 0_u64);
+        loop {
+            // Anew for each batch: others may have mended some of it, or more may be lost.
+            let Some(row) = self.ledger.get(repository, manifest).await? else { return Ok(made) };
+            let others = self.candidates(Key::of_content(manifest)).await.len();
+            let want = self.parts.settings.copies_of(repository).min(others + 1);
+            let mut short = self.own_short(&row, want);
+            short.retain(|part| !tried.contains(&part.digest));
+            let parts = first_batch(&short);
+            if parts.is_empty() {
+                return Ok(made);
             }
-        }
-        short.sort_by_key(|part| (part.holders.len(), part.size));
-        for parts in batches(&short) {
+            tokio::time::sleep_until(started + self.time_for(bytes)).await;
+            tried.extend(parts.iter().map(|part| part.digest));
+            bytes = parts.iter().fold(bytes, |sum, part| sum.saturating_add(part.size));
             let order = self.order_of(&row, parts);
             let raised = self.raise(&order, want).await;
             made.add(self.note_raised(&row, &order, &raised).await?);
             let copies = raised.fewest();
             tracing::debug!(%manifest, parts = parts.len(), ?made, copies, want, why = ?raised.why, "parts were mended");
         }
-        Ok(made)
+    }
+
+    /// The parts of an image that are short and that this node mends, with their living holders: the scarcest first,
+    /// of these the smallest.
+    fn own_short(&self, row: &Placement, want: usize) -> Vec<PlacedPart> {
+        let (lost, now) = (self.watch.lost(), self.parts.clock.now());
+        let mut short = Vec::new();
+        for part in row.parts().filter(|part| part.is_held_by(&self.own())) {
+            let alive = self.watch.alive(&part.holders, &lost);
+            let place = place(row, &self.own(), &alive);
+            if alive.len() < want && self.turns.is_own(&key_of(row, part), place, now) {
+                short.push(PlacedPart { holders: alive, ..part.clone() });
+            }
+        }
+        short.sort_by_key(|part| (part.holders.len(), part.size));
+        short
+    }
+
+    /// How long so many bytes shall take.
+    fn time_for(&self, bytes: u64) -> Duration {
+        let rate = self.parts.settings.rate;
+        let ms = rate.map_or(0, |rate| bytes.saturating_mul(1_000) / rate.max(1));
+        Duration::from_millis(ms).min(MAX_SPACING)
     }
 
     /// Writes down who holds what was raised, and tells the others. What came new.
@@ -437,20 +463,15 @@ fn add_part(task: &mut Option<Task<ImageKey>>, row: &Placement, part: &PlacedPar
     task.bytes = task.bytes.saturating_add(part.size);
 }
 
-/// So many parts that they come to [`BATCH_BYTES`] at most, or a single one.
-fn batches(parts: &[PlacedPart]) -> impl Iterator<Item = &[PlacedPart]> {
-    let mut rest = parts;
-    std::iter::from_fn(move || {
-        let mut bytes = 0_u64;
-        let fits = |part: &PlacedPart| {
-            bytes = bytes.saturating_add(part.size);
-            bytes <= BATCH_BYTES
-        };
-        let count = rest.iter().take(MAX_PARTS_PER_KEEP).map(fits).take_while(|fits| *fits).count();
-        let (batch, later) = rest.split_at(count.max(1).min(rest.len()));
-        rest = later;
-        Some(batch).filter(|batch| !batch.is_empty())
-    })
+/// The first of the parts, as far as they come to [`BATCH_BYTES`] at most, or a single one.
+fn first_batch(parts: &[PlacedPart]) -> &[PlacedPart] {
+    let mut bytes = 0_u64;
+    let fits = |part: &PlacedPart| {
+        bytes = bytes.saturating_add(part.size);
+        bytes <= BATCH_BYTES
+    };
+    let count = parts.iter().take(MAX_PARTS_PER_KEEP).map(fits).take_while(|fits| *fits).count();
+    &parts[..count.max(1).min(parts.len())]
 }
 
 /// How many of the holders that are alive come before `node` when a part of the image is to be mended. The line is by
@@ -474,29 +495,22 @@ fn placement_of(row: &Placement, part: &PlacedPart) -> Placement {
 mod tests {
     use super::*;
 
-    fn sizes(batches: &[&[u64]]) -> Vec<PlacedPart> {
+    fn first(sizes: &[u64]) -> usize {
         let part = |size: &u64| PlacedPart {
             digest: Digest::sha256(&size.to_be_bytes()),
             size: *size,
             holders: Vec::new(),
         };
-        batches.iter().flat_map(|batch| batch.iter()).map(part).collect()
+        first_batch(&sizes.iter().map(part).collect::<Vec<_>>()).len()
     }
 
     #[test]
     fn small_parts_are_copied_together_and_large_ones_alone() {
         const MIB: u64 = 1 << 20;
-        let small = vec![1; MAX_PARTS_PER_KEEP];
-        for expected in [
-            &[&[1, MIB, 63 * MIB - 1][..], &[2 * MIB], &[64 * MIB], &[u64::MAX], &[9 * MIB, 9]][..],
-            &[&small, &[1, 2, 3]],
-            &[&[100 * MIB]],
-            &[],
-        ] {
-            let parts = sizes(expected);
-            let batches: Vec<Vec<u64>> =
-                batches(&parts).map(|batch| batch.iter().map(|part| part.size).collect()).collect();
-            assert_eq!(batches, expected);
-        }
+        assert_eq!(first(&[]), 0);
+        assert_eq!(first(&[1, MIB, 63 * MIB - 1, 1]), 3);
+        assert_eq!(first(&[64 * MIB, 1]), 1);
+        assert_eq!(first(&[u64::MAX, u64::MAX]), 1);
+        assert_eq!(first(&[1; MAX_PARTS_PER_KEEP + 2]), MAX_PARTS_PER_KEEP);
     }
 }

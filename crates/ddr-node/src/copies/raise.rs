@@ -260,9 +260,9 @@ impl Course {
         Self { bytes: 0, moved: Instant::now(), unanswered: 0 }
     }
 
-    /// Whether there are more bytes than before.
+    /// Whether there are other bytes than before: fewer, where it was asked for less.
     fn moves(&mut self, bytes: u64) -> bool {
-        let moves = bytes > self.bytes;
+        let moves = bytes != self.bytes;
         if moves {
             (self.bytes, self.moved) = (bytes, Instant::now());
         }

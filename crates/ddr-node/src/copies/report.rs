@@ -24,7 +24,7 @@ pub struct CopiesStatus {
     /// Those of which this node has the only copy.
     pub sole_parts: usize,
     /// Parts that wait here to be copied to another node.
-    pub waiting_parts: usize,
+    pub waiting_images: usize,
     /// Bytes of these.
     pub waiting_bytes: u64,
     /// Seconds that this takes, at the pace of the last minute; none where that is not known.
@@ -101,7 +101,7 @@ impl Copies {
     /// How it stands.
     pub(crate) fn status(&self) -> CopiesStatus {
         let tally = *self.tally();
-        let (waiting_parts, waiting_bytes) = self.line().waiting();
+        let (waiting_images, waiting_bytes) = self.line().waiting();
         let survey = tally.survey;
         CopiesStatus {
             wanted: self.parts.settings.copies,
@@ -112,7 +112,7 @@ impl Copies {
             short_parts: survey.short_parts,
             short_bytes: survey.short_bytes,
             sole_parts: survey.sole_parts,
-            waiting_parts,
+            waiting_images,
             waiting_bytes,
             mended_in_s: tally.pace.map(|pace| waiting_bytes / pace.max(1)),
             mended_parts: tally.mended_parts,

@@ -21,7 +21,7 @@ use super::ledger::{Change, add_holders};
 use super::{Copies, ImageKey};
 use crate::{ReadError, blocking};
 
-/// Images that are taken in at once; more are told busy.
+/// Images that are taken in at once; more wait for a turn.
 const MAX_TAKING: usize = 64;
 /// Unknown holders that one message may make this node ask for a sign of life; the others are passed over.
 const MAX_STRANGE: usize = 16;
@@ -71,8 +71,7 @@ impl Copies {
     ) -> Response {
         self.watch.heard(&from, None);
         match self.answer_about(&from, take, placement).await {
-            Ok(Some(answer)) => Response::Keeping(answer),
-            Ok(None) => Response::Refused { reason: RefuseReason::Busy },
+            Ok(answer) => Response::Keeping(answer),
             Err(error) => {
                 tracing::error!(%error, peer = %from.id, "a question for copies was not answered");
                 Response::Refused { reason: RefuseReason::Unsupported }
@@ -85,7 +84,7 @@ impl Copies {
         from: &Contact,
         take: bool,
         placement: Placement,
-    ) -> Result<Option<KeepAnswer>, ReadError> {
+    ) -> Result<KeepAnswer, ReadError> {
         let mut look = self.look(&placement).await?;
         let mut keeping = self.keeping(&placement, &look).await?;
         if take && keeping.contains(&Keeping::Absent) {
@@ -95,25 +94,16 @@ impl Copies {
                 () if missing > look.room => Some(Keeping::Full),
                 () => None,
             };
-            if let Some(refusal) = refusal {
+            let run = refusal.is_none().then(|| self.take_in(from, &placement)).flatten();
+            if let Some(run) = &run {
+                (look, keeping) = self.after(run, &placement).await?;
+            } else {
+                // Where too many come in it has a turn later.
+                let answer = refusal.unwrap_or(Keeping::Coming);
                 keeping
                     .iter_mut()
                     .filter(|one| **one == Keeping::Absent)
-                    .for_each(|one| *one = refusal);
-            } else {
-                let Some(run) = self.take_in(from, &placement) else { return Ok(None) };
-                let mut ended = run.ended.clone();
-                let wait = ended.wait_for(|ended| *ended);
-                let is_running = tokio::time::timeout(ANSWER_WAIT, wait).await.is_err();
-                look = self.look(&placement).await?;
-                keeping = self.keeping(&placement, &look).await?;
-                // What this run does not bring waits for the next.
-                let parts = placement.parts().map(|part| part.digest);
-                for (one, part) in keeping.iter_mut().zip(parts) {
-                    if *one == Keeping::Absent && (is_running || !run.parts.contains(&part)) {
-                        *one = Keeping::Coming;
-                    }
-                }
+                    .for_each(|one| *one = answer);
             }
         }
         let named = placement.clone();
@@ -124,7 +114,27 @@ impl Copies {
         }
         let bytes = self.bytes_here(&placement, &look.here);
         let manifest = keeping.remove(0);
-        Ok(Some(KeepAnswer { manifest, blobs: keeping, bytes, free: look.room }))
+        Ok(KeepAnswer { manifest, blobs: keeping, bytes, free: look.room })
+    }
+
+    /// What stands here when a run has ended, or after a while.
+    async fn after(
+        &self,
+        run: &Run,
+        placement: &Placement,
+    ) -> Result<(Look, Vec<Keeping>), ReadError> {
+        let mut ended = run.ended.clone();
+        let wait = ended.wait_for(|ended| *ended);
+        let is_running = tokio::time::timeout(ANSWER_WAIT, wait).await.is_err();
+        let look = self.look(placement).await?;
+        let mut keeping = self.keeping(placement, &look).await?;
+        // What this run does not bring waits for the next.
+        for (one, part) in keeping.iter_mut().zip(placement.parts()) {
+            if *one == Keeping::Absent && (is_running || !run.parts.contains(&part.digest)) {
+                *one = Keeping::Coming;
+            }
+        }
+        Ok((look, keeping))
     }
 
     /// What this node says about the manifest, then about the blobs.

@@ -5,6 +5,7 @@
 //! digest, and after that no other digest is accepted by a writer that asks so. It must never write
 //! such a tag in the way of others, by a higher stamp alone.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ddr_oci::{Digest, RepositoryName, Tag};
@@ -63,8 +64,9 @@ impl Parts {
         let mut failed = self.lost("the tag is written all the time; try again".into());
         for attempt in 1..=MAX_BALLOTS {
             let voters = self.voters(&key).await?;
-            let now = self.common_time(key, &voters).await;
-            let stamp = names::next_stamp(seen, now);
+            // By the clock of most voters: what they have promised before is judged by it, too.
+            let now = self.reached_time(&voters).await.unwrap_or_else(|| self.clock.now());
+            let stamp = self.new_ballot(names::next_stamp(seen, now));
             let ballot = Ballot { stamp, writer: *self.signer.public_key() };
             let prepared = self.prepare((key, ballot), &voters, now).await;
             let newest = match self.conclude(&prepared.read, &voters).await {
@@ -102,6 +104,13 @@ impl Parts {
     async fn list_immutable(&self, record: NameRecord) -> Result<(), ReadError> {
         self.write_entry(&SetEntry::Tag(record.clone())).await?;
         self.list_tag(&record.repository, &record.tag, record.digest).await
+    }
+
+    /// `stamp`, or a later one: this node makes no two ballots of one stamp.
+    fn new_ballot(&self, stamp: u64) -> u64 {
+        let (last, order) = (&self.deciding.last_ballot, Ordering::Relaxed);
+        let later = |last: u64| Some(stamp.max(last.saturating_add(1)));
+        last.fetch_update(order, order, later).ok().and_then(later).unwrap_or(stamp)
     }
 
     /// Asks for promises; what is kept counts only from those that promised. A stamp of the future outbids nobody: the

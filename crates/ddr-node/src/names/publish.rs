@@ -205,7 +205,7 @@ impl Parts {
     ) -> Result<(), TagWriteError> {
         let parts = Arc::clone(self);
         let work = move || {
-            let _deciding = parts.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+            let _deciding = parts.deciding.alone.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(refusal) = parts.refusal(&publication)? {
                 return Ok(Err(refusal));
             }

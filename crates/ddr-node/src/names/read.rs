@@ -48,16 +48,33 @@ impl Parts {
         Ok(names::next_stamp(seen, now))
     }
 
-    /// The time by which the voters of a key would take a stamp.
-    pub(super) async fn common_time(&self, key: Key, voters: &Voters) -> Timestamp {
-        let (_, clocks) = self.ask(key, voters).await;
-        names::common_time(self.clock.now(), clocks, voters.all.len())
+    /// The time by which this node stamps what these voters shall keep.
+    pub(super) async fn common_time(&self, voters: &Voters) -> Timestamp {
+        names::common_time(self.clock.now(), self.clocks(voters).await, voters.all.len())
     }
 
-    /// The same, however far behind this node's own clock is.
-    pub(super) async fn reached_time(&self, key: Key, voters: &Voters) -> Option<Timestamp> {
-        let (_, clocks) = self.ask(key, voters).await;
-        names::reached_time(clocks, voters.all.len())
+    /// The time that most of these voters have reached, however far this node's own clock is behind. `None`: too few
+    /// tell theirs.
+    pub(super) async fn reached_time(&self, voters: &Voters) -> Option<Timestamp> {
+        let (clocks, of) = (self.clocks(voters).await, voters.all.len());
+        let is_most = clocks.len() >= names::write_quorum(of);
+        names::reached_time(clocks, of).filter(|_| is_most)
+    }
+
+    /// The clocks of the voters, also of those that are young.
+    async fn clocks(&self, voters: &Voters) -> Vec<Timestamp> {
+        let (mut clocks, mut poll) = (Vec::new(), Poll::clocks(self, voters));
+        let quorum = names::write_quorum(voters.all.len());
+        let mut until = Instant::now() + LIMIT;
+        while let Ok(Some((_, answer))) = tokio::time::timeout_at(until, poll.next()).await {
+            if let Answer::Said(clock) = answer {
+                clocks.push(clock);
+            }
+            if clocks.len() == quorum {
+                until = until.min(Instant::now() + GRACE);
+            }
+        }
+        clocks
     }
 
     /// What the voters say, and their clocks.

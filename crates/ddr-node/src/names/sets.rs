@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ddr_proto::id::NodeId;
 use ddr_proto::names::{self, MergedEntry, SetDecision, SetPage, SetRead};
+use ddr_proto::time::Timestamp;
 use ddr_proto::wire::{
     Contact, Fact, FactRecord, MAX_ENTRIES_PER_PAGE, MAX_PAGE_BYTES, Member, NameRecord, SetEntry,
     SetName,
@@ -136,7 +137,7 @@ impl Parts {
                 Err(error) => return Err(error),
             };
             let voters = self.voters(&set.key()).await?;
-            let now = self.common_time(set.key(), &voters).await;
+            let now = self.common_time(&voters).await;
             let stamp = names::next_stamp(kept.as_ref().map(SetEntry::stamp), now);
             let fact = FactRecord::sign(&self.signer, fact.clone(), value.cloned(), stamp);
             let entry = SetEntry::Fact(fact);
@@ -195,7 +196,7 @@ impl Parts {
             else {
                 break;
             };
-            match self.verified(question.0, voters, (voter, answer), &mut verified).await {
+            match self.verified(voters, (voter, answer), &mut verified).await {
                 Some((page, false)) => read.answered(voter, page),
                 Some((page, true)) => read.answered_young(voter, page),
                 None => read.failed(voter),
@@ -227,7 +228,7 @@ impl Parts {
             if unfit.contains(&voter) {
                 continue;
             }
-            let page = self.verified(question.0, voters, (voter, answer), &mut verified).await;
+            let page = self.verified(voters, (voter, answer), &mut verified).await;
             if let Some((page, _)) = page {
                 said.push((voter, page));
             }
@@ -279,7 +280,6 @@ impl Parts {
     /// verified, and what two voters say alike is verified once.
     async fn verified(
         &self,
-        set: &SetName,
         voters: &Voters,
         (voter, answer): (NodeId, Answer<PageAnswer>),
         known: &mut Verified,
@@ -288,32 +288,40 @@ impl Parts {
         let unknown: Vec<SetEntry> = page
             .entries
             .iter()
-            .filter(|entry| known.get(&entry.member()).is_none_or(|same| !same.contains(entry)))
+            .filter(|entry| {
+                !known.entries.get(&entry.member()).is_some_and(|same| same.contains(entry))
+            })
             .cloned()
             .collect();
         if voter != self.caller.own().id && !unknown.is_empty() {
             let entries = unknown.clone();
             let sound = move || entries.iter().all(|entry| entry.verify().is_ok());
-            let is_timely = self.is_timely(set, voters, &unknown).await;
-            if !is_timely || !blocking(sound).await.unwrap_or(false) {
+            let is_sound = blocking(sound).await.unwrap_or(false);
+            if !is_sound || !self.is_timely(voters, &unknown, known).await {
                 tracing::debug!(peer = %voter, "a list held an entry that is forged or of the future");
                 return None;
             }
         }
         for entry in unknown {
-            known.entry(entry.member()).or_default().push(entry);
+            known.entries.entry(entry.member()).or_default().push(entry);
         }
         Some((page, young))
     }
 
     /// Whether most voters would take the stamps of these entries now, be this node's own clock behind.
-    async fn is_timely(&self, set: &SetName, voters: &Voters, entries: &[SetEntry]) -> bool {
+    async fn is_timely(&self, voters: &Voters, entries: &[SetEntry], known: &mut Verified) -> bool {
         let Some(latest) = entries.iter().map(SetEntry::stamp).max() else { return true };
-        if names::stamp_is_acceptable(latest, self.clock.now()) {
+        let own = self.clock.now();
+        if names::stamp_is_acceptable(latest, own) {
             return true;
         }
-        let reached = self.reached_time(set.key(), voters).await;
-        reached.is_some_and(|reached| names::stamp_is_acceptable(latest, reached))
+        // Once for all voters: whoever sends entries of the future costs one round.
+        let reached = match known.reached {
+            Some(reached) => reached,
+            None => self.reached_time(voters).await.unwrap_or(own),
+        };
+        known.reached = Some(reached);
+        names::stamp_is_acceptable(latest, reached)
     }
 
     /// Tells the voters that were behind. Waits where fewer than a majority keep an entry.
@@ -337,8 +345,14 @@ impl Parts {
     }
 }
 
-/// Entries whose signature was checked, by member. At most one page of each voter.
-type Verified = BTreeMap<Member, Vec<SetEntry>>;
+/// What was checked for one page.
+#[derive(Default)]
+struct Verified {
+    /// Entries whose signature was, by member. At most one page of each voter.
+    entries: BTreeMap<Member, Vec<SetEntry>>,
+    /// The time that most voters have reached; asked for where an entry is ahead of this node's clock.
+    reached: Option<Timestamp>,
+}
 
 /// Voters of which none is known to be silent.
 pub(super) fn all_of(all: Vec<Contact>) -> Voters {

@@ -144,6 +144,18 @@ impl Poll<Told> {
     }
 }
 
+impl Poll<Timestamp> {
+    /// Asks every voter that is not silent what its clock says.
+    pub(crate) fn clocks(parts: &Parts, voters: &Voters) -> Self {
+        let own = parts.clock.now();
+        Self::ask(parts, voters, &Request::Time, move |is_own, response| match response {
+            _ if is_own => Answer::Said(own),
+            Response::Time { clock_ms } => Answer::Said(Timestamp(clock_ms)),
+            _ => Answer::Failed,
+        })
+    }
+}
+
 impl Poll<Result<Option<NameRecord>, u64>> {
     /// Asks every voter that is not silent to promise a ballot: what it keeps, or the stamp of the
     /// higher ballot that it has promised.

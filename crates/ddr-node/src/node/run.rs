@@ -114,7 +114,7 @@ pub(super) async fn start(config: NodeConfig, sources: Sources) -> Result<Inner,
         clock,
         rules: config.limits.tags.clone(),
         recent: names::Recent::default(),
-        deciding: Mutex::default(),
+        deciding: names::Deciding::default(),
     });
     let shared = shared(&config.limits, (client, own), &parts, (announcer, locator), stopped)?;
     let pull = Arc::new(Pull::new(Arc::clone(&shared)));

@@ -136,7 +136,7 @@ async fn repositories_may_want_other_numbers_of_copies() {
         let mut short = 0;
         for (_, node) in &nodes {
             let copies = node.status().await.copies;
-            short += copies.short_parts + copies.waiting_parts + usize::from(!copies.surveyed);
+            short += copies.short_parts + copies.waiting_images + usize::from(!copies.surveyed);
         }
         short == 0 && kept(&nodes).await >= all
     };
@@ -204,7 +204,7 @@ async fn a_node_that_comes_moves_nothing() {
     for (_, node) in &nodes {
         let quiet = async || {
             let copies = node.status().await.copies;
-            copies.surveyed && copies.waiting_parts == 0
+            copies.surveyed && copies.waiting_images == 0
         };
         eventually("every row was gone through, and nothing waits", quiet).await;
     }
@@ -348,7 +348,7 @@ async fn who_was_asked_and_refused_counts_for_nobody() {
     for (_, node) in &nodes[..2] {
         eventually("the third copy is missed", async || {
             let copies = node.status().await.copies;
-            let is_known = copies.surveyed && copies.waiting_parts == 0;
+            let is_known = copies.surveyed && copies.waiting_images == 0;
             is_known && (copies.parts, copies.short_parts) == (parts, parts)
         })
         .await;

@@ -10,7 +10,8 @@ use ddr_proto::names::STAMP_COUNTER_BITS;
 use ddr_proto::wire::{Request, Response};
 
 use crate::bed::{
-    Bed, by_tag, eventually, image, push_blob, push_image, repository, resolve, tag, within,
+    Bed, Machine, by_tag, eventually, image, push_blob, push_image, repository, resolve, tag,
+    within,
 };
 use crate::stranger::{Stranger, now_ms};
 
@@ -166,6 +167,22 @@ async fn of_two_first_pushes_at_once_one_has_the_tag_and_keeps_it() {
     }
 }
 
+/// A node without the pattern pushes and deletes tags: of one that nobody ever knew young voters say nothing.
+async fn tombstones(
+    bed: &Bed,
+    other: &Machine,
+    name: &RepositoryName,
+    labels: &[&str],
+) -> (Machine, Node) {
+    let machine = bed.machine(200);
+    let node = bed.start(&machine, &[other]).await;
+    for label in labels {
+        push(&node, name, label, 9).await.expect("taken");
+        assert!(within(node.delete_manifest(name, &by_tag(label))).await.expect("deleted"));
+    }
+    (machine, node)
+}
+
 /// Whoever writes, stamps are such that most others take them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_clock_is_a_year_off_writes_tags_and_new_repositories() {
@@ -207,13 +224,7 @@ async fn one_that_outbids_with_stamps_of_the_future_holds_up_no_immutable_tag() 
     let bed = Bed::new();
     let nodes = bed.swarm_with(2, immutable("v*")).await;
     let name = repository("team/app");
-    // One without the pattern leaves tombstones: of a tag that nobody knows young voters say nothing.
-    let machine = bed.machine(3);
-    let mover = bed.start(&machine, &[&nodes[0].0]).await;
-    for label in ["v0", "v1"] {
-        push(&mover, &name, label, 9).await.expect("taken");
-        assert!(within(mover.delete_manifest(&name, &by_tag(label))).await.expect("deleted"));
-    }
+    let _mover = tombstones(&bed, &nodes[0].0, &name, &["v0", "v1"]).await;
     let stranger = Stranger::new(&bed, 100);
     stranger.listen(|request| match request {
         Request::PrepareName { .. } => {
@@ -232,6 +243,38 @@ async fn one_that_outbids_with_stamps_of_the_future_holds_up_no_immutable_tag() 
         let label = format!("v{number}");
         let pushed = push(node, &name, &label, 1).await.expect("taken by a majority");
         assert_eq!(resolve(&nodes[0].1, &name, &label).await, Some(pushed));
+    }
+}
+
+/// The voters have started lately: what they may have promised before is later than any stamp of a slow clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_a_year_behind_pushes_immutable_tags() {
+    let bed = Bed::new();
+    let nodes = bed.swarm_with(2, immutable("v*")).await;
+    let mut machine = bed.machine(3);
+    (machine.limits, machine.now) = (nodes[0].0.limits.clone(), || SystemTime::now() - YEAR);
+    let slow = bed.start(&machine, &[&nodes[0].0, &nodes[1].0]).await;
+    let name = repository("team/app");
+    let _mover = tombstones(&bed, &nodes[0].0, &name, &["v1"]).await;
+    let first = push(&slow, &name, "v1", 1).await.expect("taken");
+    assert_eq!(push(&slow, &name, "v1", 1).await.expect("the same again"), first);
+    let moved = push(&nodes[0].1, &name, "v1", 2).await;
+    assert!(matches!(moved, Err(PutManifestError::TagImmutable { .. })), "{moved:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_first_pushes_to_one_node_at_once_one_has_the_tag() {
+    let nodes = Bed::new().swarm_with(3, immutable("v*")).await;
+    let (node, name) = (&nodes[0].1, repository("race"));
+    for round in 0..8_u64 {
+        let label = format!("v{round}");
+        let pushes = (0..4).map(|number| push(node, &name, &label, 100 * (round + 1) + number));
+        let pushed = within(futures_util::future::join_all(pushes)).await;
+        let taken: Vec<&Digest> = pushed.iter().filter_map(|one| one.as_ref().ok()).collect();
+        assert!(taken.len() <= 1, "round {round}: {pushed:?}");
+        if let Some(winner) = taken.first() {
+            assert_eq!(resolve(&nodes[2].1, &name, &label).await, Some(**winner), "round {round}");
+        }
     }
 }
 

@@ -37,6 +37,10 @@ pub(super) struct Answers {
 }
 
 impl Answers {
+    pub(super) fn forget_all(&mut self) {
+        self.by_key.clear();
+    }
+
     pub(super) fn forget(&mut self, key: &Key) {
         self.by_key.remove(key);
     }

@@ -1,9 +1,9 @@
-//! Nodes that are said to be gone for good: what they signed is void.
+//! Nodes that are said to be gone for good: what they signed is void until they are heard again.
 //!
 //! The provider records of a node outlive it by an hour, and every copy that is made for it adds the name of another
-//! holder to the key. Where somebody says that a node is gone, its records go too, and are refused when others pass
-//! them on. A word alone moves nothing: the node is pinged, and once more, and only its silence counts. Who is heard
-//! again counts again, with what it signs from then on.
+//! holder to the key. Where somebody says that a node is gone, its records are told to nobody any more, and none is kept
+//! that others pass on. A word alone moves nothing: the node is pinged, and once more, and only its silence counts.
+//! The records stay until they expire, so that a word that proves wrong costs nothing once the node is heard.
 
 use std::collections::BTreeMap;
 
@@ -23,58 +23,55 @@ const AGAIN_MS: u64 = 10_000;
 /// See the module comment.
 #[derive(Debug, Default)]
 pub(super) struct GoneMemory {
-    by_node: BTreeMap<NodeId, Gone>,
+    by_node: BTreeMap<NodeId, Word>,
 }
 
+/// That a node is gone, as somebody said.
 #[derive(Debug)]
-struct Gone {
+struct Word {
     said: Timestamp,
     unanswered: u8,
-    /// What it issued until then is void, by its own clock.
-    void_until_ms: Option<u64>,
 }
 
 impl GoneMemory {
-    /// Somebody says so; whether that is new.
-    fn said(&mut self, node: &NodeId, now: Timestamp) -> bool {
-        let is_known =
-            |gone: &Gone| gone.void_until_ms.is_some() || now.since_ms(gone.said) < AGAIN_MS;
-        if self.by_node.get(node).is_some_and(is_known) {
-            return false;
-        }
+    /// Whether somebody said so and the node answered no ping.
+    pub(super) fn contains(&self, node: &NodeId) -> bool {
+        self.by_node.get(node).is_some_and(|word| word.unanswered >= PINGS)
+    }
+
+    /// Whether a word about a node is to be heard: not if it is gone, or was named a moment ago.
+    fn is_news(&self, node: &NodeId, now: Timestamp) -> bool {
+        let is_old = |word: &Word| now.since_ms(word.said) >= AGAIN_MS;
+        self.by_node.get(node).is_none_or(is_old) && !self.contains(node)
+    }
+
+    fn note(&mut self, node: &NodeId, now: Timestamp) {
         if self.by_node.len() >= MAX_GONE && !self.by_node.contains_key(node) {
-            let first = self.by_node.iter().min_by_key(|(_, gone)| gone.said);
+            let first = self.by_node.iter().min_by_key(|(_, word)| word.said);
             if let Some(first) = first.map(|(node, _)| *node) {
                 self.by_node.remove(&first);
             }
         }
-        self.by_node.insert(*node, Gone { said: now, unanswered: 0, void_until_ms: None });
-        true
+        self.by_node.insert(*node, Word { said: now, unanswered: 0 });
     }
 
-    /// A ping was not answered. `None`: nobody says that the node is gone, or it is known.
-    fn unanswered(&mut self, node: &NodeId) -> Option<&mut Gone> {
-        let gone = self.by_node.get_mut(node).filter(|gone| gone.void_until_ms.is_none())?;
-        gone.unanswered += 1;
-        Some(gone)
+    /// A ping was not answered; whether the node is to be pinged once more.
+    fn unanswered(&mut self, node: &NodeId) -> bool {
+        let Some(word) = self.by_node.get_mut(node) else { return false };
+        word.unanswered = word.unanswered.saturating_add(1);
+        word.unanswered < PINGS
     }
 
     /// The node was heard.
     pub(super) fn forgive(&mut self, node: &NodeId) {
         self.by_node.remove(node);
     }
-
-    /// Whether a record is of a node that is gone.
-    pub(super) fn voids(&self, record: &ProviderRecord) -> bool {
-        let gone = self.by_node.get(&record.provider.id);
-        gone.and_then(|gone| gone.void_until_ms).is_some_and(|until| record.issued_ms <= until)
-    }
 }
 
 impl Kad {
-    /// Keeps a record that another node passes on, unless it is void.
+    /// Keeps a record that another node passes on, unless its holder is gone.
     pub(super) fn keep(&mut self, record: ProviderRecord) -> Result<Kept, RecordError> {
-        if self.gone.voids(&record) {
+        if self.gone.contains(&record.provider.id) {
             return Ok(Kept::No);
         }
         self.records.offer(record, self.now)
@@ -82,23 +79,24 @@ impl Kad {
 
     /// Somebody says that a node is gone: it is asked.
     pub(super) fn on_gone(&mut self, node: &NodeId) {
+        if !self.gone.is_news(node, self.now) {
+            return;
+        }
         let has_records = self.records.has_of(node);
         let peer = self.table.get(node).filter(|peer| has_records || peer.alive());
         let contact = peer.map(|peer| Contact::clone(&peer.contact));
-        let contact = contact.or_else(|| self.records.provider(node));
-        if let Some(contact) = contact.filter(|_| self.gone.said(node, self.now)) {
+        if let Some(contact) = contact.or_else(|| self.records.provider(node)) {
+            self.gone.note(node, self.now);
             self.verify(contact.into());
         }
     }
 
     /// A node did not answer a ping.
     pub(super) fn on_silent(&mut self, node: &Contact) {
-        let Some(gone) = self.gone.unanswered(&node.id) else { return };
-        if gone.unanswered < PINGS {
-            return self.verify(node.clone().into());
+        if self.gone.unanswered(&node.id) {
+            self.verify(node.clone().into());
+        } else if self.gone.contains(&node.id) {
+            self.answers.forget_all();
         }
-        let (keys, newest) = self.records.void(&node.id);
-        gone.void_until_ms = Some(newest.max(self.now.0));
-        keys.iter().for_each(|key| self.answers.forget(key));
     }
 }

@@ -147,7 +147,8 @@ impl Kad {
             return Vec::new();
         };
         let wanted = |record: &&ProviderRecord| {
-            record.provider.id != to.id && record.expires_ms > self.now.0
+            let holder = &record.provider.id;
+            *holder != to.id && record.expires_ms > self.now.0 && !self.gone.contains(holder)
         };
         let mut records: Vec<&ProviderRecord> = records.iter().filter(wanted).collect();
         records.sort_by_key(|record| std::cmp::Reverse(record.issued_ms));

@@ -73,7 +73,7 @@ pub enum Input {
         contact: Contact,
     },
     /// Somebody says that a node is gone. That is a reason to ask the node at once, not to believe it:
-    /// a wrong word moves nothing. When it does not answer, what it signed before is void.
+    /// a wrong word moves nothing. When it does not answer, what it signed is void until it is heard.
     Gone {
         /// Who.
         node: NodeId,

@@ -56,7 +56,7 @@ impl Kad {
         holders
     }
 
-    /// Up to `limit` of the records kept for a key, without those of `except`.
+    /// Up to `limit` of the records kept for a key, without those of `except` and of who is gone.
     pub(super) fn choose_kept(
         &mut self,
         key: &Key,
@@ -66,7 +66,8 @@ impl Kad {
         let (table, stranger) = (&self.table, self.knows_everybody());
         let (dead, now) = (&self.dead, self.now);
         let is_dead = |holder: &Contact| seems_dead((table, stranger), dead, holder, now);
-        self.records.choose(key, limit, Some(except), is_dead, (now, &mut self.chance))
+        let is_left_out = |node: &NodeId| node == except || self.gone.contains(node);
+        self.records.choose(key, limit, is_left_out, is_dead, (now, &mut self.chance))
     }
 }
 

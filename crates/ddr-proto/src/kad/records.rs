@@ -35,7 +35,7 @@ const OLDEST_IN_ANSWER: usize = 4;
 pub(super) enum Kept {
     /// It, or a newer one of the same holder, is kept.
     Yes,
-    /// It is expired, from the future, over a quota, or leads nowhere.
+    /// It is expired, from the future, over a quota, of a node that is gone, or leads nowhere.
     No,
 }
 
@@ -124,23 +124,6 @@ impl Records {
         all.find(|record| record.provider.id == *node).map(|record| record.provider.clone())
     }
 
-    /// Drops all records of a node. Their keys, and when the newest was issued.
-    pub(super) fn void(&mut self, node: &NodeId) -> (Vec<Key>, u64) {
-        let (mut keys, mut newest) = (Vec::new(), 0);
-        if !self.has_of(node) {
-            return (keys, newest);
-        }
-        self.keys.retain(|key, holders| {
-            if let Some(place) = holders.iter().position(|kept| kept.provider.id == *node) {
-                newest = newest.max(holders.remove(place).issued_ms);
-                keys.push(*key);
-            }
-            !holders.is_empty()
-        });
-        keys.iter().for_each(|_| self.count_removed(node));
-        (keys, newest)
-    }
-
     /// How long a holder of `key` need not publish again, when there are plenty: the key is full,
     /// and all of its records came within half a republish interval, so it fills up twice as fast
     /// as it has to.
@@ -151,13 +134,13 @@ impl Records {
         fresh.then(|| self.republish_ms.saturating_mul(STAY_AWAY_INTERVALS))
     }
 
-    /// Up to `limit` records of `key` that hold now, without those of `except`: the few kept longest,
-    /// the rest chosen at random. Those of the dead come last: a holder's records outlive it by a day.
+    /// Up to `limit` records of `key` that hold now, but for some that are left out: the few kept longest,
+    /// the rest chosen at random. Those of the dead come last: a holder's records outlive it by an hour.
     pub(super) fn choose(
         &self,
         key: &Key,
         limit: usize,
-        except: Option<&NodeId>,
+        is_left_out: impl Fn(&NodeId) -> bool,
         is_dead: impl Fn(&Contact) -> bool,
         (now, chance): (Timestamp, &mut Chance),
     ) -> Vec<ProviderRecord> {
@@ -165,7 +148,7 @@ impl Records {
             return Vec::new();
         };
         let holds = |record: &&ProviderRecord| {
-            !record.withdrawn && record.expires_ms > now.0 && Some(&record.provider.id) != except
+            !record.withdrawn && record.expires_ms > now.0 && !is_left_out(&record.provider.id)
         };
         let (mut alive, mut dead): (Vec<&ProviderRecord>, Vec<&ProviderRecord>) =
             holders.iter().filter(holds).partition(|record| !is_dead(&record.provider));

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::calls::Purpose;
+use super::gone::GoneMemory;
 use super::records::Records;
 use super::{Kad, Reason};
 use crate::id::{Distance, ID_BITS, NodeId};
@@ -69,6 +70,7 @@ impl Default for Sync {
 /// The records of a range that two nodes compare, with their marks.
 struct Compared<'a> {
     records: &'a Records,
+    gone: &'a GoneMemory,
     range: KeyRange,
     /// The two nodes: their own records are no matter between them.
     parties: [NodeId; 2],
@@ -77,7 +79,7 @@ struct Compared<'a> {
 
 impl<'a> Compared<'a> {
     fn records(&self) -> impl Iterator<Item = &'a ProviderRecord> + use<'a> {
-        let (range, parties, now) = (self.range, self.parties, self.now);
+        let (range, parties, now, gone) = (self.range, self.parties, self.now, self.gone);
         let keys = self.records.keys_from(range.first());
         let keys = keys.take_while(move |(key, _)| range.contains(key));
         let records = keys.flat_map(|(_, records)| {
@@ -87,6 +89,7 @@ impl<'a> Compared<'a> {
         let wanted = move |record: &&ProviderRecord| {
             record.expires_ms > now.0.saturating_add(LEAST_LIFE_MS)
                 && !parties.contains(&record.provider.id)
+                && !gone.contains(&record.provider.id)
         };
         records.filter(wanted).take(MAX_COMPARED)
     }
@@ -164,7 +167,8 @@ impl Kad {
     }
 
     fn compared(&self, range: KeyRange, other: &NodeId) -> Compared<'_> {
-        Compared { records: &self.records, range, parties: [self.own.id, *other], now: self.now }
+        let (records, gone, parties) = (&self.records, &self.gone, [self.own.id, *other]);
+        Compared { records, gone, range, parties, now: self.now }
     }
 
     /// The sibling answered: it told its marks, or sent records.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::time::Timestamp;
 
-/// Parts that wait to be mended; of more, those that are best off are left to the next round.
+/// Tasks that wait to be done; of more, those that are best off are left to the next round.
 pub const MAX_MENDING: usize = 65_536;
 
 /// Something that needs copies.

@@ -73,6 +73,10 @@ impl Vigil {
         if self.gone.len() < MAX_WATCHED {
             self.gone.insert(*node);
         }
+        // It is asked at once: the word may be wrong.
+        if let Some(watch) = self.watched.get_mut(node) {
+            (watch.heard, watch.asked) = (Timestamp(0), Timestamp(0));
+        }
     }
 
     /// Whether the node itself was heard within the grace period.
@@ -169,6 +173,16 @@ mod tests {
         vigil.watch(Timestamp(3), &BTreeSet::from([node(0)]));
         vigil.add(Timestamp(4), node(1));
         assert_eq!(vigil.lost(Timestamp(4)), BTreeSet::from([node(1)]));
+    }
+
+    #[test]
+    fn who_is_said_to_be_gone_is_asked_at_once() {
+        let mut vigil = vigil(3);
+        vigil.heard(Timestamp(5_000), &node(0));
+        vigil.gone(&node(0));
+        assert_eq!(vigil.due(Timestamp(5_001)).first(), Some(&node(0)));
+        vigil.heard(Timestamp(5_002), &node(0));
+        assert!(vigil.lost(Timestamp(5_002)).is_empty());
     }
 
     #[test]

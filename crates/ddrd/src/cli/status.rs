@@ -58,7 +58,7 @@ struct Copies {
     short_parts: usize,
     short_bytes: u64,
     sole_parts: usize,
-    waiting_parts: usize,
+    waiting_images: usize,
     mended_in_s: Option<u64>,
     lost_nodes: usize,
     leaving: bool,
@@ -170,13 +170,13 @@ fn copies(copies: &Copies) -> String {
         let (short, bytes) = (copies.short_parts, size(copies.short_bytes));
         text += &format!("; {short} have too few ({bytes} to copy)");
     }
-    if copies.waiting_parts > 0 {
+    if copies.waiting_images > 0 {
         let takes = copies
             .mended_in_s
             .map(|s| format!(", about {}", duration::short(Duration::from_secs(s))));
         text += &format!(
-            "; {} are copied from here{}",
-            copies.waiting_parts,
+            "; parts of {} images are copied from here{}",
+            copies.waiting_images,
             takes.unwrap_or_default()
         );
     }
