@@ -6,6 +6,7 @@
 
 mod audit;
 mod hand_over;
+mod image;
 mod ledger;
 mod mend;
 mod push;
